@@ -1,0 +1,192 @@
+//! The three traits of a protocol, and the one table of errors that says what ends a session.
+
+use crate::{Diagnostic, Offsets, Parameters, Place, PointTable, Reason, Sample, Text, Value};
+use std::borrow::Cow;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A boxed future, so that the traits work as `dyn`. One box a scan, none a value.
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// What the package says about one connection. Parsed text, not yet understood by a protocol.
+pub struct ConnectionText<'a> {
+    pub name: &'a str,
+    pub place: Place,
+    pub parameters: &'a Parameters,
+    pub devices: &'a [DeviceText<'a>],
+}
+
+/// One device of a connection.
+pub struct DeviceText<'a> {
+    pub name: &'a str,
+    /// Where the package speaks of the device, for complaints without a better place.
+    pub place: Place,
+    /// The logical address, for example a Modbus unit id.
+    pub address: Option<&'a Text>,
+    pub table: Arc<PointTable>,
+    pub offsets: Offsets,
+    /// Index of the device's first point among all points of the connection; row `i` of the table
+    /// is point `first_point + i`.
+    pub first_point: u32,
+}
+
+impl DeviceText<'_> {
+    /// The number of every row, in order: from the device's offset ranges where its kind has
+    /// them, else as the table says.
+    pub fn numbers(&self) -> impl Iterator<Item = Cow<'_, str>> {
+        let mut seen = [0u32; 6];
+        self.table.rows().map(move |row| {
+            let kind = row.row().kind;
+            let nth = seen[kind as usize];
+            seen[kind as usize] += 1;
+            match self.offsets.number(kind, nth) {
+                Some(number) => Cow::Owned(number.to_string()),
+                None => Cow::Borrowed(row.number()),
+            }
+        })
+    }
+}
+
+/// A protocol: stateless, named in one line of the daemon.
+pub trait Protocol: Send + Sync {
+    /// The word a package uses, for example `modbus-tcp`.
+    fn name(&self) -> &'static str;
+
+    /// Reads the text, decides what is read together, and touches nothing outside.
+    ///
+    /// # Errors
+    /// All faults of the connection, its devices and their point tables, each with its place.
+    fn plan(&self, connection: &ConnectionText<'_>) -> Result<Arc<dyn Plan>, Vec<Diagnostic>>;
+}
+
+/// Points read together, on a period of their own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScanGroup {
+    /// Index of the device within the connection.
+    pub device: u32,
+    pub period: Duration,
+    /// True when the device sends these on its own: never scheduled, see [`Session::pushed`].
+    pub pushed: bool,
+    /// The points of the group, ascending.
+    pub points: Vec<u32>,
+    /// Longest time one read of the whole group may take, with every request at its own dead-line.
+    pub patience: Duration,
+}
+
+/// Something that only one connection can own, for example a serial port.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Resource {
+    /// Canonical name, for example `serial:/dev/ttyS1`.
+    pub name: String,
+    pub place: Place,
+}
+
+/// What was decided about a connection, once. What is learned of a device (largest read, holes)
+/// is kept here too and so survives the session.
+pub trait Plan: Send + Sync {
+    fn scan_groups(&self) -> &[ScanGroup];
+    /// Exclusive things this connection needs.
+    fn resources(&self) -> &[Resource];
+    /// Where the session will go, for logs and people: `tcp://10.0.0.7:502`.
+    fn endpoint(&self) -> String;
+    /// Opens a conversation, within the dead-line the parameters give.
+    fn connect(&self, tap: Arc<dyn FrameTap>)
+    -> Answer<'_, Result<Box<dyn Session>, SessionError>>;
+}
+
+/// One conversation. Dropped or closed after the first error that ends it.
+pub trait Session: Send {
+    /// Reads scan group `group` and appends a sample for every point that got an answer, good or
+    /// bad. On `Err` the samples appended so far stay valid; the runtime marks the rest.
+    ///
+    /// # Errors
+    /// See [`SessionError`]. A device exception is no error: the span is read again in halves and
+    /// the guilty point comes back `Bad`.
+    fn read<'a>(
+        &'a mut self,
+        group: usize,
+        samples: &'a mut Vec<Sample>,
+    ) -> Answer<'a, Result<(), SessionError>>;
+
+    /// Writes one control point and waits for the device's confirmation.
+    fn write<'a>(
+        &'a mut self,
+        point: u32,
+        value: &'a Value,
+    ) -> Answer<'a, Result<(), SessionError>>;
+
+    /// What the device sends on its own. Pollers never resolve. Cancel-safe: a dropped future
+    /// loses no sample.
+    fn pushed<'a>(
+        &'a mut self,
+        samples: &'a mut Vec<Sample>,
+    ) -> Answer<'a, Result<(), SessionError>> {
+        let _ = samples;
+        Box::pin(std::future::pending())
+    }
+
+    /// Ends the conversation. After a timeout on a serial line this waits until the line is
+    /// silent, so that a late answer never meets the next request.
+    fn close(self: Box<Self>) -> Answer<'static, ()>;
+}
+
+/// Why a call failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SessionError {
+    /// No conversation could be opened, or the open one broke.
+    #[error("disconnected: {0}")]
+    Disconnected(String),
+    /// The device did not answer in time. The conversation is over: its answer may still come.
+    #[error("no answer within {0:?}")]
+    Timeout(Duration),
+    /// The device refused one point of a write; the conversation goes on.
+    #[error("point {point} refused: {reason}")]
+    Rejected { point: u32, reason: Reason },
+    /// The peer broke the protocol; what follows on this conversation can not be trusted.
+    #[error("protocol broken: {0}")]
+    Broken(String),
+}
+
+impl SessionError {
+    /// The one table that says which errors end the session.
+    #[must_use]
+    pub fn ends_session(&self) -> bool {
+        match self {
+            SessionError::Disconnected(_) | SessionError::Timeout(_) | SessionError::Broken(_) => {
+                true
+            }
+            SessionError::Rejected { .. } => false,
+        }
+    }
+
+    /// The reason the runtime gives to points that got no sample because of this error.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        match self {
+            SessionError::Disconnected(_) => Reason::NotConnected,
+            SessionError::Timeout(_) | SessionError::Broken(_) => Reason::NoAnswer,
+            SessionError::Rejected { reason, .. } => *reason,
+        }
+    }
+}
+
+/// Which way a frame went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    Sent,
+    Received,
+}
+
+/// Sees every raw frame of a session; the runtime decides whether anybody listens.
+pub trait FrameTap: Send + Sync {
+    fn frame(&self, direction: Direction, bytes: &[u8]);
+}
+
+/// A tap nobody listens to.
+pub struct Silent;
+
+impl FrameTap for Silent {
+    fn frame(&self, _: Direction, _: &[u8]) {}
+}

@@ -1,0 +1,136 @@
+//! One fault in a file, where the engineer's finger can land.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// Where in a file: line and column count from 1; 0 means "the whole file" or "the whole line".
+///
+/// In YAML the column counts characters; in a CSV table it is the number of the cell in its row.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
+    pub file: Arc<str>,
+    pub line: u32,
+    pub column: u32,
+}
+
+impl Place {
+    #[must_use]
+    pub fn new(file: &Arc<str>, line: u32, column: u32) -> Place {
+        Place {
+            file: Arc::clone(file),
+            line,
+            column,
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.file)?;
+        if self.line > 0 {
+            write!(f, ":{}", self.line)?;
+            if self.column > 0 {
+                write!(f, ":{}", self.column)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An error keeps a package from being used; a warning does not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Severity {
+    Error,
+    Warning,
+}
+
+/// One fault: where, what, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Diagnostic {
+    pub place: Place,
+    pub severity: Severity,
+    pub problem: String,
+    pub help: Option<String>,
+}
+
+impl Diagnostic {
+    #[must_use]
+    pub fn error(place: Place, problem: impl Into<String>) -> Diagnostic {
+        Diagnostic {
+            place,
+            severity: Severity::Error,
+            problem: problem.into(),
+            help: None,
+        }
+    }
+
+    #[must_use]
+    pub fn warning(place: Place, problem: impl Into<String>) -> Diagnostic {
+        Diagnostic {
+            place,
+            severity: Severity::Warning,
+            problem: problem.into(),
+            help: None,
+        }
+    }
+
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Diagnostic {
+        self.help = Some(help.into());
+        self
+    }
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = if self.severity == Severity::Warning {
+            "warning: "
+        } else {
+            ""
+        };
+        write!(f, "{}: {kind}{}", self.place, self.problem)?;
+        match &self.help {
+            Some(help) => write!(f, "\n  help: {help}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// "did you mean float? known: byte short …", or only the known words when none is near.
+pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    let known: Vec<&str> = known.into_iter().collect();
+    let word = word.to_lowercase();
+    let nearest = known
+        .iter()
+        .map(|k| (strsim::damerau_levenshtein(&word, &k.to_lowercase()), *k))
+        .min_by_key(|(distance, _)| *distance)
+        .filter(|(distance, k)| *distance <= 1 + k.chars().count() / 4);
+    let mut shown = known.iter().take(24).copied().collect::<Vec<_>>().join(" ");
+    if known.len() > 24 {
+        shown.push_str(" …");
+    }
+    match nearest {
+        Some((_, k)) => format!("did you mean {k}? known: {shown}"),
+        None if known.is_empty() => "none is defined".to_owned(),
+        None => format!("known: {shown}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_reads_as_file_line_column_problem_and_help() {
+        let file: Arc<str> = "point.csv".into();
+        let fault = Diagnostic::error(
+            Place::new(&file, 14, 3),
+            "value type \"flaot\" is not known",
+        )
+        .help(did_you_mean("flaot", ["byte", "float", "double"]));
+        assert_eq!(
+            fault.to_string(),
+            "point.csv:14:3: value type \"flaot\" is not known\n  help: did you mean float? known: byte float double"
+        );
+    }
+}
