@@ -1,1 +1,14 @@
+//! enos-edge: an open runtime daemon for industrial gateways, compatible with the EnOS Cloud.
+//!
+//! `ARCHITECTURE.md` says where things live and which way they may lean on each other.
 
+pub mod cloud;
+pub mod config;
+pub mod diagnostic;
+pub mod mapping;
+pub mod model;
+pub mod outbox;
+pub mod package;
+pub mod south;
+pub mod telemetry;
+pub mod trigger;

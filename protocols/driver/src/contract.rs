@@ -92,8 +92,7 @@ pub trait Plan: Send + Sync {
     /// Where the session will go, for logs and people: `tcp://10.0.0.7:502`.
     fn endpoint(&self) -> String;
     /// Opens a conversation, within the dead-line the parameters give.
-    fn connect(&self, tap: Arc<dyn FrameTap>)
-    -> Answer<'_, Result<Box<dyn Session>, SessionError>>;
+    fn connect(&self, tap: Arc<dyn FrameTap>) -> Answer<'_, Result<Box<dyn Session>, SessionError>>;
 }
 
 /// One conversation. Dropped or closed after the first error that ends it.
@@ -104,25 +103,14 @@ pub trait Session: Send {
     /// # Errors
     /// See [`SessionError`]. A device exception is no error: the span is read again in halves and
     /// the guilty point comes back `Bad`.
-    fn read<'a>(
-        &'a mut self,
-        group: usize,
-        samples: &'a mut Vec<Sample>,
-    ) -> Answer<'a, Result<(), SessionError>>;
+    fn read<'a>(&'a mut self, group: usize, samples: &'a mut Vec<Sample>) -> Answer<'a, Result<(), SessionError>>;
 
     /// Writes one control point and waits for the device's confirmation.
-    fn write<'a>(
-        &'a mut self,
-        point: u32,
-        value: &'a Value,
-    ) -> Answer<'a, Result<(), SessionError>>;
+    fn write<'a>(&'a mut self, point: u32, value: &'a Value) -> Answer<'a, Result<(), SessionError>>;
 
     /// What the device sends on its own. Pollers never resolve. Cancel-safe: a dropped future
     /// loses no sample.
-    fn pushed<'a>(
-        &'a mut self,
-        samples: &'a mut Vec<Sample>,
-    ) -> Answer<'a, Result<(), SessionError>> {
+    fn pushed<'a>(&'a mut self, samples: &'a mut Vec<Sample>) -> Answer<'a, Result<(), SessionError>> {
         let _ = samples;
         Box::pin(std::future::pending())
     }
@@ -154,9 +142,7 @@ impl SessionError {
     #[must_use]
     pub fn ends_session(&self) -> bool {
         match self {
-            SessionError::Disconnected(_) | SessionError::Timeout(_) | SessionError::Broken(_) => {
-                true
-            }
+            SessionError::Disconnected(_) | SessionError::Timeout(_) | SessionError::Broken(_) => true,
             SessionError::Rejected { .. } => false,
         }
     }

@@ -16,11 +16,7 @@ pub struct Place {
 impl Place {
     #[must_use]
     pub fn new(file: &Arc<str>, line: u32, column: u32) -> Place {
-        Place {
-            file: Arc::clone(file),
-            line,
-            column,
-        }
+        Place { file: Arc::clone(file), line, column }
     }
 }
 
@@ -56,22 +52,12 @@ pub struct Diagnostic {
 impl Diagnostic {
     #[must_use]
     pub fn error(place: Place, problem: impl Into<String>) -> Diagnostic {
-        Diagnostic {
-            place,
-            severity: Severity::Error,
-            problem: problem.into(),
-            help: None,
-        }
+        Diagnostic { place, severity: Severity::Error, problem: problem.into(), help: None }
     }
 
     #[must_use]
     pub fn warning(place: Place, problem: impl Into<String>) -> Diagnostic {
-        Diagnostic {
-            place,
-            severity: Severity::Warning,
-            problem: problem.into(),
-            help: None,
-        }
+        Diagnostic { place, severity: Severity::Warning, problem: problem.into(), help: None }
     }
 
     #[must_use]
@@ -83,11 +69,7 @@ impl Diagnostic {
 
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = if self.severity == Severity::Warning {
-            "warning: "
-        } else {
-            ""
-        };
+        let kind = if self.severity == Severity::Warning { "warning: " } else { "" };
         write!(f, "{}: {kind}{}", self.place, self.problem)?;
         match &self.help {
             Some(help) => write!(f, "\n  help: {help}"),
@@ -123,11 +105,8 @@ mod tests {
     #[test]
     fn a_fault_reads_as_file_line_column_problem_and_help() {
         let file: Arc<str> = "point.csv".into();
-        let fault = Diagnostic::error(
-            Place::new(&file, 14, 3),
-            "value type \"flaot\" is not known",
-        )
-        .help(did_you_mean("flaot", ["byte", "float", "double"]));
+        let fault = Diagnostic::error(Place::new(&file, 14, 3), "value type \"flaot\" is not known")
+            .help(did_you_mean("flaot", ["byte", "float", "double"]));
         assert_eq!(
             fault.to_string(),
             "point.csv:14:3: value type \"flaot\" is not known\n  help: did you mean float? known: byte float double"

@@ -21,47 +21,28 @@ pub struct Parameters {
 impl Parameters {
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&Text> {
-        self.entries
-            .iter()
-            .find(|(k, _)| k.text == key)
-            .map(|(_, v)| v)
+        self.entries.iter().find(|(k, _)| k.text == key).map(|(_, v)| v)
     }
 
     /// Complains of every key that is not in `known`.
     pub fn refuse_unknown(&self, known: &[&str], faults: &mut Vec<Diagnostic>) {
-        for (key, _) in self
-            .entries
-            .iter()
-            .filter(|(k, _)| !known.contains(&k.text.as_str()))
-        {
+        for (key, _) in self.entries.iter().filter(|(k, _)| !known.contains(&k.text.as_str())) {
             faults.push(
-                Diagnostic::error(
-                    key.place.clone(),
-                    format!("parameter \"{}\" is not known", key.text),
-                )
-                .help(did_you_mean(&key.text, known.iter().copied())),
+                Diagnostic::error(key.place.clone(), format!("parameter \"{}\" is not known", key.text))
+                    .help(did_you_mean(&key.text, known.iter().copied())),
             );
         }
     }
 
     /// The parameter as a `T`, or `default` when absent. `shape` says in words what fits.
-    pub fn parse_or<T: FromStr>(
-        &self,
-        key: &str,
-        default: T,
-        shape: &str,
-        faults: &mut Vec<Diagnostic>,
-    ) -> T {
+    pub fn parse_or<T: FromStr>(&self, key: &str, default: T, shape: &str, faults: &mut Vec<Diagnostic>) -> T {
         let Some(value) = self.get(key) else {
             return default;
         };
         value.text.trim().parse().unwrap_or_else(|_| {
             faults.push(
-                Diagnostic::error(
-                    value.place.clone(),
-                    format!("{key}: \"{}\" does not fit", value.text),
-                )
-                .help(format!("write {shape}")),
+                Diagnostic::error(value.place.clone(), format!("{key}: \"{}\" does not fit", value.text))
+                    .help(format!("write {shape}")),
             );
             default
         })
@@ -82,15 +63,8 @@ impl Parameters {
             Ok(ms) if range.contains(&ms) => Duration::from_millis(ms),
             _ => {
                 faults.push(
-                    Diagnostic::error(
-                        value.place.clone(),
-                        format!("{key}: \"{}\" does not fit", value.text),
-                    )
-                    .help(format!(
-                        "write milliseconds from {} to {}",
-                        range.start(),
-                        range.end()
-                    )),
+                    Diagnostic::error(value.place.clone(), format!("{key}: \"{}\" does not fit", value.text))
+                        .help(format!("write milliseconds from {} to {}", range.start(), range.end())),
                 );
                 default
             }
@@ -98,31 +72,16 @@ impl Parameters {
     }
 
     /// One word of a table.
-    pub fn word_or<T: Copy>(
-        &self,
-        key: &str,
-        default: T,
-        words: &[(&str, T)],
-        faults: &mut Vec<Diagnostic>,
-    ) -> T {
+    pub fn word_or<T: Copy>(&self, key: &str, default: T, words: &[(&str, T)], faults: &mut Vec<Diagnostic>) -> T {
         let Some(value) = self.get(key) else {
             return default;
         };
-        if let Some((_, meaning)) = words
-            .iter()
-            .find(|(w, _)| w.eq_ignore_ascii_case(value.text.trim()))
-        {
+        if let Some((_, meaning)) = words.iter().find(|(w, _)| w.eq_ignore_ascii_case(value.text.trim())) {
             return *meaning;
         }
         faults.push(
-            Diagnostic::error(
-                value.place.clone(),
-                format!("{key}: \"{}\" is not known", value.text),
-            )
-            .help(did_you_mean(
-                value.text.trim(),
-                words.iter().map(|(w, _)| *w),
-            )),
+            Diagnostic::error(value.place.clone(), format!("{key}: \"{}\" is not known", value.text))
+                .help(did_you_mean(value.text.trim(), words.iter().map(|(w, _)| *w))),
         );
         default
     }

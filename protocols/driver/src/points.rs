@@ -33,10 +33,7 @@ const KINDS: &[(&str, PointKind)] = &[
 impl PointKind {
     #[must_use]
     pub fn parse(word: &str) -> Option<PointKind> {
-        KINDS
-            .iter()
-            .find(|(w, _)| w.eq_ignore_ascii_case(word))
-            .map(|(_, k)| *k)
+        KINDS.iter().find(|(w, _)| w.eq_ignore_ascii_case(word)).map(|(_, k)| *k)
     }
 
     #[must_use]
@@ -125,11 +122,7 @@ impl PointTable {
     /// Where the header names this extra column (line 1), for complaints about the column itself.
     #[must_use]
     pub fn column_place(&self, name: &str) -> Place {
-        let cell = self
-            .columns
-            .iter()
-            .find(|(n, _)| n == name)
-            .map_or(0, |(_, c)| *c);
+        let cell = self.columns.iter().find(|(n, _)| n == name).map_or(0, |(_, c)| *c);
         Place::new(&self.file, 1, cell)
     }
 
@@ -168,11 +161,7 @@ impl<'a> RowText<'a> {
     /// A cell of an extra column; `None` when the column is absent or the cell empty.
     #[must_use]
     pub fn cell(self, column: &str) -> Option<&'a str> {
-        let at = self
-            .table
-            .columns
-            .iter()
-            .position(|(name, _)| name == column)?;
+        let at = self.table.columns.iter().position(|(name, _)| name == column)?;
         let span = self.table.extra[self.index * self.table.columns.len() + at];
         (span.len > 0).then(|| self.table.text(span))
     }
@@ -180,12 +169,7 @@ impl<'a> RowText<'a> {
     /// Where an extra column's cell stands.
     #[must_use]
     pub fn cell_place(self, column: &str) -> Place {
-        let cell = self
-            .table
-            .columns
-            .iter()
-            .find(|(n, _)| n == column)
-            .map_or(0, |(_, c)| *c);
+        let cell = self.table.columns.iter().find(|(n, _)| n == column).map_or(0, |(_, c)| *c);
         self.place(cell)
     }
 
@@ -238,17 +222,11 @@ impl PointTableBuilder {
             arena: String::new(),
             cells,
         };
-        PointTableBuilder {
-            table,
-            seen: HashMap::new(),
-        }
+        PointTableBuilder { table, seen: HashMap::new() }
     }
 
     /// Adds a row. `extra` has one text for each extra column, in their order.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "one argument a column of the table"
-    )]
+    #[expect(clippy::too_many_arguments, reason = "one argument a column of the table")]
     pub fn push(
         &mut self,
         line: u32,
@@ -261,11 +239,7 @@ impl PointTableBuilder {
         alias: &str,
         extra: &[&str],
     ) {
-        debug_assert_eq!(
-            extra.len(),
-            self.table.columns.len(),
-            "one text for each extra column"
-        );
+        debug_assert_eq!(extra.len(), self.table.columns.len(), "one text for each extra column");
         let name = self.store(name);
         let number = self.store(number);
         let alias = self.store(alias);
@@ -273,16 +247,7 @@ impl PointTableBuilder {
             let span = self.store_once(text);
             self.table.extra.push(span);
         }
-        self.table.rows.push(PointRow {
-            line,
-            value_type,
-            kind,
-            coefficient,
-            base_value,
-            name,
-            number,
-            alias,
-        });
+        self.table.rows.push(PointRow { line, value_type, kind, coefficient, base_value, name, number, alias });
     }
 
     #[must_use]
@@ -294,13 +259,9 @@ impl PointTableBuilder {
     }
 
     fn store(&mut self, text: &str) -> Span {
-        let start =
-            u32::try_from(self.table.arena.len()).expect("the reader caps a table far below 4 GiB");
+        let start = u32::try_from(self.table.arena.len()).expect("the reader caps a table far below 4 GiB");
         self.table.arena.push_str(text);
-        Span {
-            start,
-            len: u32::try_from(text.len()).expect("the reader caps a cell far below 4 GiB"),
-        }
+        Span { start, len: u32::try_from(text.len()).expect("the reader caps a cell far below 4 GiB") }
     }
 
     fn store_once(&mut self, text: &str) -> Span {
@@ -359,37 +320,13 @@ mod tests {
     #[test]
     fn a_row_gives_back_its_cells_and_their_places() {
         let file: Arc<str> = "point.csv".into();
-        let mut builder =
-            PointTableBuilder::new(&file, [1, 2, 3, 4, 5, 6, 7], vec![("byte_order".into(), 8)]);
-        builder.push(
-            2,
-            "Voltage",
-            "3010",
-            ValueType::Float,
-            PointKind::Ai,
-            1.0,
-            0.0,
-            "U",
-            &["CDAB"],
-        );
-        builder.push(
-            3,
-            "Current",
-            "3012",
-            ValueType::Float,
-            PointKind::Ai,
-            1.0,
-            0.0,
-            "",
-            &[""],
-        );
+        let mut builder = PointTableBuilder::new(&file, [1, 2, 3, 4, 5, 6, 7], vec![("byte_order".into(), 8)]);
+        builder.push(2, "Voltage", "3010", ValueType::Float, PointKind::Ai, 1.0, 0.0, "U", &["CDAB"]);
+        builder.push(3, "Current", "3012", ValueType::Float, PointKind::Ai, 1.0, 0.0, "", &[""]);
         let table = builder.finish();
         assert_eq!(table.row(0).cell("byte_order"), Some("CDAB"));
         assert_eq!(table.row(1).cell("byte_order"), None);
         assert_eq!(table.row(1).number(), "3012");
-        assert_eq!(
-            table.row(0).cell_place("byte_order").to_string(),
-            "point.csv:2:8"
-        );
+        assert_eq!(table.row(0).cell_place("byte_order").to_string(), "point.csv:2:8");
     }
 }

@@ -7,11 +7,6 @@ use std::sync::Arc;
 #[must_use]
 pub fn parameters(pairs: &[(&str, &str)]) -> Parameters {
     let file: Arc<str> = "protocol.sys".into();
-    let text = |text: &str| Text {
-        text: text.to_owned(),
-        place: Place::new(&file, 1, 1),
-    };
-    Parameters {
-        entries: pairs.iter().map(|(k, v)| (text(k), text(v))).collect(),
-    }
+    let text = |text: &str| Text { text: text.to_owned(), place: Place::new(&file, 1, 1) };
+    Parameters { entries: pairs.iter().map(|(k, v)| (text(k), text(v))).collect() }
 }

@@ -22,10 +22,7 @@ impl Value {
     pub fn as_f64(&self) -> Option<f64> {
         match self {
             Value::Bool(b) => Some(f64::from(u8::from(*b))),
-            #[expect(
-                clippy::cast_precision_loss,
-                reason = "formulas are defined over doubles"
-            )]
+            #[expect(clippy::cast_precision_loss, reason = "formulas are defined over doubles")]
             Value::Int(i) => Some(*i as f64),
             Value::Float(f) => Some(f64::from(*f)),
             Value::Double(d) => Some(*d),
@@ -89,19 +86,13 @@ impl ValueType {
     /// Reads the word of a point table, whatever its letter case.
     #[must_use]
     pub fn parse(word: &str) -> Option<ValueType> {
-        WORDS
-            .iter()
-            .find(|(w, _)| w.eq_ignore_ascii_case(word))
-            .map(|(_, t)| *t)
+        WORDS.iter().find(|(w, _)| w.eq_ignore_ascii_case(word)).map(|(_, t)| *t)
     }
 
     /// The preferred word.
     #[must_use]
     pub fn word(self) -> &'static str {
-        WORDS
-            .iter()
-            .find(|(_, t)| *t == self)
-            .map_or("?", |(w, _)| w)
+        WORDS.iter().find(|(_, t)| *t == self).map_or("?", |(w, _)| w)
     }
 
     /// Every word a point table may use.

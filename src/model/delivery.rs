@@ -1,0 +1,65 @@
+//! PURE. How readings pass from those who read to the outbox, and from the outbox to each destination.
+//!
+//! The folders do not import each other; `app.rs` hands them these traits.
+
+use super::{Batch, Names, Timestamp};
+use driver::Answer;
+use std::sync::Arc;
+
+/// Where mapped readings go in. Never blocks: the outbox holds a bounded tail and counts what it must drop.
+pub trait Inlet: Send + Sync {
+    /// Takes one batch; it gets the next sequence number and destinations are woken at once.
+    fn append(&self, batch: Batch);
+}
+
+/// A batch on its way to one destination.
+#[derive(Clone, Debug)]
+pub struct Parcel {
+    /// Never repeats, not even after the store was empty.
+    pub seq: u64,
+    pub lane: Lane,
+    /// What the numbers in the batch stand for.
+    pub names: Arc<Names>,
+    pub batch: Batch,
+}
+
+/// Live data goes first; backlog is what waited on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    Live,
+    Backlog,
+}
+
+/// Values a destination refused for good. Kept apart with their reason, never silently lost.
+#[derive(Clone, Debug)]
+pub struct SetAside {
+    pub seq: u64,
+    pub names: Arc<Names>,
+    /// Only the refused values.
+    pub batch: Batch,
+    /// The destination's code, for example 1204.
+    pub code: i64,
+    pub reason: String,
+    pub at: Timestamp,
+}
+
+/// One destination's end of the outbox. All calls may be made from one task; the futures are
+/// cancel-safe: what was not returned is handed out again by the next call.
+pub trait Outlet: Send + Sync {
+    /// Waits for live parcels and returns at least one, oldest first, about `max_bytes` of encoded batches at most.
+    fn live(&self, max_bytes: usize) -> Answer<'_, Vec<Parcel>>;
+
+    /// Waits for backlog and returns at least one parcel, oldest first.
+    fn backlog(&self, max_bytes: usize) -> Answer<'_, Vec<Parcel>>;
+
+    /// These have arrived. They leave the outbox once every destination has acknowledged them.
+    fn acknowledge(&self, seqs: &[u64]);
+
+    /// These values were refused for good. Stored before the parcel they came from is let go;
+    /// acknowledge the parcel as well.
+    fn set_aside(&self, refused: SetAside);
+
+    /// The link went up or down. Down: what was handed out and not acknowledged will be handed out
+    /// again, and nothing is kept in memory for this destination beyond the durability bound.
+    fn link(&self, up: bool);
+}

@@ -1,0 +1,16 @@
+//! PURE nouns all share. No tokio, no file system, no socket, no clock.
+
+pub mod batch;
+pub mod delivery;
+pub mod formula;
+pub mod names;
+pub mod site;
+pub mod thing_model;
+
+pub use batch::{Batch, BatchBuilder, Block, Entry, ValueRef};
+pub use delivery::{Inlet, Lane, Outlet, Parcel, SetAside};
+pub use driver::{Datum, Reason, Sample, Timestamp, Value};
+pub use formula::{Argument, Formula, Function};
+pub use names::{DeviceNames, Names, PointName, PointNames};
+pub use site::{ConnectedDevice, Connection, Control, Credential, PackageName, Rule, Site, Template};
+pub use thing_model::{DataType, Measurepoint, Signal, ThingModel, Upload};

@@ -1,0 +1,62 @@
+//! PURE. What the small numbers of a reading stand for: devices and measurement points of one epoch.
+//!
+//! A reading in flight carries two numbers. They are indexes into the [`Names`] of the package that was
+//! loaded when it was read; stored batches keep the epoch, so a package swap never moves a value to another point.
+
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// All devices of a loaded package. `epoch` is a digest of everything below it: equal names, equal epoch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Names {
+    pub epoch: u64,
+    pub devices: Vec<DeviceNames>,
+}
+
+/// One sub-device (or logic asset) and the points of its model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceNames {
+    /// The name people use.
+    pub name: String,
+    /// Empty for a logic asset.
+    pub product_key: String,
+    /// Empty for a logic asset.
+    pub device_key: String,
+    /// Needed for a logic asset, optional for a device.
+    pub asset_id: Option<String>,
+    /// Shared by all devices of one model.
+    pub points: Arc<PointNames>,
+}
+
+/// The measurement points of one model, inherited ones first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PointNames {
+    pub model: String,
+    pub points: Vec<PointName>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PointName {
+    pub id: String,
+    /// Values of this point travel as `{"value":…,"quality":…}`.
+    pub has_quality: bool,
+}
+
+impl Names {
+    /// Names with their epoch: FNV-1a over the canonical JSON, so that it is the same on every machine.
+    #[must_use]
+    pub fn new(devices: Vec<DeviceNames>) -> Names {
+        let text = serde_json::to_vec(&devices).expect("names are plain strings");
+        let epoch = text.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        });
+        // SQLite integers are signed; keep the epoch in their positive half.
+        Names { epoch: epoch >> 1, devices }
+    }
+
+    /// Point name, if both indexes are of this epoch.
+    #[must_use]
+    pub fn point(&self, device: u32, point: u32) -> Option<&PointName> {
+        self.devices.get(device as usize)?.points.points.get(point as usize)
+    }
+}

@@ -1,0 +1,77 @@
+//! PURE. A loaded package, interned: what the daemon runs. Texts are gone but for names people see.
+
+use super::{Formula, Names, ThingModel, Upload};
+use driver::{Plan, PointTable};
+use std::sync::Arc;
+
+/// Everything a package configures.
+#[derive(Clone)]
+pub struct Site {
+    pub package: PackageName,
+    pub names: Arc<Names>,
+    /// What the cloud login of each device needs, in the order of `names.devices`.
+    pub credentials: Vec<Credential>,
+    pub connections: Vec<Connection>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PackageName {
+    pub name: String,
+    pub version: String,
+}
+
+/// How the cloud knows an asset.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Credential {
+    /// A device asset: it is logged in as sub-device of the gateway.
+    Device { secret: crate::config::Secret },
+    /// A logic asset: it has no triple and never gets an MQTT login.
+    Logic,
+}
+
+/// One configured link and the devices behind it.
+#[derive(Clone)]
+pub struct Connection {
+    pub name: String,
+    pub protocol: String,
+    pub plan: Arc<dyn Plan>,
+    pub devices: Vec<ConnectedDevice>,
+}
+
+/// One device of a connection.
+#[derive(Clone)]
+pub struct ConnectedDevice {
+    /// Index into `names.devices`.
+    pub device: u32,
+    /// The device's first point among those of the connection; row `i` of its table is `first_point + i`.
+    pub first_point: u32,
+    pub template: Arc<Template>,
+}
+
+/// What all devices of one make share.
+#[derive(Clone, Debug)]
+pub struct Template {
+    pub name: String,
+    pub model: Arc<ThingModel>,
+    pub table: Arc<PointTable>,
+    /// At most one rule a measurement point for collection, in the order of the model.
+    pub rules: Vec<Rule>,
+    /// Measurement point -> row of the table that is written.
+    pub controls: Vec<Control>,
+}
+
+/// How one measurement point is made from points.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rule {
+    /// Index into `model.measurepoints`.
+    pub measurepoint: u32,
+    pub formula: Formula,
+    pub upload: Upload,
+}
+
+/// How one measurement point is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Control {
+    pub measurepoint: u32,
+    pub row: u32,
+}

@@ -1,0 +1,78 @@
+//! Names of all counters in one table.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A number that only grows, or a level that is set.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// All counters of the daemon. One instance, shared by reference.
+        #[derive(Debug, Default)]
+        pub struct Counters { $($(#[$doc])* pub $name: Counter,)* }
+
+        impl Counters {
+            /// Every counter with its name, in the order of the table.
+            pub fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($name), self.$name.get()),)*].into_iter()
+            }
+        }
+    };
+}
+
+counters! {
+    /// Samples with a value, from all sub-devices.
+    samples_good,
+    /// Samples without a value.
+    samples_bad,
+    /// Readings mapped and handed to the outbox.
+    readings,
+    /// Readings held back by their upload type.
+    readings_held,
+    /// Readings a destination acknowledged.
+    acknowledged,
+    /// Readings waiting in memory or on disk.
+    outbox_readings,
+    /// Bytes the outbox uses on disk, free pages and write-ahead log included.
+    outbox_bytes,
+    /// Transactions committed by the outbox.
+    outbox_commits,
+    /// Readings stored on disk by those commits.
+    outbox_stored,
+    /// Readings lost to a quota; each loss is recorded as a gap.
+    dropped,
+    /// Readings refused by the destination and set aside.
+    set_aside,
+    /// Messages published.
+    messages,
+    /// Bytes of those messages.
+    message_bytes,
+    /// Connections opened to the cloud.
+    cloud_connects,
+    /// 1 while the cloud accepts data.
+    cloud_connected,
+    /// Sub-devices logged in.
+    sub_devices_online,
+    /// Sub-devices the cloud refused.
+    sub_devices_refused,
+    /// Conversations opened with sub-devices.
+    sessions,
+    /// Requests that got no answer.
+    timeouts,
+}
