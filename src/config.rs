@@ -1,5 +1,6 @@
 //! What `edge.yaml` says, checked. Unknown keys are errors; behind this file nothing asks "is it empty?".
 
+pub use crate::model::Secret;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -92,28 +93,5 @@ impl Default for OutboxConfig {
             disk_reserve_bytes: 64 << 20,
             memory_bytes: 8 << 20,
         }
-    }
-}
-
-/// Text that is never shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    #[must_use]
-    pub fn new(text: String) -> Secret {
-        Secret(text)
-    }
-
-    /// The text itself, for signing only.
-    #[must_use]
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("(secret)")
     }
 }

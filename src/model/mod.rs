@@ -4,6 +4,7 @@ pub mod batch;
 pub mod delivery;
 pub mod formula;
 pub mod names;
+pub mod secret;
 pub mod site;
 pub mod thing_model;
 
@@ -12,5 +13,6 @@ pub use delivery::{Inlet, Lane, Outlet, Parcel, SetAside};
 pub use driver::{Datum, Reason, Sample, Timestamp, Value};
 pub use formula::{Argument, Formula, Function};
 pub use names::{DeviceNames, Names, PointName, PointNames};
+pub use secret::Secret;
 pub use site::{ConnectedDevice, Connection, Control, Credential, PackageName, Rule, Site, Template};
 pub use thing_model::{DataType, Measurepoint, Signal, ThingModel, Upload};

@@ -1,6 +1,6 @@
 //! PURE. A loaded package, interned: what the daemon runs. Texts are gone but for names people see.
 
-use super::{Formula, Names, ThingModel, Upload};
+use super::{Formula, Names, Secret, ThingModel, Upload};
 use driver::{Plan, PointTable};
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ pub struct PackageName {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Credential {
     /// A device asset: it is logged in as sub-device of the gateway.
-    Device { secret: crate::config::Secret },
+    Device { secret: Secret },
     /// A logic asset: it has no triple and never gets an MQTT login.
     Logic,
 }

@@ -1,0 +1,90 @@
+//! The command line: one file a command.
+
+mod check;
+mod monitor;
+mod package;
+mod read;
+mod run;
+mod status;
+mod terminal;
+
+use clap::{Parser, Subcommand};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Edge gateway runtime: polls sub-devices, keeps every reading until the EnOS Cloud has it.
+#[derive(Parser)]
+#[command(name = "enos-edge", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the gateway in the foreground.
+    Run(run::Arguments),
+    /// Check a resource package and report every fault with its place.
+    Check(check::Arguments),
+    /// Make and seal resource packages.
+    Package(package::Arguments),
+    /// Show what a running gateway is doing.
+    Status(status::Arguments),
+    /// Watch live values of a running gateway.
+    Monitor(monitor::Arguments),
+    /// Read points from a device now.
+    Read(read::Arguments),
+}
+
+/// How to reach a running gateway.
+#[derive(clap::Args)]
+struct DoorArguments {
+    /// Control socket of the gateway; default: the one its configuration names.
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// Configuration of the gateway.
+    #[arg(long, short, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+    config: PathBuf,
+}
+
+/// Where a package puts its configuration.
+const DEFAULT_CONFIG: &str = "/etc/enos-edge/edge.yaml";
+
+/// Exit status 0: done; 1: done, and something is wrong; 2: could not be done.
+pub fn main_from(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are answers, not failures. A closed pipe is nobody's fault.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    match cli.command {
+        Command::Run(arguments) => run::run(arguments),
+        Command::Check(arguments) => check::run(arguments),
+        Command::Package(arguments) => package::run(arguments),
+        Command::Status(arguments) => status::run(&arguments),
+        Command::Monitor(arguments) => monitor::run(&arguments),
+        Command::Read(arguments) => read::run(&arguments),
+    }
+}
+
+impl DoorArguments {
+    /// The socket named, or that of the configuration.
+    fn path(&self) -> anyhow::Result<PathBuf> {
+        if let Some(path) = &self.socket {
+            return Ok(path.clone());
+        }
+        let config = crate::config::read(&self.config)
+            .map_err(|faults| anyhow::anyhow!("{}\nname the socket with --socket, or the configuration with --config", crate::diagnostic::joined(&faults)))?;
+        Ok(config.control_socket)
+    }
+}
+
+/// Prints an error with its causes and answers exit status 2.
+fn failed(error: &anyhow::Error) -> ExitCode {
+    eprintln!("enos-edge: {error:#}");
+    ExitCode::from(2)
+}

@@ -1,0 +1,159 @@
+//! The local door: a unix socket that only its owner may open. One JSON request a line, one JSON answer a line.
+//!
+//! ```text
+//! -> {"operation":"status","arguments":{}}
+//! <- {"ok":true,"data":{…}}   or   {"ok":false,"error":{"code":"…","message":"…"}}
+//! ```
+
+use crate::operate::{Gateway, Refusal, perform};
+use anyhow::Context;
+use serde::Deserialize;
+use serde_json::{Value as Json, json};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream as BlockingStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+
+/// A request is a line of at most this many bytes.
+const REQUEST_LIMIT: u64 = 64 * 1024;
+
+/// People and scripts at once; a further one waits for a place.
+const VISITORS: usize = 16;
+
+/// Nobody holds a place for longer than this without asking anything.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// How long an answer may take; longer than any read of a device.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[derive(Deserialize)]
+struct Request {
+    operation: String,
+    #[serde(default)]
+    arguments: Json,
+}
+
+/// Listens until dropped; removes the socket then.
+pub struct LocalDoor {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl LocalDoor {
+    /// Opens the door, for this user alone.
+    ///
+    /// # Errors
+    /// When another gateway answers there, or the folder can not be written.
+    pub fn open(path: &Path) -> anyhow::Result<LocalDoor> {
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).with_context(|| format!("make folder {}", folder.display()))?;
+        }
+        if path.exists() {
+            anyhow::ensure!(
+                BlockingStream::connect(path).is_err(),
+                "another gateway answers at {}; stop it, or give this one its own state_dir",
+                path.display()
+            );
+            std::fs::remove_file(path).with_context(|| format!("remove stale socket {}", path.display()))?;
+        }
+        let listener = UnixListener::bind(path).with_context(|| format!("listen at {}", path.display()))?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
+            .with_context(|| format!("restrict {}", path.display()))?;
+        Ok(LocalDoor { listener, path: path.to_owned() })
+    }
+
+    /// Serves visitors for ever.
+    pub async fn serve(self, gateway: Arc<dyn Gateway>) {
+        let places = Arc::new(Semaphore::new(VISITORS));
+        loop {
+            let place = Arc::clone(&places).acquire_owned().await.expect("the semaphore is never closed");
+            match self.listener.accept().await {
+                Ok((stream, _)) => {
+                    let gateway = Arc::clone(&gateway);
+                    tokio::spawn(async move {
+                        // A visitor who hangs up in the middle concerns nobody else.
+                        let _ = serve_one(stream, gateway.as_ref()).await;
+                        drop(place);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "local door can not accept");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            }
+        }
+    }
+}
+
+impl Drop for LocalDoor {
+    fn drop(&mut self) {
+        // Best effort: a socket left behind is replaced at the next start.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+async fn serve_one(stream: UnixStream, gateway: &dyn Gateway) -> anyhow::Result<()> {
+    let (reader, mut writer) = stream.into_split();
+    let mut reader = tokio::io::BufReader::new(reader);
+    loop {
+        let mut line = String::new();
+        let read = (&mut reader).take(REQUEST_LIMIT).read_line(&mut line);
+        if tokio::time::timeout(IDLE, read).await?? == 0 {
+            return Ok(());
+        }
+        let mut answer = match answer(&line, gateway).await {
+            Ok(data) => json!({"ok": true, "data": data}).to_string(),
+            Err(refusal) => json!({"ok": false, "error": refusal}).to_string(),
+        };
+        answer.push('\n');
+        tokio::time::timeout(PATIENCE, writer.write_all(answer.as_bytes())).await??;
+    }
+}
+
+async fn answer(line: &str, gateway: &dyn Gateway) -> Result<Json, Refusal> {
+    let request: Request =
+        serde_json::from_str(line).map_err(|e| Refusal::new("bad_request", format!("not a request: {e}")))?;
+    tokio::time::timeout(PATIENCE, perform(gateway, &request.operation, &request.arguments))
+        .await
+        .unwrap_or_else(|_| Err(Refusal::new("timeout", format!("no answer within {PATIENCE:?}"))))
+}
+
+/// The visitor's side, for the command line.
+pub struct Visitor {
+    stream: BufReader<BlockingStream>,
+}
+
+impl Visitor {
+    /// Knocks.
+    ///
+    /// # Errors
+    /// When no gateway answers there.
+    pub fn connect(path: &Path) -> anyhow::Result<Visitor> {
+        let stream = BlockingStream::connect(path)
+            .with_context(|| format!("no gateway answers at {}; is it running, and may this user open it?", path.display()))?;
+        stream.set_read_timeout(Some(PATIENCE + Duration::from_secs(1)))?;
+        Ok(Visitor { stream: BufReader::new(stream) })
+    }
+
+    /// Asks and waits for the answer.
+    ///
+    /// # Errors
+    /// The gateway's refusal, or a broken connection.
+    pub fn ask(&mut self, operation: &str, arguments: &Json) -> anyhow::Result<Json> {
+        let mut line = json!({"operation": operation, "arguments": arguments}).to_string();
+        line.push('\n');
+        self.stream.get_mut().write_all(line.as_bytes()).context("ask the gateway")?;
+        line.clear();
+        self.stream.read_line(&mut line).context("wait for the gateway's answer")?;
+        let mut answer: Json = serde_json::from_str(&line).context("the gateway hung up")?;
+        if answer["ok"] == true {
+            return Ok(answer["data"].take());
+        }
+        anyhow::bail!("{}", answer["error"]["message"].as_str().unwrap_or("refused without a reason"))
+    }
+}

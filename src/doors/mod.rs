@@ -1,0 +1,3 @@
+//! Doors to `operate/`. Each offers the same table of operations.
+
+pub mod local;

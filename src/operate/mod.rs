@@ -1,0 +1,56 @@
+//! What people and clouds may ask of a running gateway. One file an operation, one line in the table; every door offers the table.
+
+mod read;
+mod status;
+mod values;
+
+use driver::Answer;
+use serde::Serialize;
+use serde_json::Value as Json;
+
+/// The running gateway as operations see it; `app.rs` joins the parts.
+pub trait Gateway: Send + Sync {
+    /// Everything `enos-edge status` shows.
+    fn status(&self) -> Json;
+    /// Latest values of the points whose device or point name contains `filter`; empty: all.
+    fn values(&self, filter: &str) -> Json;
+    /// Reads all points of a device now, between the scans that are due.
+    fn read<'a>(&'a self, device: &'a str, point: Option<&'a str>) -> Answer<'a, Result<Json, Refusal>>;
+}
+
+/// Why an operation was not done: a code for programs, words for people.
+#[derive(Clone, Debug, Serialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    pub code: &'static str,
+    pub message: String,
+}
+
+impl Refusal {
+    pub fn new(code: &'static str, message: impl Into<String>) -> Refusal {
+        Refusal { code, message: message.into() }
+    }
+}
+
+/// One line of the table.
+pub struct Operation {
+    pub name: &'static str,
+    pub run: for<'a> fn(&'a dyn Gateway, &'a Json) -> Answer<'a, Result<Json, Refusal>>,
+}
+
+/// Everything that can be asked.
+pub const OPERATIONS: &[Operation] = &[status::OPERATION, values::OPERATION, read::OPERATION];
+
+/// Finds the operation and runs it.
+///
+/// # Errors
+/// The operation's own refusal, or `unknown_operation`.
+pub async fn perform(gateway: &dyn Gateway, name: &str, arguments: &Json) -> Result<Json, Refusal> {
+    match OPERATIONS.iter().find(|o| o.name == name) {
+        Some(operation) => (operation.run)(gateway, arguments).await,
+        None => {
+            let known = crate::diagnostic::did_you_mean(name, OPERATIONS.iter().map(|o| o.name));
+            Err(Refusal::new("unknown_operation", format!("operation \"{name}\" is not known; {known}")))
+        }
+    }
+}
