@@ -2,13 +2,20 @@
 //!
 //! `ARCHITECTURE.md` says where things live and which way they may lean on each other.
 
+pub mod app;
+pub mod cli;
 pub mod cloud;
 pub mod config;
 pub mod diagnostic;
+pub mod doors;
+pub mod logs;
 pub mod mapping;
 pub mod model;
+pub mod operate;
 pub mod outbox;
 pub mod package;
+pub mod shutdown;
 pub mod south;
 pub mod telemetry;
 pub mod trigger;
+pub mod yaml;

@@ -1,7 +1,10 @@
 //! What `edge.yaml` says, checked. Unknown keys are errors; behind this file nothing asks "is it empty?".
 
+mod read;
+
+use crate::diagnostic::Diagnostic;
 pub use crate::model::Secret;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The whole configuration.
@@ -15,6 +18,31 @@ pub struct Config {
     pub outbox: OutboxConfig,
     /// The local door.
     pub control_socket: PathBuf,
+    pub log_level: tracing::Level,
+    pub log_format: crate::logs::LogFormat,
+}
+
+/// What the command line says instead of the file.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    pub package: Option<PathBuf>,
+    pub state_dir: Option<PathBuf>,
+}
+
+/// Reads and checks the file.
+///
+/// # Errors
+/// Every fault of the file, each with its place.
+pub fn read(path: &Path) -> Result<Config, Vec<Diagnostic>> {
+    read::read(path, Overrides::default())
+}
+
+/// As [`read`], with the command line's word above the file's.
+///
+/// # Errors
+/// Every fault of the file, each with its place.
+pub fn read_with(path: &Path, overrides: Overrides) -> Result<Config, Vec<Diagnostic>> {
+    read::read(path, overrides)
 }
 
 /// The connection to the EnOS Cloud, or to a plain broker that speaks its topics.

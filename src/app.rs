@@ -1,0 +1,193 @@
+//! The only place that joins the parts: makes channels, spawns tasks, stops them in order.
+
+use crate::config::{CloudConfig, Config};
+use crate::doors::local::LocalDoor;
+use crate::model::{Inlet, Site};
+use crate::operate::{Gateway, Refusal};
+use crate::outbox::Outbox;
+use crate::south::South;
+use crate::telemetry::Counters;
+use crate::{cloud, diagnostic, outbox, package, shutdown, south};
+use anyhow::Context;
+use driver::{Answer, Severity};
+use serde_json::{Value as Json, json};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// The one destination so far.
+const ENOS: &str = "enos";
+
+/// Two threads: one may be busy with a device's cryptography while the other keeps periods.
+const WORKERS: usize = 2;
+
+/// Runs the gateway until a signal says stop.
+///
+/// # Errors
+/// When it can not start: package, state folder, outbox or door. Never because a peer is out of reach.
+pub fn run_blocking(config: Config) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .thread_name("enos-edge")
+        .enable_all()
+        .build()
+        .context("start the runtime")?;
+    let done = runtime.block_on(run(config));
+    // A library's stuck thread does not keep the process.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    done
+}
+
+async fn run(config: Config) -> anyhow::Result<()> {
+    let stop_signal = shutdown::signal().context("watch for signals")?;
+    make_state_dir(&config.state_dir)?;
+    let counters = Arc::new(Counters::default());
+    let site = load(&config)?;
+    let outbox = outbox::open(
+        &config.state_dir.join("outbox"),
+        &config.outbox,
+        &destinations(&config),
+        Arc::clone(&site.names),
+        Arc::clone(&counters),
+    )
+    .context("open the outbox")?;
+    let door = LocalDoor::open(&config.control_socket)?;
+
+    let inlet: Arc<dyn Inlet> = outbox.inlet();
+    let south = South::start(&site, inlet, Arc::clone(&counters));
+    let (stop, stopped) = watch::channel(false);
+    let cloud = config.cloud.clone().map(|c| start_cloud(c, &site, &outbox, &counters, stopped));
+    let running = Arc::new(Running {
+        begun: Instant::now(),
+        site: Arc::clone(&site),
+        south,
+        outbox,
+        cloud: cloud.as_ref().map(|c| c.status.clone()),
+        counters,
+    });
+    let gateway: Arc<dyn Gateway> = Arc::clone(&running) as Arc<dyn Gateway>;
+    let door = tokio::spawn(door.serve(gateway));
+    announce_ready(&site);
+
+    let signal = stop_signal.await;
+    tracing::info!(signal, "stopping");
+    // Best effort: without systemd nobody listens.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    door.abort();
+    shutdown::part("south", running.south.stop()).await;
+    // Whoever watched the sender has gone only if the cloud task has ended already.
+    let _ = stop.send(true);
+    if let Some(cloud) = cloud {
+        shutdown::part("cloud", async { drop(cloud.task.await) }).await;
+    }
+    running.outbox.close(shutdown::PART);
+    tracing::info!(waiting = running.counters.outbox_readings.get(), "stopped; what waits is on disk");
+    Ok(())
+}
+
+/// The checked package as the daemon runs it. Warnings are logged; faults keep the gateway from starting.
+fn load(config: &Config) -> anyhow::Result<Arc<Site>> {
+    let path = config.package.as_deref().context("no package is configured; name one in edge.yaml or with --package")?;
+    let checked = package::check(path, &south::protocols::all(&config.state_dir));
+    let faults: Vec<_> = checked.diagnostics.iter().filter(|d| d.severity == Severity::Error).cloned().collect();
+    for warning in checked.diagnostics.iter().filter(|d| d.severity == Severity::Warning) {
+        tracing::warn!(place = %warning.place, "{}", warning.problem);
+    }
+    match checked.site {
+        Some(site) if faults.is_empty() => Ok(Arc::new(site)),
+        _ => anyhow::bail!("package {} has {} faults:\n{}", path.display(), faults.len(), diagnostic::joined(&faults)),
+    }
+}
+
+/// Readable by the daemon alone: it holds readings and keys.
+fn make_state_dir(path: &Path) -> anyhow::Result<()> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .with_context(|| format!("make state folder {}", path.display()))
+}
+
+fn destinations(config: &Config) -> Vec<&'static str> {
+    // Without a cloud the readings still wait for one: configuring it later delivers them.
+    let _ = config;
+    vec![ENOS]
+}
+
+struct CloudTask {
+    task: tokio::task::JoinHandle<()>,
+    status: Arc<cloud::Status>,
+}
+
+fn start_cloud(
+    config: CloudConfig,
+    site: &Arc<Site>,
+    outbox: &Outbox,
+    counters: &Arc<Counters>,
+    stopped: watch::Receiver<bool>,
+) -> CloudTask {
+    let status = Arc::new(cloud::Status::default());
+    let running = cloud::run(
+        config,
+        Arc::clone(site),
+        outbox.outlet(ENOS),
+        Arc::clone(counters),
+        Arc::clone(&status),
+        stopped,
+    );
+    let task = tokio::spawn(async move {
+        if let Err(error) = running.await {
+            tracing::error!("cloud link ended: {error:#}; readings wait in the outbox");
+        }
+    });
+    CloudTask { task, status }
+}
+
+fn announce_ready(site: &Site) {
+    tracing::info!(
+        package = %site.package.name,
+        version = %site.package.version,
+        devices = site.names.devices.len(),
+        connections = site.connections.len(),
+        "running"
+    );
+    // Best effort: without systemd nobody listens.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+}
+
+/// All parts, as operations see them.
+struct Running {
+    begun: Instant,
+    site: Arc<Site>,
+    south: South,
+    outbox: Outbox,
+    cloud: Option<Arc<cloud::Status>>,
+    counters: Arc<Counters>,
+}
+
+impl Gateway for Running {
+    fn status(&self) -> Json {
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "uptime_s": self.begun.elapsed().as_secs(),
+            "package": {"name": self.site.package.name, "version": self.site.package.version, "epoch": self.site.names.epoch},
+            "south": self.south.status(),
+            "cloud": self.cloud.as_ref().map(|c| c.snapshot()),
+            "outbox": self.outbox.status(),
+            "counters": self.counters.all().map(|(name, value)| (name.to_owned(), Json::from(value))).collect::<serde_json::Map<_, _>>(),
+        })
+    }
+
+    fn values(&self, filter: &str) -> Json {
+        json!(self.south.values(filter))
+    }
+
+    fn read<'a>(&'a self, device: &'a str, point: Option<&'a str>) -> Answer<'a, Result<Json, Refusal>> {
+        Box::pin(async move {
+            let values = self.south.read_now(device, point).await.map_err(|e| Refusal::new("read_failed", e.to_string()))?;
+            Ok(json!(values))
+        })
+    }
+}
