@@ -1,0 +1,258 @@
+//! What is read together, decided once from the text; and what is learned of the server on the way.
+
+use crate::node::Node;
+use crate::open;
+use crate::settings::{Mode, Settings};
+use driver::{
+    Answer, ConnectionText, DeviceText, Diagnostic, FrameTap, Plan, Resource, ScanGroup, Session, SessionError,
+    ValueType,
+};
+use opcua::types::VariantScalarTypeId;
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// One point of the connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Point {
+    pub(crate) node: Node,
+    pub(crate) value_type: ValueType,
+}
+
+/// The plan's content, shared with its sessions.
+pub(crate) struct Inner {
+    pub(crate) settings: Settings,
+    pub(crate) points: Vec<Point>,
+    pub(crate) groups: Vec<ScanGroup>,
+    /// Nodes in one Read; shrinks when the server asks for less.
+    pub(crate) nodes_per_read: AtomicUsize,
+    /// Monitored items in one call; shrinks likewise.
+    pub(crate) items_per_call: AtomicUsize,
+    /// Types of nodes that refused a write in the table's type.
+    pub(crate) wire_types: Mutex<HashMap<u32, VariantScalarTypeId>>,
+}
+
+pub(crate) struct OpcUaPlan {
+    inner: Arc<Inner>,
+}
+
+impl OpcUaPlan {
+    pub(crate) fn new(connection: &ConnectionText<'_>, state_dir: &Path) -> Result<OpcUaPlan, Vec<Diagnostic>> {
+        let mut faults = Vec::new();
+        let settings = Settings::read(connection, state_dir, &mut faults);
+        let mut points = Vec::new();
+        let mut groups = BTreeMap::new();
+        for (index, device) in connection.devices.iter().enumerate() {
+            let index = u32::try_from(index).expect("a connection has far fewer devices");
+            let mut reader = DeviceReader { device, seen: HashMap::new(), faults: &mut faults };
+            reader.read(index, &settings, &mut points, &mut groups);
+        }
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        Ok(OpcUaPlan { inner: Arc::new(Inner::new(settings, points, groups)) })
+    }
+}
+
+impl Inner {
+    fn new(settings: Settings, points: Vec<Point>, groups: BTreeMap<(u32, Duration), Vec<u32>>) -> Inner {
+        let group = |((device, period), points): ((u32, Duration), Vec<u32>)| {
+            let requests = points.len().div_ceil(settings.max_nodes_per_read);
+            ScanGroup {
+                device,
+                period,
+                pushed: settings.mode == Mode::Subscribe,
+                points,
+                patience: settings.timeout * u32::try_from(requests).unwrap_or(u32::MAX),
+            }
+        };
+        let groups = groups.into_iter().map(group).collect();
+        Inner {
+            nodes_per_read: AtomicUsize::new(settings.max_nodes_per_read),
+            items_per_call: AtomicUsize::new(settings.max_items_per_call),
+            wire_types: Mutex::default(),
+            settings,
+            points,
+            groups,
+        }
+    }
+
+    /// Takes a smaller limit from the server; 0 means it has none (OPC 10000-5, clause 6.3.11).
+    pub(crate) fn lower(limit: &AtomicUsize, to: u32) {
+        if to > 0 {
+            limit.fetch_min(to as usize, Ordering::Relaxed);
+        }
+    }
+
+    /// Halves a limit after the server found a request too large; false when it can not shrink.
+    pub(crate) fn halve(limit: &AtomicUsize, tried: usize) -> bool {
+        limit.fetch_min((tried / 2).max(1), Ordering::Relaxed);
+        tried > 1
+    }
+}
+
+struct DeviceReader<'a, 'd> {
+    device: &'a DeviceText<'d>,
+    /// Node and direction to the line that took it first.
+    seen: HashMap<(Node, bool), u32>,
+    faults: &'a mut Vec<Diagnostic>,
+}
+
+impl DeviceReader<'_, '_> {
+    fn read(
+        &mut self,
+        index: u32,
+        settings: &Settings,
+        points: &mut Vec<Point>,
+        groups: &mut BTreeMap<(u32, Duration), Vec<u32>>,
+    ) {
+        let device = self.device;
+        for (row, number) in device.table.rows().zip(device.numbers()) {
+            let period = self.period(row, settings.scan_period);
+            let Some(node) = self.node(row, &number) else { continue };
+            // Points keep their place even when an earlier one is at fault: the plan is refused then anyway.
+            let point = device.first_point + u32::try_from(row.index()).expect("the reader caps a table");
+            if !row.row().kind.is_control() {
+                groups.entry((index, period)).or_default().push(point);
+            }
+            points.push(Point { node, value_type: row.row().value_type });
+        }
+    }
+
+    fn node(&mut self, row: driver::RowText<'_>, number: &str) -> Option<Node> {
+        let text = self.with_address(row, number)?;
+        let Some(node) = Node::parse(&text) else {
+            self.faults.push(
+                Diagnostic::error(row.number_place(), format!("\"{text}\" is no NodeId"))
+                    .help("write ns=2;s=Name, ns=2;i=17, or nsu=urn:maker;s=Name"),
+            );
+            return None;
+        };
+        let line = row.row().line;
+        if let Some(first) = self.seen.insert((node.clone(), row.row().kind.is_control()), line) {
+            self.faults.push(
+                Diagnostic::error(row.number_place(), format!("node {text} is already the point of line {first}"))
+                    .help("keep one of the two"),
+            );
+        }
+        Some(node)
+    }
+
+    /// `{address}` stands for the device's logical address, so that one table serves many machines.
+    fn with_address(&mut self, row: driver::RowText<'_>, number: &str) -> Option<String> {
+        if !number.contains("{address}") {
+            return Some(number.to_owned());
+        }
+        let Some(address) = self.device.address else {
+            self.faults.push(
+                Diagnostic::error(
+                    row.number_place(),
+                    format!("{{address}} is used, but device {} has no address", self.device.name),
+                )
+                .help("give the device an address in assets.yaml"),
+            );
+            return None;
+        };
+        Some(number.replace("{address}", address.text.trim()))
+    }
+
+    fn period(&mut self, row: driver::RowText<'_>, default: Duration) -> Duration {
+        const COLUMN: &str = "scan_period_ms";
+        let Some(cell) = row.cell(COLUMN) else { return default };
+        match cell.trim().parse::<u64>() {
+            Ok(ms @ 10..=86_400_000) => Duration::from_millis(ms),
+            _ => {
+                self.faults.push(
+                    Diagnostic::error(row.cell_place(COLUMN), format!("{COLUMN}: \"{cell}\" does not fit"))
+                        .help("write milliseconds from 10 to 86400000"),
+                );
+                default
+            }
+        }
+    }
+}
+
+impl Plan for OpcUaPlan {
+    fn scan_groups(&self) -> &[ScanGroup] {
+        &self.inner.groups
+    }
+
+    fn resources(&self) -> &[Resource] {
+        &[]
+    }
+
+    fn endpoint(&self) -> String {
+        self.inner.settings.endpoint.url.clone()
+    }
+
+    fn connect(&self, tap: Arc<dyn FrameTap>) -> Answer<'_, Result<Box<dyn Session>, SessionError>> {
+        Box::pin(open::open(Arc::clone(&self.inner), tap))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use driver::testkit::parameters;
+    use driver::{Offsets, Place, PointKind, PointTable, PointTableBuilder, Text};
+
+    fn table(rows: &[(&str, PointKind, &str)]) -> Arc<PointTable> {
+        let file: Arc<str> = "point.csv".into();
+        let mut builder = PointTableBuilder::new(&file, [1, 2, 3, 4, 5, 6, 7], vec![("scan_period_ms".into(), 8)]);
+        for (at, (number, kind, period)) in rows.iter().enumerate() {
+            let line = u32::try_from(at).expect("few rows") + 2;
+            builder.push(line, "n", number, ValueType::Double, *kind, 1.0, 0.0, "", &[period]);
+        }
+        Arc::new(builder.finish())
+    }
+
+    fn plan(rows: &[(&str, PointKind, &str)], address: Option<&str>) -> Result<OpcUaPlan, Vec<String>> {
+        let parameters = parameters(&[("endpoint", "opc.tcp://x"), ("max_nodes_per_read", "2")]);
+        let place = Place::new(&"c.yaml".into(), 1, 1);
+        let address = address.map(|text| Text { text: text.to_owned(), place: place.clone() });
+        let device = DeviceText {
+            name: "press",
+            place: place.clone(),
+            address: address.as_ref(),
+            table: table(rows),
+            offsets: Offsets::default(),
+            first_point: 0,
+        };
+        let devices = [device];
+        let connection = ConnectionText { name: "m", place, parameters: &parameters, devices: &devices };
+        OpcUaPlan::new(&connection, Path::new("/state"))
+            .map_err(|faults| faults.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn points_of_one_period_are_one_group_and_control_points_are_in_none() {
+        use PointKind::{Ai, Ao, Di};
+        let rows = [("i=10", Ai, ""), ("i=11", Di, "200"), ("i=12", Ai, ""), ("i=10", Ao, ""), ("i=13", Ai, "")];
+        let plan = plan(&rows, None).ok().expect("sound");
+        let groups: Vec<_> =
+            plan.scan_groups().iter().map(|g| (g.period.as_millis(), g.points.clone(), g.pushed)).collect();
+        assert_eq!(groups, [(200, vec![1], true), (1000, vec![0, 2, 4], true)]);
+        assert_eq!(plan.scan_groups()[1].patience, Duration::from_secs(10), "two requests of 5 s");
+    }
+
+    #[test]
+    fn malformed_and_duplicate_nodes_are_faults_at_their_cell() {
+        use PointKind::Ai;
+        let rows = [("i=10", Ai, ""), ("3010", Ai, "x"), ("i=10", Ai, "")];
+        let faults = plan(&rows, None).err().expect("three faults");
+        assert_eq!(faults.len(), 3, "{faults:?}");
+        assert!(faults[0].starts_with("point.csv:3:8: scan_period_ms"), "{}", faults[0]);
+        assert!(faults[1].starts_with("point.csv:3:2: \"3010\" is no NodeId"), "{}", faults[1]);
+        assert!(faults[2].starts_with("point.csv:4:2: node i=10 is already the point of line 2"), "{}", faults[2]);
+    }
+
+    #[test]
+    fn one_table_serves_many_machines_by_their_address() {
+        let rows = [("ns=2;s={address}.Speed", PointKind::Ai, "")];
+        let plan_ = plan(&rows, Some("Press7")).ok().expect("sound");
+        assert_eq!(Some(&plan_.inner.points[0].node), Node::parse("ns=2;s=Press7.Speed").as_ref());
+        assert!(plan(&rows, None).err().expect("no address")[0].contains("has no address"));
+    }
+}
