@@ -2,6 +2,7 @@
 //!
 //! `ARCHITECTURE.md` says where things live and which way they may lean on each other.
 
+pub mod cli;
 pub mod cloud;
 pub mod config;
 pub mod diagnostic;

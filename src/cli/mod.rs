@@ -1,0 +1,2 @@
+//! Commands of the program, one file each.
+pub mod package;
