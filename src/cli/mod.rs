@@ -1,2 +1,3 @@
-//! Commands of the program, one file each.
-pub mod package;
+//! The commands of `enos-edge`, one file each.
+
+pub mod check;

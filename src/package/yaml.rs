@@ -250,7 +250,7 @@ fn refuse_repeated_keys(file: &Arc<str>, entries: &mut Vec<(Key<'_>, Node<'_>)>,
 }
 
 /// `<<: *defaults` adds what the map does not say itself.
-fn merge(entries: &mut Vec<(Key<'_>, Node<'_>)>) {
+fn merge<'a>(entries: &mut Vec<(Key<'a>, Node<'a>)>) {
     let Some(at) = entries.iter().position(|(key, node)| key.text == "<<" && matches!(node.kind, Kind::Map(_))) else {
         return;
     };
