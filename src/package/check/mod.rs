@@ -5,6 +5,8 @@ pub mod fit;
 pub mod limits;
 pub mod overlap;
 pub mod plans;
+#[cfg(test)]
+mod tests;
 
 use super::fields::Faults;
 use super::models::{self, Models};
