@@ -1,1 +1,27 @@
-//! Placeholder.
+//! Resource packages: opening, sealing and reading their files, checking them across, turning them into a site.
+
+pub mod assets;
+pub mod build;
+pub mod check;
+pub mod connections;
+pub mod faults;
+pub mod fields;
+pub mod load;
+pub mod manifest;
+pub mod mapping;
+pub mod mapping_table;
+pub mod mapping_yaml;
+pub mod models;
+pub mod offsets;
+pub mod point_index;
+pub mod points;
+pub mod seal;
+pub mod source;
+pub mod templates;
+pub mod texts;
+pub mod triggers;
+pub mod upload;
+pub mod yaml;
+
+pub use check::{Checked, Counts, check};
+pub use load::load;

@@ -1,1 +1,5 @@
-//! Placeholder.
+//! PURE. Event triggers: readings -> events.
+
+pub mod rule;
+
+pub use rule::{Compare, Condition, EventRule, Match, Scope, Threshold};

@@ -1,0 +1,130 @@
+//! Checks a package as a whole: every fault of every file and between files, in a stable order.
+
+pub mod cross;
+pub mod fit;
+pub mod limits;
+pub mod overlap;
+pub mod plans;
+#[cfg(test)]
+mod tests;
+
+use super::fields::Faults;
+use super::models::{self, Models};
+use super::source::{Limits, Source};
+use super::texts::{self, Texts};
+use super::{load, manifest, triggers, yaml};
+use crate::diagnostic::{Diagnostic, Severity};
+use crate::model::Site;
+use crate::trigger::EventRule;
+use driver::Protocol;
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+/// What a check found.
+pub struct Checked {
+    /// The site, when there is no error.
+    pub site: Option<Site>,
+    /// Event rules of the package.
+    pub triggers: Vec<EventRule>,
+    /// Sorted by file, line and column; each stands once.
+    pub diagnostics: Vec<Diagnostic>,
+    pub counts: Counts,
+}
+
+/// How much a package holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub sites: usize,
+    pub devices: usize,
+    pub models: usize,
+    pub templates: usize,
+    pub connections: usize,
+    /// Points of all connected devices.
+    pub points: u64,
+    pub triggers: usize,
+}
+
+impl Checked {
+    #[must_use]
+    pub fn errors(&self) -> usize {
+        self.diagnostics.iter().filter(|d| d.severity == Severity::Error).count()
+    }
+
+    #[must_use]
+    pub fn warnings(&self) -> usize {
+        self.diagnostics.len() - self.errors()
+    }
+}
+
+/// A file of 100,000 devices has about 25 MB; a hostile one shall not take all memory.
+const TEXT_BYTES: u64 = 64 << 20;
+
+/// Checks the package at `path`, a folder or an archive, and builds the site when it is sound.
+///
+/// Device secrets that lie in files of the state folder are not read: see [`load`].
+#[must_use]
+pub fn check(path: &Path, protocols: &[&dyn Protocol]) -> Checked {
+    check_with(path, protocols, &load::Secrets::Unread)
+}
+
+pub(super) fn check_with(path: &Path, protocols: &[&dyn Protocol], secrets: &load::Secrets) -> Checked {
+    let limits = Limits { text_bytes: TEXT_BYTES, ..Limits::default() };
+    let source = match Source::open(path, &limits) {
+        Ok(source) => source,
+        Err(faults) => return finish(None, Vec::new(), faults, Counts::default()),
+    };
+    let (manifest, mut faults) = manifest::read(&source);
+    let texts = texts::read(&source, &mut faults);
+    let models = models::flatten(&texts.models, &mut faults);
+    let templates = cross::templates(&texts, &models, &mut faults);
+    cross::assets(&texts, &mut faults);
+    cross::products(&texts, &templates, &models, &mut faults);
+    overlap::check(&texts, &mut faults);
+    let plans = plans::plan(&texts, protocols, &mut faults);
+    let triggers = read_triggers(&texts, &models, &mut faults);
+    let counts = count(&texts, triggers.len());
+    let sound = faults.iter().all(|fault| fault.severity == Severity::Warning);
+    let site = match manifest {
+        Some(manifest) if sound => load::build(&manifest, texts, &templates, plans, secrets, &mut faults),
+        _ => None,
+    };
+    finish(site, triggers, faults, counts)
+}
+
+fn read_triggers(texts: &Texts, models: &Models, faults: &mut Faults) -> Vec<EventRule> {
+    let sites = models::sorted(texts.assets.sites.iter().map(|site| site.id.text.as_str()));
+    let world = triggers::World { models, sites: &sites };
+    let mut first = HashMap::new();
+    let mut rules = Vec::new();
+    for (file, text) in &texts.triggers {
+        let (root, more) = yaml::parse(file, text);
+        faults.extend(more);
+        if let Some(root) = root.filter(|root| root.kind != yaml::Kind::Null) {
+            rules.extend(triggers::read(file, &root, &world, &mut first, faults));
+        }
+    }
+    rules
+}
+
+fn count(texts: &Texts, triggers: usize) -> Counts {
+    let points = |device: &super::assets::Device| {
+        let template = texts.templates.get(&device.template.as_ref()?.text)?;
+        template.table.as_ref().map(|table| table.len() as u64)
+    };
+    Counts {
+        sites: texts.assets.sites.len(),
+        devices: texts.assets.devices.len(),
+        models: texts.models.len(),
+        templates: texts.templates.len(),
+        connections: texts.connections.len(),
+        points: texts.assets.devices.iter().filter_map(points).sum(),
+        triggers,
+    }
+}
+
+fn finish(site: Option<Site>, triggers: Vec<EventRule>, faults: Faults, counts: Counts) -> Checked {
+    let mut seen: HashSet<&Diagnostic> = HashSet::with_capacity(faults.len());
+    let mut diagnostics: Vec<Diagnostic> = faults.iter().filter(|fault| seen.insert(fault)).cloned().collect();
+    diagnostics.sort();
+    Checked { site, triggers, diagnostics, counts }
+}

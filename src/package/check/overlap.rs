@@ -1,0 +1,146 @@
+//! PURE. Devices of one connection must not read the same points: their offset ranges, or without
+//! ranges the numbers of their tables, are compared within each logical address.
+
+use crate::diagnostic::{Diagnostic, Place};
+use crate::package::assets::Device;
+use crate::package::fields::Faults;
+use crate::package::texts::Texts;
+use driver::{PointKind, PointTable};
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+const KINDS: [PointKind; 6] =
+    [PointKind::Ai, PointKind::Di, PointKind::Pi, PointKind::Ao, PointKind::Do, PointKind::Po];
+
+pub fn check(texts: &Texts, faults: &mut Faults) {
+    let mut counted: HashMap<*const PointTable, [u64; 6]> = HashMap::new();
+    let mut groups: BTreeMap<(&str, &str), Vec<(&Device, &PointTable)>> = BTreeMap::new();
+    for device in &texts.assets.devices {
+        let Some(table) = table(texts, device) else { continue };
+        let counts = *counted.entry(std::ptr::from_ref(table)).or_insert_with(|| count(table));
+        check_counts(device, table, counts, faults);
+        let Some(connection) = &device.connection else { continue };
+        let address = device.address.as_ref().map_or("", |address| address.text.as_str());
+        groups.entry((&connection.text, address)).or_default().push((device, table));
+    }
+    for ((_, address), devices) in groups.into_iter().filter(|(_, devices)| devices.len() > 1) {
+        check_group(address, &devices, faults);
+    }
+}
+
+fn table<'t>(texts: &'t Texts, device: &Device) -> Option<&'t PointTable> {
+    texts.templates.get(&device.template.as_ref()?.text)?.table.as_deref()
+}
+
+fn count(table: &PointTable) -> [u64; 6] {
+    let mut counts = [0; 6];
+    for row in table.rows() {
+        counts[row.row().kind as usize] += 1;
+    }
+    counts
+}
+
+/// The ranges of a kind hold exactly as many numbers as the device has points of that kind.
+fn check_counts(device: &Device, table: &PointTable, counts: [u64; 6], faults: &mut Faults) {
+    for kind in KINDS.into_iter().filter(|kind| !device.offsets.offsets.is_empty(*kind)) {
+        let ranges = &device.offsets.offsets.ranges[kind as usize];
+        let numbers: u64 = ranges.iter().map(|(first, last)| u64::from(last - first) + 1).sum();
+        let points = counts[kind as usize];
+        if numbers != points {
+            let word = kind.word();
+            let problem = format!("offset of {word} holds {numbers} numbers, and {} has {points} {word} points", table.file);
+            faults.push(Diagnostic::error(offset_place(device, kind), problem).help("give each point one number"));
+        }
+    }
+}
+
+fn offset_place(device: &Device, kind: PointKind) -> Place {
+    device.offsets.texts[kind as usize].as_ref().map_or(&device.place, |text| &text.place).clone()
+}
+
+/// What a device occupies, for the comparison.
+struct Taken {
+    first: u32,
+    last: u32,
+    device: usize,
+}
+
+fn check_group(address: &str, devices: &[(&Device, &PointTable)], faults: &mut Faults) {
+    let mut reported: HashSet<(usize, usize)> = HashSet::new();
+    for kind in KINDS {
+        let mut numbers: Vec<Taken> = Vec::new();
+        let mut words: HashMap<(&str, &str), usize> = HashMap::new();
+        let mut same_table: HashMap<*const PointTable, usize> = HashMap::new();
+        for (index, (device, table)) in devices.iter().enumerate() {
+            let ranges = &device.offsets.offsets.ranges[kind as usize];
+            numbers.extend(ranges.iter().map(|(first, last)| Taken { first: *first, last: *last, device: index }));
+            if !ranges.is_empty() || !table.rows().any(|row| row.row().kind == kind) {
+                continue;
+            }
+            // Many devices on one table are compared by the table, not number by number.
+            if let Some(other) = same_table.get(&std::ptr::from_ref(*table)) {
+                report(address, kind, devices, (*other, index), &mut reported, faults);
+                continue;
+            }
+            same_table.insert(std::ptr::from_ref(*table), index);
+            for row in table.rows().filter(|row| row.row().kind == kind) {
+                // Equal numbers in different areas are different data.
+                let area = row.cell("area").or(row.cell("function")).unwrap_or("");
+                match (area.is_empty(), row.number().parse::<u32>()) {
+                    (true, Ok(number)) => numbers.push(Taken { first: number, last: number, device: index }),
+                    _ => {
+                        if let Some(other) = words.insert((area, row.number()), index)
+                            && other != index
+                        {
+                            report(address, kind, devices, (other, index), &mut reported, faults);
+                        }
+                    }
+                }
+            }
+        }
+        sweep(address, kind, devices, numbers, &mut reported, faults);
+    }
+}
+
+fn sweep(
+    address: &str,
+    kind: PointKind,
+    devices: &[(&Device, &PointTable)],
+    mut numbers: Vec<Taken>,
+    reported: &mut HashSet<(usize, usize)>,
+    faults: &mut Faults,
+) {
+    numbers.sort_by_key(|taken| (taken.first, taken.device));
+    let mut reach: Option<&Taken> = None;
+    for taken in &numbers {
+        if let Some(before) = reach.filter(|before| before.last >= taken.first && before.device != taken.device) {
+            report(address, kind, devices, (before.device, taken.device), reported, faults);
+        }
+        if reach.is_none_or(|before| taken.last > before.last) {
+            reach = Some(taken);
+        }
+    }
+}
+
+fn report(
+    address: &str,
+    kind: PointKind,
+    devices: &[(&Device, &PointTable)],
+    pair: (usize, usize),
+    reported: &mut HashSet<(usize, usize)>,
+    faults: &mut Faults,
+) {
+    let (first, second) = (pair.0.min(pair.1), pair.0.max(pair.1));
+    if !reported.insert((first, second)) {
+        return;
+    }
+    let (before, device) = (devices[first].0, devices[second].0);
+    let connection = device.connection.as_ref().map_or("", |name| name.text.as_str());
+    let at = if address.is_empty() { "without a logical address".to_owned() } else { format!("at address {address}") };
+    let (name, other) = (&device.name.text, &before.name.text);
+    let problem = format!(
+        "devices \"{other}\" and \"{name}\" read the same {} points {at} of connection {connection}",
+        kind.word()
+    );
+    let help = format!("give each an address or offsets of its own; the other stands at {}", before.place);
+    faults.push(Diagnostic::error(offset_place(device, kind), problem).help(help));
+}

@@ -1,0 +1,152 @@
+//! Hands every connection to its protocol, which checks parameters and points and decides what is read together.
+
+use crate::diagnostic::{Diagnostic, Severity, did_you_mean};
+use crate::package::fields::Faults;
+use crate::package::models::sorted;
+use crate::package::texts::{Connection, Texts};
+use driver::{ConnectionText, DeviceText, Plan, Protocol, Resource, Text};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// One connection with the devices it serves.
+pub struct Planned {
+    /// Index into `texts.connections`.
+    pub connection: usize,
+    pub protocol: &'static str,
+    pub plan: Arc<dyn Plan>,
+    /// Index into `texts.assets.devices`, and the device's first point.
+    pub devices: Vec<(usize, u32)>,
+}
+
+/// Plans all connections that have devices.
+pub fn plan(texts: &Texts, protocols: &[&dyn Protocol], faults: &mut Faults) -> Vec<Planned> {
+    let mut by_name: HashMap<&str, Vec<usize>> = HashMap::new();
+    for (index, device) in texts.assets.devices.iter().enumerate() {
+        if let Some(name) = &device.connection {
+            by_name.entry(&name.text).or_default().push(index);
+        }
+    }
+    let mut all = Vec::new();
+    for (index, connection) in texts.connections.iter().enumerate() {
+        let protocol = find(connection, protocols, faults);
+        // The second connection of a name gets no devices: the name is at fault already.
+        let devices = by_name.remove(connection.name.text.as_str()).unwrap_or_default();
+        check_families(connection, &devices, texts, faults);
+        if let Some(protocol) = protocol.filter(|_| !devices.is_empty()) {
+            all.extend(plan_one(index, connection, protocol, &devices, texts, faults));
+        }
+    }
+    refuse_shared(&all, texts, faults);
+    all
+}
+
+fn find<'p>(connection: &Connection, protocols: &[&'p dyn Protocol], faults: &mut Faults) -> Option<&'p dyn Protocol> {
+    let name = connection.protocol.as_ref()?;
+    let found = protocols.iter().find(|protocol| protocol.name() == name.text).copied();
+    if found.is_none() {
+        let known = sorted(protocols.iter().map(|protocol| protocol.name()));
+        faults.push(
+            Diagnostic::error(name.place.clone(), format!("protocol \"{}\" is not known", name.text))
+                .help(did_you_mean(&name.text, known)),
+        );
+    }
+    found
+}
+
+/// A template made for one family of protocols serves no other: `modbus` fits `modbus-tcp`.
+fn check_families(connection: &Connection, devices: &[usize], texts: &Texts, faults: &mut Faults) {
+    let Some(protocol) = &connection.protocol else { return };
+    for index in devices {
+        let device = &texts.assets.devices[*index];
+        let Some(named) = &device.template else { continue };
+        let family = texts.templates.get(&named.text).and_then(|template| template.text.protocol.as_ref());
+        if let Some(family) = family.filter(|family| !fits(&family.text, &protocol.text)) {
+            let problem = format!(
+                "template \"{}\" is made for {}, and connection \"{}\" speaks {}",
+                named.text, family.text, connection.name.text, protocol.text
+            );
+            let help = format!("see {}; choose another template or connection", family.place);
+            faults.push(Diagnostic::error(named.place.clone(), problem).help(help));
+        }
+    }
+}
+
+fn fits(family: &str, protocol: &str) -> bool {
+    protocol == family || protocol.strip_prefix(family).is_some_and(|rest| rest.starts_with('-'))
+}
+
+fn plan_one(
+    index: usize,
+    connection: &Connection,
+    protocol: &dyn Protocol,
+    devices: &[usize],
+    texts: &Texts,
+    faults: &mut Faults,
+) -> Option<Planned> {
+    let mut first_point = 0u32;
+    let mut placed = Vec::with_capacity(devices.len());
+    let mut device_texts = Vec::with_capacity(devices.len());
+    for at in devices {
+        let device = &texts.assets.devices[*at];
+        let template = texts.templates.get(&device.template.as_ref()?.text)?;
+        let table = Arc::clone(template.table.as_ref()?);
+        placed.push((*at, first_point));
+        let points = u32::try_from(table.len()).unwrap_or(u32::MAX);
+        let Some(next) = first_point.checked_add(points).filter(|next| *next < u32::MAX) else {
+            let problem = format!("connection \"{}\" has too many points", connection.name.text);
+            faults.push(Diagnostic::error(connection.place.clone(), problem).help("use more connections"));
+            return None;
+        };
+        device_texts.push(DeviceText {
+            name: &device.name.text,
+            place: device.place.clone(),
+            address: device.address.as_ref(),
+            table,
+            offsets: device.offsets.offsets.clone(),
+            first_point,
+        });
+        first_point = next;
+    }
+    let text = ConnectionText {
+        name: &connection.name.text,
+        place: connection.place.clone(),
+        parameters: &connection.parameters,
+        devices: &device_texts,
+    };
+    match protocol.plan(&text) {
+        Ok(plan) => Some(Planned { connection: index, protocol: protocol.name(), plan, devices: placed }),
+        Err(more) => {
+            add(more, connection, faults);
+            None
+        }
+    }
+}
+
+/// Takes over what a protocol complains of. A refusal without an error would leave the fault unnamed.
+fn add(more: Vec<Diagnostic>, connection: &Connection, faults: &mut Faults) {
+    if !more.iter().any(|fault| fault.severity == Severity::Error) {
+        let problem = format!("connection \"{}\" can not be planned", connection.name.text);
+        faults.push(Diagnostic::error(connection.place.clone(), problem));
+    }
+    faults.extend(more);
+}
+
+/// Only one connection can own a serial port.
+fn refuse_shared(all: &[Planned], texts: &Texts, faults: &mut Faults) {
+    let mut first: HashMap<&str, (&Text, &Resource)> = HashMap::new();
+    for planned in all {
+        let name = &texts.connections[planned.connection].name;
+        for resource in planned.plan.resources() {
+            if let Some((before, claimed)) = first.get(resource.name.as_str()) {
+                let problem = format!("{} is claimed by connection \"{}\" already", resource.name, before.text);
+                let help = format!(
+                    "it is claimed at {}; put the devices of one port on one connection",
+                    claimed.place
+                );
+                faults.push(Diagnostic::error(resource.place.clone(), problem).help(help));
+            } else {
+                first.insert(&resource.name, (name, resource));
+            }
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Point tables as engineers write them.

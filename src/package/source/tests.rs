@@ -1,0 +1,1 @@
+//! Opening packages, kind and hostile.
