@@ -1,1 +1,234 @@
-//! Placeholder.
+//! Breakpoint resumption: every reading is acknowledged, on disk, or younger than the durability bound.
+//!
+//! ```text
+//! append -> tail (memory) -> live  -> acknowledged: never touches the disk
+//!              | older than the bound, in one transaction
+//!              v
+//!           store (SQLite)  -> backlog -> acknowledged
+//! ```
+//! `tail`, `work`, `destination` decide; `keeper` is the thread that acts, the only one that touches `store`.
+//! What a crash may send twice: parcels handed out and not acknowledged, and parcels out of the store whose
+//! acknowledgement is younger than the bound or among the last 1 MiB.
+
+mod destination;
+mod gap;
+mod group;
+mod keeper;
+mod lock;
+mod outlet;
+mod ranges;
+mod salvage;
+mod schema;
+mod segment;
+mod start;
+mod status;
+mod store;
+mod tail;
+mod work;
+
+pub use destination::Tally;
+pub use gap::{Gap, Reason, SetAsideRow};
+pub use salvage::Quarantine;
+pub use status::{DestinationStatus, Status};
+
+use crate::config::{Durability, OutboxConfig};
+use crate::model::{Inlet, Names, Outlet, Timestamp};
+use crate::telemetry::Counters;
+use keeper::{Keeper, Question};
+use outlet::{In, Out, Shared};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use store::{Space, Store, StoreError};
+use tail::{Limits, Tail};
+
+/// Below this there is no room for one transaction, its log and the tables.
+const SMALLEST_QUOTA: u64 = 1 << 20;
+const SMALLEST_MEMORY: usize = 256 << 10;
+/// How long a listing may take.
+const ANSWER_TIME: Duration = Duration::from_secs(5);
+
+#[derive(Debug, thiserror::Error)]
+pub enum OutboxError {
+    #[error("outbox {}: {problem}", path.display())]
+    Open { path: PathBuf, problem: String },
+    #[error("outbox {} is in use by another process", path.display())]
+    InUse { path: PathBuf },
+    #[error("outbox still holds {readings} readings in memory that could not be stored in time")]
+    NotStored { readings: u64 },
+    #[error("outbox does not answer")]
+    Silent,
+    #[error("read outbox: {0}")]
+    Read(String),
+}
+
+/// The outbox of a gateway. Dropping it stores what is in memory, as [`Outbox::close`] does, but tells nobody when it fails.
+pub struct Outbox {
+    shared: Arc<Shared>,
+    names: Vec<String>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Opens the outbox in `folder`, making or mending what is needed.
+///
+/// # Errors
+/// When another process has it, when a newer engine wrote it, or when the folder takes no files. A damaged file is no
+/// error: it is set aside, and [`Status::quarantine`] tells.
+pub fn open(
+    folder: &Path,
+    config: &OutboxConfig,
+    destinations: &[&str],
+    names: Arc<Names>,
+    counters: Arc<Counters>,
+) -> Result<Outbox, OutboxError> {
+    let path = folder.join("outbox.db");
+    let failed = |e: StoreError| match e {
+        StoreError::InUse => OutboxError::InUse { path: path.clone() },
+        e => OutboxError::Open { path: path.clone(), problem: keeper::chain(&e) },
+    };
+    make_private_folder(folder).map_err(|e| failed(e.into()))?;
+    let lock = lock::Lock::take(folder).map_err(failed)?;
+    let space = Space { quota: config.quota_bytes.max(SMALLEST_QUOTA), reserve: config.disk_reserve_bytes };
+    let (store, loaded, quarantine) = open_or_replace(&path, space, destinations).map_err(failed)?;
+
+    let mut tail = Tail::new(limits(config, space), loaded, counters.clone());
+    tail.use_names(names);
+    let shared = Arc::new(Shared::new(tail, destinations.len(), quarantine, counters));
+    shared.saw_disk(store.bytes(), store.oldest().ok().flatten());
+    let keeper = Keeper { shared: shared.clone(), store, space, max_age: config.max_age, _lock: lock, told: None };
+    let thread = std::thread::Builder::new().name("outbox".into()).spawn(move || keeper.run());
+    let thread = thread.map_err(|e| OutboxError::Open { path: path.clone(), problem: e.to_string() })?;
+    Ok(Outbox { shared, names: destinations.iter().map(|&d| d.to_owned()).collect(), thread: Some(thread) })
+}
+
+fn limits(config: &OutboxConfig, space: Space) -> Limits {
+    let memory_bytes = config.memory_bytes.max(SMALLEST_MEMORY);
+    let group_bytes = (memory_bytes / 4).min((space.quota / 16) as usize).min(2 << 20);
+    Limits { bound: config.bound, strict: config.durability == Durability::Strict, memory_bytes, group_bytes }
+}
+
+fn open_or_replace(
+    path: &Path,
+    space: Space,
+    destinations: &[&str],
+) -> Result<(Store, tail::Loaded, Option<Quarantine>), StoreError> {
+    let opened = Store::open(path, space).and_then(|mut store| {
+        let loaded = start::load(&mut store, destinations)?;
+        Ok((store, loaded, None))
+    });
+    match opened {
+        Err(StoreError::Damaged(problem)) => {
+            let (mut store, quarantine) = salvage::replace(path, space, problem, Timestamp::now())?;
+            tracing::error!(file = %quarantine.file.display(), problem = %quarantine.problem, segments = quarantine.segments_saved,
+                "outbox file is damaged and was set aside; what could be read was carried over");
+            let loaded = start::load(&mut store, destinations)?;
+            Ok((store, loaded, Some(quarantine)))
+        }
+        other => other,
+    }
+}
+
+fn make_private_folder(folder: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+impl Outbox {
+    /// Where readings go in.
+    #[must_use]
+    pub fn inlet(&self) -> Arc<dyn Inlet> {
+        Arc::new(In(self.shared.clone()))
+    }
+
+    /// The end of a destination named when the outbox was opened.
+    ///
+    /// # Panics
+    /// When it was not named.
+    #[must_use]
+    pub fn outlet(&self, destination: &str) -> Arc<dyn Outlet> {
+        let index = self.names.iter().position(|name| name == destination);
+        let destination = index.expect("destinations are named when the outbox is opened");
+        Arc::new(Out { shared: self.shared.clone(), destination })
+    }
+
+    /// Readings of this epoch may be appended from now on.
+    pub fn use_names(&self, names: Arc<Names>) {
+        self.shared.lock().use_names(names);
+    }
+
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.shared.status()
+    }
+
+    /// What was lost, the newest last. Blocks for a disk access.
+    ///
+    /// # Errors
+    /// When the disk is stuck or fails.
+    pub fn gaps(&self) -> Result<Vec<Gap>, OutboxError> {
+        self.ask(Question::Gaps)
+    }
+
+    /// What was refused, the newest last. Blocks for a disk access.
+    ///
+    /// # Errors
+    /// When the disk is stuck or fails.
+    pub fn set_aside_rows(&self) -> Result<Vec<SetAsideRow>, OutboxError> {
+        self.ask(Question::SetAside)
+    }
+
+    fn ask<T>(
+        &self,
+        question: impl FnOnce(mpsc::SyncSender<Result<T, StoreError>>) -> Question,
+    ) -> Result<T, OutboxError> {
+        // One answer, one place: the store thread never waits for who asks.
+        let (to, answer) = mpsc::sync_channel(1);
+        if !self.shared.ask(question(to)) {
+            return Err(OutboxError::Silent);
+        }
+        let answer = answer.recv_timeout(ANSWER_TIME).map_err(|_| OutboxError::Silent)?;
+        answer.map_err(|e| OutboxError::Read(keeper::chain(&e)))
+    }
+
+    /// Stores everything that is not acknowledged and ends the store thread. What is appended afterwards is dropped
+    /// and counted. Blocks for at most `deadline`.
+    ///
+    /// # Errors
+    /// When the disk did not take everything in time.
+    pub fn close(mut self, deadline: Duration) -> Result<(), OutboxError> {
+        self.end(deadline)
+    }
+
+    fn end(&mut self, deadline: Duration) -> Result<(), OutboxError> {
+        let Some(thread) = self.thread.take() else { return Ok(()) };
+        self.shared.close();
+        let until = Instant::now() + deadline;
+        while !thread.is_finished() && Instant::now() < until {
+            // Nothing tells of a thread's end with a deadline; this runs once in the life of the daemon.
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        if !thread.is_finished() {
+            // The disk is stuck: the thread ends by itself when that call returns, or with the process.
+            self.shared.abandon();
+            return Err(OutboxError::NotStored { readings: self.shared.status().readings_in_memory });
+        }
+        thread.join().map_err(|_| OutboxError::Silent)
+    }
+
+    /// Ends like a power cut: nothing more is stored. For tests.
+    #[doc(hidden)]
+    pub fn abandon(mut self) {
+        self.shared.abandon();
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("the store thread does not panic");
+        }
+    }
+}
+
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        // Best effort: whoever wants to know calls close().
+        let _ = self.end(Duration::from_secs(2));
+    }
+}

@@ -1,0 +1,262 @@
+//! The store thread: the only one that touches the disk. It asks the tail what to do and does it.
+
+use super::destination::Facts;
+use super::gap::{Gap, Reason, SetAsideRow};
+use super::group::Job;
+use super::lock::Lock;
+use super::outlet::Shared;
+use super::salvage;
+use super::segment::{self, Segment};
+use super::store::{Space, Store, StoreError};
+use crate::model::Timestamp;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// Segments dropped for one transaction.
+const DROPS: usize = 64;
+/// After a failed read.
+const PAUSE: Duration = Duration::from_millis(100);
+/// A drop, a full disk: said once in this time.
+const EPISODE: Duration = Duration::from_secs(60);
+
+pub(super) struct Keeper {
+    pub(super) shared: Arc<Shared>,
+    pub(super) store: Store,
+    pub(super) space: Space,
+    pub(super) max_age: Duration,
+    /// Held as long as the connection.
+    pub(super) _lock: Lock,
+    pub(super) told: Option<Instant>,
+}
+
+impl Keeper {
+    pub(super) fn run(mut self) {
+        while let Some(job) = self.shared.next_job() {
+            match job {
+                Job::Commit { need } => self.commit(need),
+                Job::Fetch { destination, generation, from, until } => self.fetch(destination, generation, from, until),
+                Job::Housekeep => self.housekeep(),
+                Job::Exit => break,
+                Job::Wait(_) => {}
+            }
+            self.answer_questions();
+        }
+        if !self.shared.abandoned.load(Ordering::Relaxed)
+            && let Err(e) = self.store.checkpoint()
+        {
+            tracing::warn!(error = %chain(&e), "outbox log is not written back; the next start does it");
+        }
+        self.answer_questions();
+    }
+
+    fn commit(&mut self, need: usize) {
+        let drops = self.make_room(need as u64);
+        let mut group = self.shared.lock().take_group();
+        group.drops = drops;
+        let began = Instant::now();
+        match self.store.commit(&group) {
+            Ok(()) => {
+                self.shared.lock().committed(&group, began.elapsed());
+                self.say_drops(&group.gaps);
+                self.recovered();
+                self.look();
+                self.shared.wake_destinations();
+            }
+            Err(e) => {
+                self.shared.lock().failed(group, Instant::now());
+                self.trouble(&e);
+            }
+        }
+    }
+
+    /// Drops the oldest segments until the next transaction fits. The newest are never refused.
+    fn make_room(&mut self, need: u64) -> Vec<u64> {
+        let (mut drops, mut freed, mut from) = (Vec::new(), 0, 0);
+        while drops.len() < DROPS {
+            let Ok(Some(segment)) = self.store.segment_at(from, u64::MAX) else { break };
+            let reason = match self.store.shortage(need, freed) {
+                Ok(Some(reason)) => reason,
+                Ok(None) if self.is_too_old(&segment) => Reason::Age,
+                _ => break,
+            };
+            // Space of what nobody wants comes back by itself.
+            freed += segment.body.len() as u64;
+            from = segment.last + 1;
+            self.drop_segment(&segment, reason);
+            drops.push(segment.first);
+        }
+        drops
+    }
+
+    fn drop_segment(&self, segment: &Segment, reason: Reason) {
+        let (mut tail, now) = (self.shared.lock(), Instant::now());
+        match segment::decode(segment) {
+            Ok(parcels) => {
+                let facts: Vec<Facts> = parcels.iter().map(|p| Facts::of(p.seq, &p.batch)).collect();
+                tail.drop_segment(&facts, reason, now);
+            }
+            Err(_) => tail.drop_damaged(segment, now),
+        }
+    }
+
+    /// A clock that stands before the readings was not set yet: it tells no age.
+    fn is_too_old(&self, segment: &Segment) -> bool {
+        let age = Timestamp::now().0.saturating_sub(segment.newest.0);
+        u128::try_from(age).is_ok_and(|age| age > self.max_age.as_millis())
+    }
+
+    fn fetch(&mut self, destination: usize, generation: u64, from: u64, until: u64) {
+        match self.read(from, until) {
+            Ok((parcels, names, next)) => {
+                self.shared.lock().fetched(destination, generation, parcels, names.as_ref(), next);
+                self.shared.wake_backlog(destination);
+            }
+            Err(e) => {
+                self.shared.lock().fetch_failed(destination, generation);
+                self.trouble(&e);
+                std::thread::sleep(PAUSE);
+            }
+        }
+    }
+
+    #[expect(clippy::type_complexity, reason = "parcels, their names, and where the next read begins")]
+    fn read(
+        &mut self,
+        from: u64,
+        until: u64,
+    ) -> Result<(Vec<segment::Numbered>, Option<Arc<crate::model::Names>>, u64), StoreError> {
+        let Some(row) = self.store.segment_at(from, until)? else { return Ok((Vec::new(), None, until)) };
+        let (parcels, names) = (segment::decode(&row), self.store.names(row.epoch));
+        match (parcels, names) {
+            (Ok(parcels), Ok(names)) => Ok((parcels, Some(names), until.min(row.last + 1))),
+            (_, Err(e)) if !matches!(e, StoreError::Damaged(_)) => Err(e),
+            _ => {
+                tracing::error!(
+                    first = row.first,
+                    readings = row.readings,
+                    "a stored segment is damaged; its readings are lost"
+                );
+                self.shared.lock().drop_damaged(&row, Instant::now());
+                Ok((Vec::new(), None, until.min(row.last + 1)))
+            }
+        }
+    }
+
+    fn housekeep(&mut self) {
+        let (need, current) = {
+            let tail = self.shared.lock();
+            (0, tail.current_epochs())
+        };
+        let drops = self.make_room(need);
+        if !drops.is_empty() {
+            let mut group = self.shared.lock().take_group();
+            group.drops = drops;
+            match self.store.commit(&group) {
+                Ok(()) => {
+                    self.shared.lock().committed(&group, PAUSE / 10);
+                    self.say_drops(&group.gaps);
+                }
+                Err(e) => {
+                    self.shared.lock().failed(group, Instant::now());
+                    return self.trouble(&e);
+                }
+            }
+        }
+        match self.store.forget_names(&current).and_then(|()| self.store.give_back()) {
+            Ok(more) => self.shared.lock().housekeep_again(more, Instant::now()),
+            Err(e) => self.trouble(&e),
+        }
+        self.look();
+    }
+
+    /// What the status shows of the disk.
+    fn look(&self) {
+        let bytes = self.store.bytes();
+        let oldest = self.store.oldest().ok().flatten();
+        self.shared.saw_disk(bytes, oldest);
+    }
+
+    fn trouble(&mut self, e: &StoreError) {
+        let text = chain(e);
+        if self.told.is_none_or(|told| told.elapsed() > EPISODE) {
+            tracing::error!(error = %text, "outbox can not write; readings stay in memory until it can");
+            self.told = Some(Instant::now());
+        }
+        self.shared.set_trouble(Some(text));
+        match e {
+            StoreError::Damaged(problem) => self.replace(problem.clone()),
+            StoreError::Disk(_) | StoreError::File(_) => match self.store.reopen() {
+                Ok(()) => {}
+                Err(StoreError::Damaged(problem)) => self.replace(problem),
+                Err(e) => tracing::debug!(error = %chain(&e), "outbox can not be opened again yet"),
+            },
+            _ => {}
+        }
+    }
+
+    fn replace(&mut self, problem: String) {
+        match salvage::replace(&self.store.path().to_owned(), self.space, problem, Timestamp::now()) {
+            Ok((store, quarantine)) => {
+                tracing::error!(file = %quarantine.file.display(), problem = %quarantine.problem, segments = quarantine.segments_saved,
+                    "outbox file was damaged and set aside; what could be read was carried over");
+                self.store = store;
+                self.shared.set_quarantine(quarantine);
+                self.reconcile();
+            }
+            Err(e) => tracing::debug!(error = %chain(&e), "damaged outbox can not be replaced yet"),
+        }
+    }
+
+    /// After rows were lost while running: what waits is what is on disk and in memory.
+    fn reconcile(&self) {
+        let done = self.shared.lock().done();
+        match super::start::waiting(&self.store, &done.iter().collect::<Vec<_>>()) {
+            Ok((each, all)) => self.shared.lock().reconcile(&each, all, Instant::now()),
+            Err(e) => tracing::debug!(error = %chain(&e), "carried-over outbox can not be read yet"),
+        }
+    }
+
+    fn recovered(&mut self) {
+        if self.shared.set_trouble(None) {
+            tracing::info!("outbox writes again");
+            self.told = None;
+        }
+    }
+
+    fn say_drops(&mut self, gaps: &[Gap]) {
+        let Some(gap) = gaps.first() else { return };
+        if self.shared.is_new_episode(gap.reason, EPISODE) {
+            let readings: u64 = gaps.iter().map(|g| g.readings).sum();
+            tracing::error!(reason = gap.reason.as_str(), destination = %gap.destination, readings, from = gap.from, to = gap.to,
+                "outbox dropped its oldest readings; the gap is recorded");
+        }
+    }
+
+    fn answer_questions(&self) {
+        for question in self.shared.take_questions() {
+            match question {
+                // Whoever asked may have given up: then there is nobody to tell.
+                Question::Gaps(to) => drop(to.send(self.store.gaps())),
+                Question::SetAside(to) => drop(to.send(self.store.set_aside())),
+            }
+        }
+    }
+}
+
+/// A listing from the store.
+pub(super) enum Question {
+    Gaps(std::sync::mpsc::SyncSender<Result<Vec<Gap>, StoreError>>),
+    SetAside(std::sync::mpsc::SyncSender<Result<Vec<SetAsideRow>, StoreError>>),
+}
+
+/// An error with its causes, in one line.
+pub(super) fn chain(e: &dyn std::error::Error) -> String {
+    let mut text = e.to_string();
+    let mut cause = e.source();
+    while let Some(e) = cause {
+        text = format!("{text}: {e}");
+        cause = e.source();
+    }
+    text
+}

@@ -1,0 +1,188 @@
+//! Sets a damaged file aside and carries over what can still be read, row by row.
+
+use super::gap::{Gap, Reason};
+use super::ranges::Ranges;
+use super::segment::{self, Segment};
+use super::store::{self, Space, Store, StoreError, beside};
+use crate::model::Timestamp;
+use rusqlite::{Connection, params};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// What became of a damaged file.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Quarantine {
+    pub file: PathBuf,
+    pub problem: String,
+    pub segments_saved: u64,
+    pub readings_saved: u64,
+}
+
+/// Renames the damaged file and makes a new one from its readable rows.
+///
+/// # Errors
+/// When the folder does not take a new file.
+pub fn replace(path: &Path, space: Space, problem: String, now: Timestamp) -> Result<(Store, Quarantine), StoreError> {
+    let file = set_aside_file(path, now)?;
+    let mut store = Store::open(path, space)?;
+    let old = Store::open_damaged(&file);
+    let mut quarantine = Quarantine { file, problem, segments_saved: 0, readings_saved: 0 };
+    if let Ok(old) = old {
+        carry_over(&old, &mut store, &mut quarantine, now)?;
+    }
+    Ok((store, quarantine))
+}
+
+/// One damaged file is kept, the newest: each may be as large as the quota.
+fn set_aside_file(path: &Path, now: Timestamp) -> Result<PathBuf, StoreError> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    for entry in std::fs::read_dir(folder)?.flatten() {
+        if entry.file_name().to_string_lossy().starts_with("outbox.db.damaged-") {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    let file = beside(path, &format!(".damaged-{}", now.0));
+    std::fs::rename(path, &file)?;
+    for (suffix, keep) in [("-wal", true), ("-shm", false), ("-journal", true)] {
+        let (from, to) = (beside(path, suffix), beside(&file, suffix));
+        match if keep { std::fs::rename(&from, &to) } else { std::fs::remove_file(&from) } {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e.into()),
+            _ => {}
+        }
+    }
+    store::sync_folder(path)?;
+    Ok(file)
+}
+
+fn carry_over(
+    old: &Connection,
+    new: &mut Store,
+    quarantine: &mut Quarantine,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let segments = Segments::read(old);
+    let destinations = store::all_destinations(old).unwrap_or_default();
+    let limit = store::read_meta(old, "seq_limit").ok().flatten().unwrap_or(0);
+    let highest = segments.good.keys().chain(segments.bad.iter().map(|s| &s.last)).copied().max().unwrap_or(0);
+    let limit = limit.max(new.seq_limit()).max(highest + 1).min(i64::MAX as u64 / 2);
+
+    let tx = new.connection.transaction()?;
+    for (first, _) in &segments.good {
+        let Ok(segment) = read_one(old, *first) else { continue };
+        if store::put_segment_if_fits(&tx, &segment)? {
+            quarantine.segments_saved += 1;
+            quarantine.readings_saved += segment.readings;
+        }
+    }
+    for epoch in segments.good.values() {
+        if let Ok(names) = store::read_names(old, *epoch) {
+            store::put_names(&tx, &names)?;
+        }
+    }
+    for (name, done) in &destinations {
+        if Ranges::from_text(done).is_some() {
+            store::put_destination(&tx, name, done)?;
+        }
+    }
+    store::all_set_aside(old).unwrap_or_default().iter().try_for_each(|row| store::put_set_aside(&tx, row))?;
+    store::all_gaps(old).unwrap_or_default().iter().try_for_each(|gap| store::put_gap(&tx, gap))?;
+    for (name, done) in &destinations {
+        let done = Ranges::from_text(done).unwrap_or_default();
+        if let Some(gap) = segments.gap(name, &done, now) {
+            store::put_gap(&tx, &gap)?;
+        }
+    }
+    store::put_meta(&tx, "seq_limit", limit)?;
+    tx.commit()?;
+    new.raise_seq_limit(limit);
+    Ok(())
+}
+
+/// What the damaged file says about its segments.
+#[derive(Default)]
+struct Segments {
+    /// First number and epoch of those that pass their checksum.
+    good: BTreeMap<u64, u64>,
+    /// Rows whose body is lost.
+    bad: Vec<Segment>,
+    /// Some rows could not be reached at all.
+    torn: bool,
+}
+
+impl Segments {
+    /// From both ends, and by leaps where the table is torn, so that one bad page costs only what lies on it.
+    fn read(old: &Connection) -> Segments {
+        let mut found = Segments::default();
+        let (mut at, mut leap) = (0i64, 1i64);
+        let end = last_first(old);
+        while at <= end {
+            match next_first(old, at) {
+                Ok(None) => break,
+                Ok(Some(first)) => {
+                    found.take(old, first);
+                    (at, leap) = (first + 1, 1);
+                }
+                Err(_) => {
+                    found.torn = true;
+                    (at, leap) = (at.saturating_add(leap), leap.saturating_mul(2));
+                }
+            }
+        }
+        found
+    }
+
+    fn take(&mut self, old: &Connection, first: i64) {
+        match read_one(old, first as u64) {
+            Ok(segment) if segment::decode(&segment).is_ok() => {
+                self.good.insert(segment.first, segment.epoch);
+            }
+            Ok(segment) => self.bad.push(segment),
+            Err(_) => match read_facts(old, first) {
+                Ok(segment) => self.bad.push(segment),
+                Err(_) => self.torn = true,
+            },
+        }
+    }
+
+    /// What a destination lost. Rows that can not be reached count as 0 readings: nobody knows them any more.
+    fn gap(&self, destination: &str, done: &Ranges, now: Timestamp) -> Option<Gap> {
+        let lost: Vec<&Segment> =
+            self.bad.iter().filter(|s| s.first <= s.last && !done.covers(s.first, s.last)).collect();
+        if lost.is_empty() && !self.torn {
+            return None;
+        }
+        Some(Gap {
+            destination: destination.to_owned(),
+            reason: Reason::Damaged,
+            first: lost.iter().map(|s| s.first).min().unwrap_or(0),
+            last: lost.iter().map(|s| s.last).max().unwrap_or(0),
+            from: lost.iter().map(|s| s.oldest.0).min().unwrap_or(now.0),
+            to: lost.iter().map(|s| s.newest.0).max().unwrap_or(now.0),
+            readings: lost.iter().map(|s| s.readings).sum(),
+        })
+    }
+}
+
+fn last_first(old: &Connection) -> i64 {
+    let newest = old.query_row("SELECT first FROM segment ORDER BY first DESC LIMIT 1", [], |row| row.get(0));
+    newest
+        .or_else(|_| old.query_row("SELECT value FROM meta WHERE key = 'seq_limit'", [], |row| row.get(0)))
+        .unwrap_or(i64::MAX / 2)
+}
+
+fn next_first(old: &Connection, at: i64) -> rusqlite::Result<Option<i64>> {
+    use rusqlite::OptionalExtension;
+    old.query_row("SELECT first FROM segment WHERE first >= ?1 ORDER BY first LIMIT 1", [at], |row| row.get(0))
+        .optional()
+}
+
+fn read_one(old: &Connection, first: u64) -> rusqlite::Result<Segment> {
+    let sql = "SELECT first, last, epoch, readings, oldest, newest, body FROM segment WHERE first = ?1";
+    old.query_row(sql, params![first as i64], store::to_segment)
+}
+
+/// The row without its body, which may lie on other pages.
+fn read_facts(old: &Connection, first: i64) -> rusqlite::Result<Segment> {
+    let sql = "SELECT first, last, epoch, readings, oldest, newest, x'' FROM segment WHERE first = ?1";
+    old.query_row(sql, params![first], store::to_segment)
+}

@@ -1,0 +1,638 @@
+//! The only file that opens the outbox database, and the only thread-bound owner of its connection.
+//!
+//! WAL with `synchronous=FULL`: a commit that returned survives a power cut. The lock is exclusive, so that the
+//! wal-index lives in memory: there is no `-shm` file to lose, and nobody's reader can hold the log.
+
+use super::gap::{Gap, Reason, SetAsideRow};
+use super::group::Group;
+use super::schema;
+use super::segment::{self, Segment};
+use crate::model::{Names, Timestamp};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, Transaction, params};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+/// Older ones can damage a database when the log is reset under a race; mended in 3.51.3 (March 2026).
+const OLDEST_SQLITE: i32 = 3_051_003;
+/// The whole-file check is bounded: what it does not reach in time is found by the segments' own checksums.
+const CHECK_TIME: Duration = Duration::from_secs(2);
+/// The log is written back when it has grown to this, or to a quarter of a small quota.
+const WAL_BYTES: u64 = 4 << 20;
+/// Refused values kept, gaps kept.
+pub const SET_ASIDE_ROWS: i64 = 10_000;
+const GAP_ROWS: i64 = 10_000;
+/// Pages given back at a time.
+const VACUUM_PAGES: u64 = 1024;
+/// Names read back from the file are kept for this many epochs.
+const NAMES_CACHED: usize = 4;
+
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("no room")]
+    Full(#[source] rusqlite::Error),
+    #[error("disk failed")]
+    Disk(#[source] rusqlite::Error),
+    #[error("file is damaged: {0}")]
+    Damaged(String),
+    #[error("written by a newer engine (format {found}, this engine writes {}); nothing was changed", schema::VERSION)]
+    Newer { found: usize },
+    #[error("in use by another process")]
+    InUse,
+    #[error("{0}")]
+    File(#[from] std::io::Error),
+    #[error("database")]
+    Other(#[source] rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(e: rusqlite::Error) -> StoreError {
+        match e.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => StoreError::Full(e),
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StoreError::Damaged(e.to_string()),
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::InUse,
+            Some(ErrorCode::SystemIoFailure | ErrorCode::ReadOnly | ErrorCode::CannotOpen) => StoreError::Disk(e),
+            _ => StoreError::Other(e),
+        }
+    }
+}
+
+/// How much disk may be used.
+#[derive(Clone, Copy, Debug)]
+pub struct Space {
+    pub quota: u64,
+    pub reserve: u64,
+}
+
+pub struct Store {
+    pub(super) connection: Connection,
+    path: PathBuf,
+    space: Space,
+    page_size: u64,
+    names: HashMap<u64, Arc<Names>>,
+    seq_limit: u64,
+}
+
+impl Store {
+    /// Opens or makes the file.
+    ///
+    /// # Errors
+    /// `Damaged` when it must be set aside; everything else leaves it as it is.
+    pub fn open(path: &Path, space: Space) -> Result<Store, StoreError> {
+        assert!(rusqlite::version_number() >= OLDEST_SQLITE, "SQLite {} is too old to be trusted", rusqlite::version());
+        create_private(path)?;
+        let mut connection = connect(path)?;
+        identify(&connection)?;
+        configure(&connection)?;
+        schema::migrate(&mut connection)?;
+        quick_check(&connection)?;
+        let page_size = connection.pragma_query_value(None, "page_size", |row| row.get::<_, i64>(0))? as u64;
+        let mut store =
+            Store { connection, path: path.to_owned(), space, page_size, names: HashMap::new(), seq_limit: 0 };
+        store.limit_pages()?;
+        store.seq_limit = store.meta("seq_limit")?.unwrap_or(0).max(read_side(path));
+        Ok(store)
+    }
+
+    /// The connection to a file set aside, for reading what is left of it.
+    ///
+    /// # Errors
+    /// When not even the first page is readable.
+    pub fn open_damaged(path: &Path) -> Result<Connection, StoreError> {
+        let connection = connect(path)?;
+        connection.execute_batch("PRAGMA locking_mode = EXCLUSIVE; PRAGMA writable_schema = ON;")?;
+        Ok(connection)
+    }
+
+    /// A failed fsync may have thrown away pages that SQLite believes written: only a new connection reads what is there.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn reopen(&mut self) -> Result<(), StoreError> {
+        let nothing = Connection::open_in_memory()?;
+        drop(std::mem::replace(&mut self.connection, nothing));
+        let fresh = Store::open(&self.path, self.space)?;
+        let seq_limit = self.seq_limit.max(fresh.seq_limit);
+        *self = Store { seq_limit, ..fresh };
+        Ok(())
+    }
+
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Numbers below this may have been used.
+    #[must_use]
+    pub fn seq_limit(&self) -> u64 {
+        self.seq_limit
+    }
+
+    pub(super) fn raise_seq_limit(&mut self, limit: u64) {
+        self.seq_limit = self.seq_limit.max(limit);
+    }
+
+    /// Writes a group in one transaction. When this returns, it survives a power cut.
+    ///
+    /// # Errors
+    /// Nothing of the group may be counted as stored.
+    pub fn commit(&mut self, group: &Group) -> Result<(), StoreError> {
+        let segments = segment::encode(&group.parcels)?;
+        if group.seq_limit > self.seq_limit {
+            write_side(&self.path, group.seq_limit)?;
+        }
+        self.write_back(group_bytes(group))?;
+        let tx = self.connection.transaction()?;
+        if let Some(first) = group.parcels.first() {
+            // What a commit left behind whose fsync failed; it was never counted as stored.
+            tx.prepare_cached("DELETE FROM segment WHERE first >= ?1")?.execute([first.seq as i64])?;
+        }
+        let mut drop_one = tx.prepare_cached("DELETE FROM segment WHERE first = ?1")?;
+        for first in &group.drops {
+            drop_one.execute([*first as i64])?;
+        }
+        drop(drop_one);
+        let mut finish = tx.prepare_cached("DELETE FROM segment WHERE first BETWEEN ?1 AND ?2 AND last <= ?2")?;
+        for (first, last) in &group.finished {
+            finish.execute([signed(*first), signed(*last)])?;
+        }
+        drop(finish);
+        for names in &group.names {
+            put_names(&tx, names)?;
+        }
+        for segment in &segments {
+            put_segment(&tx, segment)?;
+        }
+        for (name, done) in &group.cursors {
+            put_destination(&tx, name, done)?;
+        }
+        group.set_aside.iter().try_for_each(|row| put_set_aside(&tx, row))?;
+        group.gaps.iter().try_for_each(|gap| put_gap(&tx, gap))?;
+        if group.seq_limit > self.seq_limit {
+            put_meta(&tx, "seq_limit", group.seq_limit)?;
+        }
+        tx.commit()?;
+        self.seq_limit = group.seq_limit.max(self.seq_limit);
+        Ok(())
+    }
+
+    /// The first segment that reaches into `from..until`.
+    ///
+    /// # Errors
+    /// When the disk or the file fails.
+    pub fn segment_at(&self, from: u64, until: u64) -> Result<Option<Segment>, StoreError> {
+        let mut query = self.connection.prepare_cached(
+            "SELECT first, last, epoch, readings, oldest, newest, body FROM segment
+             WHERE first >= coalesce((SELECT max(first) FROM segment WHERE first <= ?1), 0) AND last >= ?1 AND first < ?2
+             ORDER BY first LIMIT 1",
+        )?;
+        Ok(query.query_row([signed(from), signed(until)], to_segment).optional()?)
+    }
+
+    /// Time of the oldest reading on disk.
+    ///
+    /// # Errors
+    /// When the disk or the file fails.
+    pub fn oldest(&self) -> Result<Option<Timestamp>, StoreError> {
+        let mut query = self.connection.prepare_cached("SELECT oldest FROM segment ORDER BY first LIMIT 1")?;
+        Ok(query.query_row([], |row| row.get(0).map(Timestamp)).optional()?)
+    }
+
+    /// Names of an epoch that has segments.
+    ///
+    /// # Errors
+    /// `Damaged` when they are missing.
+    pub fn names(&mut self, epoch: u64) -> Result<Arc<Names>, StoreError> {
+        if let Some(names) = self.names.get(&epoch) {
+            return Ok(names.clone());
+        }
+        let names = Arc::new(read_names(&self.connection, epoch)?);
+        if self.names.len() >= NAMES_CACHED {
+            self.names.clear();
+        }
+        self.names.insert(epoch, names.clone());
+        Ok(names)
+    }
+
+    /// Why there is no room for `need` more bytes once `freed` bytes of segments are gone, if so.
+    ///
+    /// # Errors
+    /// When the file can not be asked.
+    pub fn shortage(&self, need: u64, freed: u64) -> Result<Option<Reason>, StoreError> {
+        // Worst case of the encoding, and the pages of the tables' trees.
+        let need = need + need / 8 + 8 * self.page_size;
+        let pages = self.number("page_count")?;
+        let free = self.number("freelist_count")? * self.page_size + freed;
+        let used = (pages * self.page_size).saturating_sub(free);
+        if used + need > self.space.quota - self.wal_budget() {
+            return Ok(Some(Reason::Quota));
+        }
+        // Without free pages the file must grow; the log grows in any case, by as much as it is allowed to.
+        let grow = need.saturating_sub(free);
+        Ok((grow > 0 && self.disk_free()? < grow).then_some(Reason::DiskFull))
+    }
+
+    /// Bytes on disk: the file with its free pages, and the log.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let size = |path: &Path| std::fs::metadata(path).map_or(0, |m| m.len());
+        size(&self.path) + size(&beside(&self.path, "-wal"))
+    }
+
+    /// Gives a slice of free pages back to the file system. True when there is more to give.
+    ///
+    /// # Errors
+    /// When the disk or the file fails.
+    pub fn give_back(&mut self) -> Result<bool, StoreError> {
+        let (free, pages) = (self.number("freelist_count")?, self.number("page_count")?);
+        // A steady backlog reuses its pages; only a drain leaves most of them free.
+        if free < 64 || free < pages / 2 {
+            return Ok(false);
+        }
+        self.connection.execute_batch(&format!("PRAGMA incremental_vacuum({VACUUM_PAGES})"))?;
+        self.checkpoint()?;
+        Ok(free > VACUUM_PAGES + 64)
+    }
+
+    /// Forgets names that no segment uses.
+    ///
+    /// # Errors
+    /// When the disk or the file fails.
+    pub fn forget_names(&mut self, current: &[u64]) -> Result<(), StoreError> {
+        let epochs: Vec<u64> = self
+            .connection
+            .prepare_cached("SELECT epoch FROM names")?
+            .query_map([], |row| row.get::<_, i64>(0).map(|e| e as u64))?
+            .collect::<Result<_, _>>()?;
+        for epoch in epochs.iter().filter(|epoch| epochs.len() > 1 && !current.contains(epoch)) {
+            self.connection.execute(
+                "DELETE FROM names WHERE epoch = ?1 AND NOT EXISTS (SELECT 1 FROM segment WHERE epoch = ?1)",
+                [*epoch as i64],
+            )?;
+            self.names.remove(epoch);
+        }
+        Ok(())
+    }
+
+    /// Writes the whole log back and cuts it to nothing.
+    ///
+    /// # Errors
+    /// When the disk fails; the log then still holds everything.
+    pub fn checkpoint(&self) -> Result<(), StoreError> {
+        Ok(self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?)
+    }
+
+    /// Gaps, the newest last.
+    ///
+    /// # Errors
+    /// When the disk or the file fails.
+    pub fn gaps(&self) -> Result<Vec<Gap>, StoreError> {
+        all_gaps(&self.connection)
+    }
+
+    /// Refused values, the newest last.
+    ///
+    /// # Errors
+    /// When the disk or the file fails.
+    pub fn set_aside(&self) -> Result<Vec<SetAsideRow>, StoreError> {
+        all_set_aside(&self.connection)
+    }
+
+    /// Name and what it is done with.
+    ///
+    /// # Errors
+    /// When the disk or the file fails.
+    pub fn destinations(&self) -> Result<Vec<(String, String)>, StoreError> {
+        all_destinations(&self.connection)
+    }
+
+    /// # Errors
+    /// When the disk or the file fails.
+    pub fn highest_stored(&self) -> Result<u64, StoreError> {
+        let highest = self
+            .connection
+            .query_row("SELECT last FROM segment ORDER BY first DESC LIMIT 1", [], |row| row.get::<_, i64>(0));
+        Ok(highest.optional()?.unwrap_or(0) as u64)
+    }
+
+    /// # Errors
+    /// When the disk or the file fails.
+    pub fn forget_destination(&self, name: &str) -> Result<(), StoreError> {
+        Ok(self.connection.execute("DELETE FROM destination WHERE name = ?1", [name]).map(drop)?)
+    }
+
+    /// First and last number and readings of every segment, in order.
+    ///
+    /// # Errors
+    /// When the disk or the file fails, or the first error of `each`.
+    pub fn for_each_segment(
+        &self,
+        mut each: impl FnMut(u64, u64, u64) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut query = self.connection.prepare("SELECT first, last, readings FROM segment ORDER BY first")?;
+        let mut rows = query.query([])?;
+        while let Some(row) = rows.next()? {
+            each(row.get::<_, i64>(0)? as u64, row.get::<_, i64>(1)? as u64, row.get::<_, i64>(2)? as u64)?;
+        }
+        Ok(())
+    }
+
+    fn write_back(&self, need: u64) -> Result<(), StoreError> {
+        let wal = std::fs::metadata(beside(&self.path, "-wal")).map_or(0, |m| m.len());
+        if wal > 0 && wal + need + need / 8 + 16 * self.page_size > self.wal_budget() {
+            self.checkpoint()
+        } else {
+            Ok(())
+        }
+    }
+
+    fn wal_budget(&self) -> u64 {
+        WAL_BYTES.min(self.space.quota / 4)
+    }
+
+    /// SQLite itself refuses to grow beyond the quota, whatever we reckon.
+    fn limit_pages(&self) -> Result<(), StoreError> {
+        let pages = (self.space.quota - self.wal_budget()) / self.page_size;
+        Ok(self.connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))?)
+    }
+
+    /// Free bytes of the file system beyond the reserve, which is at most a tenth of a small one.
+    fn disk_free(&self) -> Result<u64, StoreError> {
+        let fs = rustix::fs::statvfs(self.path.parent().unwrap_or(Path::new("."))).map_err(std::io::Error::from)?;
+        let reserve = self.space.reserve.min(fs.f_blocks * fs.f_frsize / 10);
+        Ok((fs.f_bavail * fs.f_frsize).saturating_sub(reserve))
+    }
+
+    fn number(&self, pragma: &str) -> Result<u64, StoreError> {
+        Ok(self.connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0))?.max(0) as u64)
+    }
+
+    fn meta(&self, key: &str) -> Result<Option<u64>, StoreError> {
+        read_meta(&self.connection, key)
+    }
+}
+
+fn connect(path: &Path) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(Duration::ZERO)?;
+    connection.set_prepared_statement_cache_capacity(32);
+    Ok(connection)
+}
+
+/// Reads only: a file that is not ours, or newer than us, stays as it is.
+fn identify(connection: &Connection) -> Result<(), StoreError> {
+    connection.execute_batch("PRAGMA locking_mode = EXCLUSIVE;")?;
+    let id: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    let version = connection.pragma_query_value(None, "user_version", |row| row.get::<_, i32>(0))?;
+    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    let found = usize::try_from(version).map_err(|_| StoreError::Damaged("negative version".into()))?;
+    match (id, found, tables) {
+        (0, 0, 0) => Ok(()),
+        (schema::APPLICATION_ID, found, _) if found > schema::VERSION => Err(StoreError::Newer { found }),
+        (schema::APPLICATION_ID, 1.., 1..) => Ok(()),
+        _ => Err(StoreError::Damaged("not an outbox".into())),
+    }
+}
+
+fn configure(connection: &Connection) -> Result<(), StoreError> {
+    // auto_vacuum only takes on a file without tables. No mmap: a failing disk would be a SIGBUS.
+    connection.execute_batch(
+        "PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
+         PRAGMA wal_autocheckpoint = 0; PRAGMA mmap_size = 0; PRAGMA cache_size = -1024; PRAGMA temp_store = MEMORY;
+         PRAGMA cell_size_check = ON; PRAGMA trusted_schema = OFF;",
+    )?;
+    let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
+    if mode == "wal" { Ok(()) } else { Err(StoreError::Damaged(format!("journal mode stays {mode}"))) }
+}
+
+fn quick_check(connection: &Connection) -> Result<(), StoreError> {
+    let (done, waiting) = mpsc::sync_channel::<()>(1);
+    let interrupt = connection.get_interrupt_handle();
+    let timer = std::thread::spawn(move || {
+        if waiting.recv_timeout(CHECK_TIME) == Err(mpsc::RecvTimeoutError::Timeout) {
+            interrupt.interrupt();
+        }
+    });
+    let answer = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
+    drop(done);
+    timer.join().expect("the timer does not panic");
+    match answer {
+        Ok(text) if text == "ok" => Ok(()),
+        Ok(text) => Err(StoreError::Damaged(text)),
+        Err(e) if e.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => Ok(()),
+        Err(e) => Err(e.into()),
+    }
+}
+
+fn group_bytes(group: &Group) -> u64 {
+    let rows = group.set_aside.len() * 256 + group.gaps.len() * 128;
+    (group.parcels.iter().map(|p| p.batch.bytes.len() + 16).sum::<usize>() + rows) as u64
+}
+
+pub(super) fn to_segment(row: &Row<'_>) -> rusqlite::Result<Segment> {
+    Ok(Segment {
+        first: row.get::<_, i64>(0)? as u64,
+        last: row.get::<_, i64>(1)? as u64,
+        epoch: row.get::<_, i64>(2)? as u64,
+        readings: row.get::<_, i64>(3)? as u64,
+        oldest: Timestamp(row.get(4)?),
+        newest: Timestamp(row.get(5)?),
+        body: row.get(6)?,
+    })
+}
+
+pub(super) fn put_segment(to: &Transaction<'_>, s: &Segment) -> rusqlite::Result<()> {
+    to.prepare_cached("INSERT OR REPLACE INTO segment VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
+        .execute(params![
+            s.first as i64,
+            s.last as i64,
+            s.epoch as i64,
+            s.readings as i64,
+            s.oldest.0,
+            s.newest.0,
+            s.body
+        ])
+        .map(drop)
+}
+
+/// As [`put_segment`]; false when the quota leaves no room for it.
+pub(super) fn put_segment_if_fits(to: &Transaction<'_>, segment: &Segment) -> rusqlite::Result<bool> {
+    match put_segment(to, segment) {
+        Err(e) if e.sqlite_error_code() == Some(ErrorCode::DiskFull) => Ok(false),
+        other => other.map(|()| true),
+    }
+}
+
+pub(super) fn put_names(to: &Transaction<'_>, names: &Names) -> Result<(), StoreError> {
+    let known = to.prepare_cached("SELECT 1 FROM names WHERE epoch = ?1")?.exists([names.epoch as i64])?;
+    if !known {
+        let json = serde_json::to_vec(names).expect("names are plain strings");
+        let body = zstd::bulk::compress(&json, 3)?;
+        to.execute("INSERT INTO names VALUES (?1, ?2)", params![names.epoch as i64, body])?;
+    }
+    Ok(())
+}
+
+pub(super) fn read_names(from: &Connection, epoch: u64) -> Result<Names, StoreError> {
+    let damaged = || StoreError::Damaged(format!("names of epoch {epoch} are unreadable"));
+    let body: Option<Vec<u8>> =
+        from.query_row("SELECT body FROM names WHERE epoch = ?1", [epoch as i64], |row| row.get(0)).optional()?;
+    let json = zstd::stream::decode_all(body.ok_or_else(damaged)?.as_slice()).map_err(|_| damaged())?;
+    serde_json::from_slice(&json).map_err(|_| damaged())
+}
+
+pub(super) fn put_destination(to: &Transaction<'_>, name: &str, done: &str) -> rusqlite::Result<()> {
+    to.prepare_cached("INSERT INTO destination VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET done = ?2")?
+        .execute([name, done])
+        .map(drop)
+}
+
+pub(super) fn put_set_aside(to: &Transaction<'_>, r: &SetAsideRow) -> rusqlite::Result<()> {
+    let mut insert = to.prepare_cached(
+        "INSERT OR REPLACE INTO set_aside (destination, seq, device, product_key, device_key, point, time, value, quality, code, reason, at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+    )?;
+    insert.execute(params![
+        r.destination,
+        r.seq as i64,
+        r.device,
+        r.product_key,
+        r.device_key,
+        r.point,
+        r.time,
+        r.value,
+        r.quality,
+        r.code,
+        r.reason,
+        r.at
+    ])?;
+    to.prepare_cached("DELETE FROM set_aside WHERE id <= (SELECT max(id) FROM set_aside) - ?1")?
+        .execute([SET_ASIDE_ROWS])
+        .map(drop)
+}
+
+pub(super) fn put_gap(to: &Transaction<'_>, gap: &Gap) -> rusqlite::Result<()> {
+    let last = to
+        .prepare_cached(
+            "SELECT destination, reason, first, last, from_time, to_time, readings, id FROM gap
+             WHERE destination = ?1 ORDER BY id DESC LIMIT 1",
+        )?
+        .query_row([&gap.destination], |row| Ok((to_gap(row)?, row.get::<_, i64>(7)?)))
+        .optional()?;
+    let mut merged = gap.clone();
+    let mut id = None;
+    if let Some((mut before, before_id)) = last
+        && before.merge(gap)
+    {
+        (merged, id) = (before, Some(before_id));
+    }
+    to.prepare_cached("INSERT OR REPLACE INTO gap VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?.execute(params![
+        id,
+        merged.destination,
+        merged.reason.as_str(),
+        merged.first as i64,
+        merged.last as i64,
+        merged.from,
+        merged.to,
+        merged.readings as i64
+    ])?;
+    to.prepare_cached("DELETE FROM gap WHERE id <= (SELECT max(id) FROM gap) - ?1")?.execute([GAP_ROWS]).map(drop)
+}
+
+fn to_gap(row: &Row<'_>) -> rusqlite::Result<Gap> {
+    Ok(Gap {
+        destination: row.get(0)?,
+        reason: Reason::from_text(&row.get::<_, String>(1)?),
+        first: row.get::<_, i64>(2)? as u64,
+        last: row.get::<_, i64>(3)? as u64,
+        from: row.get(4)?,
+        to: row.get(5)?,
+        readings: row.get::<_, i64>(6)? as u64,
+    })
+}
+
+pub(super) fn all_gaps(from: &Connection) -> Result<Vec<Gap>, StoreError> {
+    let mut query =
+        from.prepare("SELECT destination, reason, first, last, from_time, to_time, readings FROM gap ORDER BY id")?;
+    Ok(query.query_map([], to_gap)?.collect::<Result<_, _>>()?)
+}
+
+pub(super) fn all_set_aside(from: &Connection) -> Result<Vec<SetAsideRow>, StoreError> {
+    let mut query = from.prepare(
+        "SELECT destination, seq, device, product_key, device_key, point, time, value, quality, code, reason, at
+         FROM set_aside ORDER BY id",
+    )?;
+    let rows = query.query_map([], |row| {
+        Ok(SetAsideRow {
+            destination: row.get(0)?,
+            seq: row.get::<_, i64>(1)? as u64,
+            device: row.get(2)?,
+            product_key: row.get(3)?,
+            device_key: row.get(4)?,
+            point: row.get(5)?,
+            time: row.get(6)?,
+            value: row.get(7)?,
+            quality: row.get(8)?,
+            code: row.get(9)?,
+            reason: row.get(10)?,
+            at: row.get(11)?,
+        })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+pub(super) fn all_destinations(from: &Connection) -> Result<Vec<(String, String)>, StoreError> {
+    let mut query = from.prepare("SELECT name, done FROM destination")?;
+    Ok(query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?)
+}
+
+pub(super) fn put_meta(to: &Transaction<'_>, key: &str, value: u64) -> rusqlite::Result<()> {
+    to.execute(
+        "INSERT INTO meta VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = ?2",
+        params![key, signed(value)],
+    )
+    .map(drop)
+}
+
+pub(super) fn read_meta(from: &Connection, key: &str) -> Result<Option<u64>, StoreError> {
+    let value =
+        from.query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get::<_, i64>(0)).optional()?;
+    Ok(value.map(|v| v as u64))
+}
+
+fn signed(seq: u64) -> i64 {
+    i64::try_from(seq).unwrap_or(i64::MAX)
+}
+
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+fn create_private(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    std::fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    Ok(())
+}
+
+/// The limit of the numbers lies beside the database too: they must not repeat when that is damaged or deleted.
+fn read_side(path: &Path) -> u64 {
+    std::fs::read_to_string(path.with_extension("seq")).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+}
+
+fn write_side(path: &Path, limit: u64) -> std::io::Result<()> {
+    use std::io::Write;
+    let (target, temporary) = (path.with_extension("seq"), path.with_extension("seq.new"));
+    let mut file = std::fs::File::create(&temporary)?;
+    writeln!(file, "{limit}")?;
+    file.sync_all()?;
+    std::fs::rename(&temporary, &target)?;
+    sync_folder(path)
+}
+
+pub(super) fn sync_folder(path: &Path) -> std::io::Result<()> {
+    std::fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+}
