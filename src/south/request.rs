@@ -1,0 +1,95 @@
+//! What others ask of a running connection: read a device now, write a point. Goes before polling.
+
+use crate::model::{Reason, Value};
+use driver::SessionError;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+/// Requests that wait for one connection. When full, the next one is refused as busy.
+pub(super) const WAITING: usize = 32;
+
+pub(super) struct Request {
+    pub ask: Ask,
+    /// A request that waited longer is not carried out any more.
+    pub deadline: Instant,
+    pub claim: Arc<Claim>,
+    pub reply: oneshot::Sender<Result<(), AskError>>,
+}
+
+/// Decides once between "it is carried out" and "it was given up": a stale command must never fire, and nobody may
+/// be told "nothing was done" when something was.
+#[derive(Debug, Default)]
+pub(super) struct Claim(AtomicBool);
+
+impl Claim {
+    /// True for the first who asks.
+    pub(super) fn take(&self) -> bool {
+        !self.0.swap(true, Ordering::AcqRel)
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Ask {
+    /// All scan groups of a device, by its index within the connection.
+    Read(u32),
+    Write(u32, Value),
+}
+
+impl Request {
+    /// True when it shall be carried out now; it can not be given up any more.
+    pub(super) fn begin(&self) -> bool {
+        Instant::now() < self.deadline && self.claim.take()
+    }
+
+    /// The asker may have gone; that is its right.
+    pub(super) fn answer(self, result: Result<(), AskError>) {
+        let _ = self.reply.send(result);
+    }
+}
+
+/// Why a request was not carried out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AskError {
+    #[error("connection \"{0}\" is not known")]
+    UnknownConnection(String),
+    #[error("device \"{0}\" is not known")]
+    UnknownDevice(String),
+    #[error("point {0} is not known")]
+    UnknownPoint(u32),
+    #[error("measurement point \"{0}\" has no control point")]
+    NoControl(String),
+    #[error("point {0} is a collection point and can not be written")]
+    NotWritable(u32),
+    /// Nothing was written.
+    #[error("the value does not fit the point: {0}")]
+    Unfit(Reason),
+    /// Nothing was done.
+    #[error("too many requests wait for the connection")]
+    Busy,
+    /// Nothing was done.
+    #[error("the connection did not come to it in time")]
+    Expired,
+    /// Nothing was done.
+    #[error("the connection has ended")]
+    Stopped,
+    /// Nothing was done.
+    #[error("not connected: {0}")]
+    NotConnected(String),
+    /// The device refused.
+    #[error("point {point} refused: {reason}")]
+    Refused { point: u32, reason: Reason },
+    /// A write may or may not have reached the device.
+    #[error("the outcome is not known: {0}")]
+    Unconfirmed(SessionError),
+}
+
+impl From<SessionError> for AskError {
+    fn from(error: SessionError) -> AskError {
+        match error {
+            SessionError::Rejected { point, reason } => AskError::Refused { point, reason },
+            other => AskError::Unconfirmed(other),
+        }
+    }
+}
