@@ -1,6 +1,6 @@
 //! A small device for tests: rumqttc with the signs of EnOS.
 
-use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, QoS};
+use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, PublishOptions, QoS};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -31,7 +31,7 @@ pub fn options(address: SocketAddr, triple: &Triple) -> MqttOptions {
         format!("{}&{}", triple.device_key, triple.product_key),
         sign_of(triple, "cid").to_uppercase(),
     );
-    options.set_max_packet_size(4 << 20);
+    options.set_max_packet_size(4 << 20, 4 << 20);
     options
 }
 
@@ -74,6 +74,12 @@ impl Device {
         timeout(WAIT, self.eventloop.poll()).await.expect("something happens in time").expect("the connection stands")
     }
 
+    /// Waits until the connection is gone.
+    pub async fn ended(&mut self) {
+        let gone = async { while self.eventloop.poll().await.is_ok() {} };
+        timeout(WAIT, gone).await.expect("the connection ends in time");
+    }
+
     /// The next message.
     pub async fn message(&mut self) -> (String, Vec<u8>) {
         loop {
@@ -85,7 +91,7 @@ impl Device {
 
     /// Publishes bytes and waits for the reply.
     pub async fn send(&mut self, topic: &str, payload: impl Into<Vec<u8>>) -> Value {
-        self.client.publish(topic.to_owned(), QoS::AtLeastOnce, false, payload.into()).await.unwrap();
+        self.client.publish(topic.to_owned(), payload.into(), PublishOptions::at_least_once()).await.unwrap();
         let (reply_topic, reply) = self.message().await;
         assert_eq!(reply_topic, format!("{topic}_reply"));
         serde_json::from_slice(&reply).unwrap()

@@ -3,6 +3,7 @@
 use crate::client::{Device, TIMESTAMP, sign_of};
 use crate::{Site, site};
 use serde_json::{Value, json};
+use rumqttc::PublishOptions;
 use testbed::cloud::{Options, Refusal, Triple};
 use testbed::ledger::Received;
 
@@ -189,7 +190,7 @@ async fn knobs_refuse_forget_and_lose() {
     device.subscribe("/sys/subPK/sub1/#").await;
     for time in [1, 2] {
         let payload = post(time).to_string();
-        device.client.publish(topic, rumqttc::QoS::AtLeastOnce, false, payload).await.unwrap();
+        device.client.publish(topic, payload, PublishOptions::at_least_once()).await.unwrap();
     }
     assert_eq!(device.send(topic, post(3).to_string()).await["id"], "3");
     let received = site.cloud.ledger(|ledger| [1, 2, 3].map(|time| ledger.received("subPK/sub1", "reads", time)));

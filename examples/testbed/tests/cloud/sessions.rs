@@ -2,7 +2,7 @@
 
 use crate::client::{Device, WAIT, connect, options};
 use crate::site;
-use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS, TlsConfiguration, Transport};
+use rumqttc::{AsyncClient, Event, MqttOptions, Packet, PublishOptions, QoS, TlsConfiguration, Transport};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,7 +40,7 @@ async fn a_second_connection_closes_the_first_and_its_logins() {
     let mut first = Device::connect(site.cloud.address(), &site.gateway).await.unwrap();
     assert_eq!(first.login(&site.subs[0]).await["code"], 200);
     let _second = Device::connect(site.cloud.address(), &site.gateway).await.unwrap();
-    assert!(tokio::time::timeout(WAIT, first.eventloop.poll()).await.unwrap().is_err());
+    first.ended().await;
     assert!(!site.cloud.is_online("subPK", "sub1"));
     assert_eq!(site.cloud.stats().takeovers, 1);
 }
@@ -50,7 +50,7 @@ async fn the_cloud_goes_down_and_comes_up_on_the_same_port() {
     let site = site(Options::default()).await;
     let mut device = Device::connect(site.cloud.address(), &site.gateway).await.unwrap();
     site.cloud.down().await;
-    assert!(tokio::time::timeout(WAIT, device.eventloop.poll()).await.unwrap().is_err());
+    device.ended().await;
     assert!(Device::connect(site.cloud.address(), &site.gateway).await.is_err());
     site.cloud.up().await;
     Device::connect(site.cloud.address(), &site.gateway).await.unwrap();
@@ -86,7 +86,7 @@ async fn a_command_comes_without_a_subscription_and_its_reply_is_collected() {
         let command: Value = serde_json::from_slice(&payload).unwrap();
         assert_eq!(command["method"], "thing.service.measurepoint.set");
         let reply = json!({"id": command["id"], "code": 200, "data": {}}).to_string();
-        device.client.publish(format!("{topic}_reply"), QoS::AtLeastOnce, false, reply).await.unwrap();
+        device.client.publish(format!("{topic}_reply"), reply, PublishOptions::at_least_once()).await.unwrap();
         loop {
             device.eventloop.poll().await.unwrap();
         }
@@ -105,7 +105,7 @@ async fn withheld_pubacks_come_once_they_are_released() {
     let site = site(Options::default()).await;
     let mut device = Device::connect(site.cloud.address(), &site.gateway).await.unwrap();
     site.cloud.knobs(|knobs| knobs.withhold_pubacks = true);
-    device.client.publish("/x", QoS::AtLeastOnce, false, "x").await.unwrap();
+    device.client.publish("/x", "x", PublishOptions::at_least_once()).await.unwrap();
     let held = async {
         loop {
             if let Event::Incoming(Packet::PubAck(_)) = device.event().await {
