@@ -179,23 +179,32 @@ impl World {
         link.subscriptions.iter().filter(|(filter, _)| topic::matches(filter, to)).map(|(_, qos)| *qos).max()
     }
 
-    /// Hands a message to every other client that subscribed to its topic, as any broker does. A monitor sees
-    /// all; a device only what monitors publish.
+    /// Hands a message to whoever else should see it: monitors that subscribed to its topic and, when a monitor
+    /// publishes it, the device it is for, subscribed or not, as EnOS pushes its commands.
     pub fn route(&mut self, from: u64, to: &str, payload: &Bytes) {
         let from_monitor = self.peer(from) == Some(Peer::Monitor);
+        let pushed = if from_monitor { self.device_link(to) } else { None };
         let mut missed = 0;
         for (number, link) in &self.links {
-            let may = link.peer == Some(Peer::Monitor) || from_monitor && link.peer.is_some();
-            if !may || *number == from && !from_monitor {
-                continue;
-            }
-            let qos = link.subscriptions.iter().filter(|(f, _)| topic::matches(f, to)).map(|(_, qos)| *qos).max();
+            let subscribed = || link.subscriptions.iter().filter(|(f, _)| topic::matches(f, to)).map(|(_, q)| *q).max();
+            let qos = match link.peer {
+                _ if pushed == Some(*number) => Some(1),
+                Some(Peer::Monitor) => subscribed(),
+                Some(Peer::Device(_)) if from_monitor => subscribed(),
+                _ => None,
+            };
             if let Some(qos) = qos {
                 let publish = Outbound::Publish { topic: to.to_owned(), payload: payload.clone(), qos };
                 missed += u64::from(link.outbound.try_send(publish).is_err());
             }
         }
         self.stats.not_routed += missed;
+    }
+
+    /// The link that speaks for the device a topic names.
+    fn device_link(&self, to: &str) -> Option<u64> {
+        let parts = topic::parse(to)?;
+        self.link_of(self.registry.find(parts.product_key, parts.device_key)?)
     }
 
     pub fn has_monitors(&self) -> bool {

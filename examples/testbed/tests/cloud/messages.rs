@@ -2,8 +2,8 @@
 
 use crate::client::{Device, TIMESTAMP, sign_of};
 use crate::{Site, site};
-use serde_json::{Value, json};
 use rumqttc::PublishOptions;
+use serde_json::{Value, json};
 use testbed::cloud::{Options, Refusal, Triple};
 use testbed::ledger::Received;
 
