@@ -4,3 +4,4 @@ pub mod cloud;
 pub mod ledger;
 pub mod machine;
 pub mod meter;
+pub mod serve;

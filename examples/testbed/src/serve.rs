@@ -1,0 +1,108 @@
+//! One stand-in alone, for peers in other languages. Prints READY, takes orders as lines on standard input.
+
+use crate::cloud::{Cloud, Options, Registry, Triple};
+use anyhow::{Context as _, bail};
+use clap::Args;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+
+#[derive(Debug, Args)]
+pub struct CloudArguments {
+    /// TCP port on loopback; 0 takes a free one.
+    #[arg(long, default_value_t = 0)]
+    port: u16,
+    /// Also listen with TLS on this port, and write the authority's PEM to --ca-file.
+    #[arg(long, requires = "ca_file")]
+    tls_port: Option<u16>,
+    #[arg(long)]
+    ca_file: Option<PathBuf>,
+    /// A gateway or directly connected device: productKey/deviceKey/secret.
+    #[arg(long, value_parser = triple)]
+    gateway: Vec<Triple>,
+    /// A sub-device in the topology of the first gateway.
+    #[arg(long, value_parser = triple)]
+    sub_device: Vec<Triple>,
+    /// A device in no topology.
+    #[arg(long, value_parser = triple)]
+    device: Vec<Triple>,
+    /// Take unknown devices and points as they come.
+    #[arg(long)]
+    accept_all: bool,
+    /// user:password of clients that see everything and may push commands.
+    #[arg(long, value_parser = user)]
+    monitor: Option<(String, String)>,
+    /// Do not refuse a device that connects more than 4 times in 2 minutes.
+    #[arg(long)]
+    no_connect_limit: bool,
+}
+
+fn triple(text: &str) -> Result<Triple, String> {
+    let mut parts = text.splitn(3, '/');
+    match (parts.next(), parts.next(), parts.next()) {
+        (Some(product_key), Some(device_key), Some(secret)) => Ok(Triple::new(product_key, device_key, secret)),
+        _ => Err("expected productKey/deviceKey/secret".to_owned()),
+    }
+}
+
+fn user(text: &str) -> Result<(String, String), String> {
+    let (name, password) = text.split_once(':').ok_or("expected user:password")?;
+    Ok((name.to_owned(), password.to_owned()))
+}
+
+fn registry(arguments: &CloudArguments) -> anyhow::Result<Registry> {
+    let mut registry = if arguments.accept_all { Registry::accept_all() } else { Registry::default() };
+    let gateways: Vec<u32> = arguments.gateway.iter().map(|triple| registry.gateway(triple.clone())).collect();
+    for sub_device in &arguments.sub_device {
+        let Some(gateway) = gateways.first() else { bail!("--sub-device needs a --gateway") };
+        registry.sub_device(*gateway, sub_device.clone(), None);
+    }
+    for device in &arguments.device {
+        registry.loose_device(device.clone(), None);
+    }
+    Ok(registry)
+}
+
+/// Runs the cloud until standard input says `quit`, or a signal comes.
+///
+/// # Errors
+/// When a port is taken.
+pub async fn cloud(arguments: CloudArguments) -> anyhow::Result<()> {
+    let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let options = Options {
+        address: at(arguments.port),
+        tls_address: arguments.tls_port.map(at),
+        monitor: arguments.monitor.clone(),
+        ..Options::default()
+    };
+    let cloud = Cloud::start(options, registry(&arguments)?).await?;
+    cloud.knobs(|knobs| knobs.connect_limit = !arguments.no_connect_limit);
+    if let (Some((_, pem)), Some(file)) = (cloud.tls(), &arguments.ca_file) {
+        std::fs::write(file, pem).with_context(|| format!("write {}", file.display()))?;
+    }
+    let tls = cloud.tls().map_or_else(String::new, |(address, _)| format!(" tls {address}"));
+    println!("READY {}{tls}", cloud.address());
+    tokio::select! {
+        result = take_orders(&cloud) => result,
+        signal = tokio::signal::ctrl_c() => signal.context("wait for a signal"),
+    }
+}
+
+async fn take_orders(cloud: &Cloud) -> anyhow::Result<()> {
+    let mut lines = BufReader::new(tokio::io::stdin()).lines();
+    while let Some(line) = lines.next_line().await.context("read standard input")? {
+        match line.trim() {
+            "" => {}
+            "down" => cloud.down().await,
+            "up" => cloud.up().await,
+            "drop" => cloud.drop_connections(),
+            "forget" => cloud.forget_logins(),
+            "report" => println!("{}", serde_json::to_string(&cloud.ledger(|ledger| ledger.report()))?),
+            "stats" => println!("{}", serde_json::to_string(&cloud.stats())?),
+            "quit" => return Ok(()),
+            other => println!("{other}? orders: down up drop forget report stats quit"),
+        }
+    }
+    // Standard input was never ours: run until a signal comes.
+    std::future::pending().await
+}
