@@ -5,9 +5,10 @@ use crate::doors::local::LocalDoor;
 use crate::model::{Inlet, Site};
 use crate::operate::{Gateway, Refusal};
 use crate::outbox::Outbox;
-use crate::south::South;
+use crate::south::protocols::Protocols;
+use crate::south::{Filter, South};
 use crate::telemetry::Counters;
-use crate::{cloud, diagnostic, outbox, package, shutdown, south};
+use crate::{cloud, diagnostic, outbox, package, shutdown};
 use anyhow::Context;
 use driver::{Answer, Severity};
 use serde_json::{Value as Json, json};
@@ -22,6 +23,9 @@ const ENOS: &str = "enos";
 
 /// Two threads: one may be busy with a device's cryptography while the other keeps periods.
 const WORKERS: usize = 2;
+
+/// A device that has not answered by then does not answer.
+const READ_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Runs the gateway until a signal says stop.
 ///
@@ -76,13 +80,15 @@ async fn run(config: Config) -> anyhow::Result<()> {
     // Best effort: without systemd nobody listens.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     door.abort();
-    shutdown::part("south", running.south.stop()).await;
+    for late in running.south.stop(shutdown::PART).await {
+        tracing::error!(connection = %late, "did not stop in time and was cut off");
+    }
     // Whoever watched the sender has gone only if the cloud task has ended already.
     let _ = stop.send(true);
     if let Some(cloud) = cloud {
         shutdown::part("cloud", async { drop(cloud.task.await) }).await;
     }
-    running.outbox.close(shutdown::PART);
+    tokio::task::block_in_place(|| running.outbox.close(shutdown::PART)).context("store what waits")?;
     tracing::info!(waiting = running.counters.outbox_readings.get(), "stopped; what waits is on disk");
     Ok(())
 }
@@ -90,7 +96,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
 /// The checked package as the daemon runs it. Warnings are logged; faults keep the gateway from starting.
 fn load(config: &Config) -> anyhow::Result<Arc<Site>> {
     let path = config.package.as_deref().context("no package is configured; name one in edge.yaml or with --package")?;
-    let checked = package::check(path, &south::protocols::all(&config.state_dir));
+    let checked = package::check(path, &Protocols::new(&config.state_dir).list());
     let faults: Vec<_> = checked.diagnostics.iter().filter(|d| d.severity == Severity::Error).cloned().collect();
     for warning in checked.diagnostics.iter().filter(|d| d.severity == Severity::Warning) {
         tracing::warn!(place = %warning.place, "{}", warning.problem);
@@ -181,12 +187,21 @@ impl Gateway for Running {
     }
 
     fn values(&self, filter: &str) -> Json {
-        json!(self.south.values(filter))
+        let text = (!filter.is_empty()).then(|| filter.to_owned());
+        json!(self.south.values(&Filter { text, ..Filter::default() }))
     }
 
     fn read<'a>(&'a self, device: &'a str, point: Option<&'a str>) -> Answer<'a, Result<Json, Refusal>> {
         Box::pin(async move {
-            let values = self.south.read_now(device, point).await.map_err(|e| Refusal::new("read_failed", e.to_string()))?;
+            let connection = self.south.connection_of(device).ok_or_else(|| {
+                let known = diagnostic::did_you_mean(device, self.south.devices());
+                Refusal::new("unknown_device", format!("device \"{device}\" is not in the package; {known}"))
+            })?;
+            let read = self.south.read_now(connection, device, READ_PATIENCE).await;
+            let mut values = read.map_err(|e| Refusal::new("read_failed", e.to_string()))?;
+            if let Some(point) = point {
+                values.retain(|v| v.id == point || v.point == point || v.name == point);
+            }
             Ok(json!(values))
         })
     }

@@ -8,9 +8,10 @@ mod run;
 mod status;
 mod terminal;
 
+use crate::south::protocols::Protocols;
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Edge gateway runtime: polls sub-devices, keeps every reading until the EnOS Cloud has it.
@@ -26,7 +27,7 @@ enum Command {
     /// Run the gateway in the foreground.
     Run(run::Arguments),
     /// Check a resource package and report every fault with its place.
-    Check(check::Arguments),
+    Check(check::Args),
     /// Make and seal resource packages.
     Package(package::Arguments),
     /// Show what a running gateway is doing.
@@ -63,7 +64,9 @@ pub fn main_from(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     match cli.command {
         Command::Run(arguments) => run::run(arguments),
-        Command::Check(arguments) => check::run(arguments),
+        Command::Check(arguments) => {
+            check::run(&arguments, &Protocols::new(Path::new(".")).list())
+        },
         Command::Package(arguments) => package::run(arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Monitor(arguments) => monitor::run(&arguments),

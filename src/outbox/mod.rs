@@ -37,7 +37,7 @@ use crate::telemetry::Counters;
 use keeper::{Keeper, Question};
 use outlet::{In, Out, Shared};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use store::{Space, Store, StoreError};
@@ -67,7 +67,8 @@ pub enum OutboxError {
 pub struct Outbox {
     shared: Arc<Shared>,
     names: Vec<String>,
-    thread: Option<JoinHandle<()>>,
+    /// Taken by whoever ends it.
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// Opens the outbox in `folder`, making or mending what is needed.
@@ -99,7 +100,7 @@ pub fn open(
     let keeper = Keeper { shared: shared.clone(), store, space, max_age: config.max_age, _lock: lock, told: None };
     let thread = std::thread::Builder::new().name("outbox".into()).spawn(move || keeper.run());
     let thread = thread.map_err(|e| OutboxError::Open { path: path.clone(), problem: e.to_string() })?;
-    Ok(Outbox { shared, names: destinations.iter().map(|&d| d.to_owned()).collect(), thread: Some(thread) })
+    Ok(Outbox { shared, names: destinations.iter().map(|&d| d.to_owned()).collect(), thread: Mutex::new(Some(thread)) })
 }
 
 fn limits(config: &OutboxConfig, space: Space) -> Limits {
@@ -196,12 +197,16 @@ impl Outbox {
     ///
     /// # Errors
     /// When the disk did not take everything in time.
-    pub fn close(mut self, deadline: Duration) -> Result<(), OutboxError> {
+    pub fn close(&self, deadline: Duration) -> Result<(), OutboxError> {
         self.end(deadline)
     }
 
-    fn end(&mut self, deadline: Duration) -> Result<(), OutboxError> {
-        let Some(thread) = self.thread.take() else { return Ok(()) };
+    fn take_thread(&self) -> Option<JoinHandle<()>> {
+        self.thread.lock().expect("nobody panics holding this").take()
+    }
+
+    fn end(&self, deadline: Duration) -> Result<(), OutboxError> {
+        let Some(thread) = self.take_thread() else { return Ok(()) };
         self.shared.close();
         let until = Instant::now() + deadline;
         while !thread.is_finished() && Instant::now() < until {
@@ -218,9 +223,9 @@ impl Outbox {
 
     /// Ends like a power cut: nothing more is stored. For tests.
     #[doc(hidden)]
-    pub fn abandon(mut self) {
+    pub fn abandon(self) {
         self.shared.abandon();
-        if let Some(thread) = self.thread.take() {
+        if let Some(thread) = self.take_thread() {
             thread.join().expect("the store thread does not panic");
         }
     }

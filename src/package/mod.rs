@@ -5,7 +5,6 @@ pub mod build;
 pub mod check;
 pub mod connections;
 pub mod faults;
-pub mod fields;
 pub mod load;
 pub mod manifest;
 pub mod mapping;
@@ -21,7 +20,7 @@ pub mod templates;
 pub mod texts;
 pub mod triggers;
 pub mod upload;
-pub mod yaml;
 
+use crate::yaml::{self, fields};
 pub use check::{Checked, Counts, check};
 pub use load::load;

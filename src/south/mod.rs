@@ -23,7 +23,7 @@ use crate::model::{Inlet, Site, Value};
 use crate::telemetry::Counters;
 use live::Live;
 use request::{Ask, Claim, Request};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tap::Tap;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -41,7 +41,8 @@ struct Handle {
     live: Arc<Live>,
     tap: Arc<Tap>,
     requests: mpsc::Sender<Request>,
-    task: JoinHandle<()>,
+    /// Taken by whoever stops it.
+    task: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl South {
@@ -66,6 +67,18 @@ impl South {
             status::points(&line.live, filter, &mut points);
         }
         points
+    }
+
+    /// The connection a device stands behind.
+    #[must_use]
+    pub fn connection_of(&self, device: &str) -> Option<&str> {
+        let has = |line: &&Handle| line.live.devices.iter().any(|info| info.name == device);
+        self.lines.iter().find(has).map(|line| line.live.name.as_str())
+    }
+
+    /// Names of all devices.
+    pub fn devices(&self) -> impl Iterator<Item = &str> {
+        self.lines.iter().flat_map(|line| line.live.devices.iter().map(|info| info.name.as_str()))
     }
 
     /// Reads all points of a device before any polling and returns them. The readings also take their usual way.
@@ -140,13 +153,15 @@ impl South {
 
     /// Lets every connection finish its current request and close its session, and names those that were late and
     /// had to be cut off.
-    pub async fn stop(self, within: Duration) -> Vec<String> {
+    pub async fn stop(&self, within: Duration) -> Vec<String> {
         let deadline = Instant::now() + within;
         self.stop.send_replace(Some(deadline));
         let mut late = Vec::new();
-        for mut line in self.lines {
-            if tokio::time::timeout_at(deadline, &mut line.task).await.is_err() {
-                line.task.abort();
+        for line in &self.lines {
+            let task = line.task.lock().expect("nobody panics holding this").take();
+            let Some(mut task) = task else { continue };
+            if tokio::time::timeout_at(deadline, &mut task).await.is_err() {
+                task.abort();
                 late.push(line.live.name.clone());
             }
         }

@@ -1,15 +1,26 @@
-//! The protocols this daemon speaks: one line each.
+//! The one file that names protocols: one line each.
 
 use driver::Protocol;
+use std::path::Path;
 
-/// All protocols, in the order they are shown to people.
-#[must_use]
-pub fn all() -> &'static [&'static dyn Protocol] {
-    &[]
+/// Every protocol this engine speaks.
+pub struct Protocols {
+    opcua: opcua::OpcUa,
 }
 
-/// The protocol a package names, whatever the letter case.
-#[must_use]
-pub fn named(word: &str) -> Option<&'static dyn Protocol> {
-    all().iter().copied().find(|protocol| protocol.name().eq_ignore_ascii_case(word))
+impl Protocols {
+    /// `state_dir`: where a protocol may keep what it needs, such as an OPC UA certificate.
+    #[must_use]
+    pub fn new(state_dir: &Path) -> Protocols {
+        Protocols { opcua: opcua::OpcUa::new(state_dir.to_owned()) }
+    }
+
+    /// In the order they are shown to people.
+    #[must_use]
+    pub fn list(&self) -> Vec<&dyn Protocol> {
+        let mut list: Vec<&dyn Protocol> = Vec::new();
+        list.extend(modbus::protocols());
+        list.push(&self.opcua);
+        list
+    }
 }

@@ -12,7 +12,7 @@ use crate::model::{Connection, Site, Template};
 use crate::telemetry::Counters;
 use driver::ScanGroup;
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -32,7 +32,7 @@ pub(super) fn lines(site: &Site, inlet: &Arc<dyn Inlet>, counters: &Arc<Counters
         let (requests, asked) = mpsc::channel(WAITING);
         let outbound = Outbound::new(site.names.epoch, Arc::clone(inlet), Arc::clone(counters));
         let line = line(connection, Arc::clone(&live), outbound, Arc::clone(counters), Arc::clone(&tap), asked, told);
-        lines.push(Handle { live, tap, requests, task: tokio::spawn(line.run()) });
+        lines.push(Handle { live, tap, requests, task: Mutex::new(Some(tokio::spawn(line.run()))) });
     }
     lines
 }

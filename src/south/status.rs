@@ -84,8 +84,10 @@ pub struct PointNow {
     pub connection: String,
     pub device: String,
     /// The measurement point, or the point itself (`ai.3000`) when it fills none.
+    #[serde(rename = "point")]
     pub id: String,
     /// The point it is read from; empty for a formula.
+    #[serde(rename = "source")]
     pub point: String,
     pub name: String,
     pub unit: Option<String>,
@@ -101,7 +103,7 @@ pub struct PointNow {
 pub struct Filter {
     pub connection: Option<String>,
     pub device: Option<String>,
-    /// Part of the id, the point or the name.
+    /// Part of the id, the point, the name or the device.
     pub text: Option<String>,
 }
 
@@ -115,7 +117,7 @@ impl Filter {
     }
 
     fn has_point(&self, point: &PointNow) -> bool {
-        let texts = [&point.id, &point.point, &point.name];
+        let texts = [&point.id, &point.point, &point.name, &point.device];
         self.text.as_deref().is_none_or(|wanted| texts.iter().any(|text| text.contains(wanted)))
     }
 }

@@ -1,6 +1,6 @@
 //! PURE. Reads typed things out of a YAML tree and collects every fault on the way.
 
-use super::yaml::{Key, Kind, Node};
+use super::{Key, Kind, Node};
 use crate::diagnostic::{Diagnostic, Place, did_you_mean};
 use driver::Text;
 use std::str::FromStr;

@@ -1,0 +1,6 @@
+//! YAML that keeps its places: a tree of nodes, and typed things read out of it with every fault collected.
+
+pub mod fields;
+mod tree;
+
+pub use tree::{Key, Kind, Node, parse};
