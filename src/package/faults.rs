@@ -32,12 +32,12 @@ impl Faults {
 
     pub fn error(&mut self, line: u32, column: u32, problem: impl Into<String>, help: impl Into<String>) {
         let place = Place::new(&self.file, line, column);
-        self.push(Severity::Error, || Diagnostic::error(place, problem).help(help));
+        self.push(Severity::Error, || with_help(Diagnostic::error(place, problem), help));
     }
 
     pub fn warning(&mut self, line: u32, column: u32, problem: impl Into<String>, help: impl Into<String>) {
         let place = Place::new(&self.file, line, column);
-        self.push(Severity::Warning, || Diagnostic::warning(place, problem).help(help));
+        self.push(Severity::Warning, || with_help(Diagnostic::warning(place, problem), help));
     }
 
     pub fn add(&mut self, fault: Diagnostic) {
@@ -66,6 +66,12 @@ impl Faults {
         }
         self.shown
     }
+}
+
+/// No help is better than an empty line of it.
+fn with_help(fault: Diagnostic, help: impl Into<String>) -> Diagnostic {
+    let help = help.into();
+    if help.is_empty() { fault } else { fault.help(help) }
 }
 
 #[cfg(test)]

@@ -39,11 +39,17 @@ pub fn read(source: &Source) -> (Option<Manifest>, Vec<Diagnostic>) {
             .help("a package is the folder with package.yaml in it, or an archive of that folder");
         return (None, vec![fault]);
     }
-    let text = match source.text(FILE) {
-        Ok(text) => text,
-        Err(fault) => return (None, vec![fault]),
-    };
-    let raw = match parse(&file, &text) {
+    match source.text(FILE) {
+        Ok(text) => read_text(source, &text),
+        Err(fault) => (None, vec![fault]),
+    }
+}
+
+/// As [`read`], with `text` in the place of package.yaml's.
+#[must_use]
+pub fn read_text(source: &Source, text: &str) -> (Option<Manifest>, Vec<Diagnostic>) {
+    let file: Arc<str> = FILE.into();
+    let raw = match parse(&file, text) {
         Ok(raw) => raw,
         Err(fault) => return (None, vec![fault]),
     };
@@ -60,6 +66,16 @@ pub struct Raw {
     fields: BTreeMap<&'static str, Spanned<String>>,
     unknown: Vec<Spanned<String>>,
     pub files: Option<Listed>,
+}
+
+impl Raw {
+    /// True when both say the same, but for their lists of files.
+    #[must_use]
+    pub fn same_fields(&self, other: &Raw) -> bool {
+        let values = |raw: &Raw| raw.fields.iter().map(|(key, value)| (*key, value.value.clone())).collect::<Vec<_>>();
+        let unknown = |raw: &Raw| raw.unknown.iter().map(|key| key.value.clone()).collect::<Vec<_>>();
+        values(self) == values(other) && unknown(self) == unknown(other)
+    }
 }
 
 /// The `files` section: where it stands, then path and digest with their places.
@@ -80,6 +96,8 @@ pub fn parse(file: &Arc<str>, text: &str) -> Result<Raw, Diagnostic> {
     serde_yaml::from_str_with_options::<Raw>(text, options).map_err(|e| {
         let (line, column) = e.location().map_or((0, 0), |at| (at.line(), at.column()));
         let problem = e.without_snippet().to_string();
+        // The place stands in front of the complaint already.
+        let problem = problem.rsplit_once(" at line ").map_or(problem.as_str(), |(what, _)| what);
         let (line, column) = (u32::try_from(line).unwrap_or(0), u32::try_from(column).unwrap_or(0));
         Diagnostic::error(Place::new(file, line, column), problem)
     })

@@ -62,9 +62,12 @@ impl End {
         let tail_len = size.min(END_LEN + 0xffff);
         let tail = read_at(file, size - tail_len, tail_len)?;
         let mut found_any = false;
-        for at in (0..=tail.len().saturating_sub(22)).rev().filter(|at| tail[*at..].starts_with(b"PK\x05\x06")) {
+        for at in (0..=tail.len().saturating_sub(22))
+            .rev()
+            .filter(|at| tail[*at..].starts_with(b"PK\x05\x06") && tail.len() >= at + 22)
+        {
             found_any = true;
-            if tail.len() >= at + 22 && at + 22 + usize::from(u16_at(&tail, at + 20)) == tail.len() {
+            if at + 22 + usize::from(u16_at(&tail, at + 20)) == tail.len() {
                 return End::parse(
                     &tail[at..],
                     size - tail_len + at as u64,
