@@ -116,8 +116,19 @@ const FUNCTIONS: &[Shape] = &[
 
 /// Functions of EnOS that this version does not compute yet.
 const LATER: &[&str] = &[
-    "logical_or", "logical_and", "xor", "bit_n", "bits_m_to_n", "if_equal", "if_range", "enum_n", "multichannel",
-    "multibit", "multichannel_shorttoint", "connect_state", "event_equal",
+    "logical_or",
+    "logical_and",
+    "xor",
+    "bit_n",
+    "bits_m_to_n",
+    "if_equal",
+    "if_range",
+    "enum_n",
+    "multichannel",
+    "multibit",
+    "multichannel_shorttoint",
+    "connect_state",
+    "event_equal",
 ];
 
 /// More arguments than any device has phases, strings or cells; keeps one scan's work bounded.
@@ -147,7 +158,11 @@ fn bare(at: &mut Cursor<'_>) -> Result<Operand, FormulaError> {
     let operand = at.operand(|_| false)?;
     at.skip_blanks();
     if at.at < at.chars.len() {
-        return Err(error(at.at, format!("\"{}\" is left over", at.rest()), "write one point, or a function of points"));
+        return Err(error(
+            at.at,
+            format!("\"{}\" is left over", at.rest()),
+            "write one point, or a function of points",
+        ));
     }
     if matches!(operand.text, OperandText::Constant(_)) {
         return Err(error(operand.offset, "a constant is no point", "name a point as ai.3000"));
@@ -209,7 +224,7 @@ fn check(shape: &Shape, operands: &[Operand], offset: usize) -> Result<(), Formu
     let constant = |operand: &&Operand| matches!(operand.text, OperandText::Constant(_));
     let constants = operands.iter().filter(constant).count();
     if !(shape.fits)(operands.len() - constants, constants) {
-        let problem = format!("{} does not take {} arguments like these", shape.word, operands.len());
+        let problem = format!("the arguments of {} do not fit", shape.word);
         return Err(error(offset, problem, shape.takes));
     }
     match shape.function {
@@ -338,7 +353,9 @@ impl Cursor<'_> {
                     text.push(*c);
                     self.at += 1;
                 }
-                (None, _) => return Err(error(start, "the closing quote is missing", "write \" at the end of the name")),
+                (None, _) => {
+                    return Err(error(start, "the closing quote is missing", "write \" at the end of the name"));
+                }
             }
         }
     }

@@ -1,9 +1,10 @@
 //! PURE. `assets.yaml`: sites, device assets and logic assets, as written.
 
 use super::check::limits;
-use super::fields::{Fields, Faults};
+use super::fields::{Faults, Fields};
 use super::offsets::{self, OffsetText};
 use super::yaml::Node;
+use crate::config::Secret;
 use crate::diagnostic::{Diagnostic, Place};
 use driver::Text;
 use std::sync::Arc;
@@ -29,7 +30,7 @@ pub enum AssetKind {
 
 #[derive(Clone, Debug)]
 pub enum SecretText {
-    Plain(String),
+    Plain(Secret),
     /// A path below the secrets of the state folder.
     File(Text),
 }
@@ -54,8 +55,22 @@ pub struct Device {
 const TOP: &[&str] = &["sites", "devices"];
 const SITE: &[&str] = &["id", "name", "description", "parent", "timezone", "attributes", "tags"];
 const DEVICE: &[&str] = &[
-    "name", "kind", "product_key", "device_key", "device_secret", "device_secret_file", "asset_id", "site", "template",
-    "connection", "address", "offsets", "timezone", "description", "attributes", "tags",
+    "name",
+    "kind",
+    "product_key",
+    "device_key",
+    "device_secret",
+    "device_secret_file",
+    "asset_id",
+    "site",
+    "template",
+    "connection",
+    "address",
+    "offsets",
+    "timezone",
+    "description",
+    "attributes",
+    "tags",
 ];
 const KINDS: &[(&str, AssetKind)] = &[("device", AssetKind::Device), ("logic", AssetKind::Logic)];
 
@@ -159,7 +174,7 @@ fn read_secret(fields: &Fields<'_, '_>, faults: &mut Faults) -> Option<SecretTex
             faults.push(super::fields::misfit("device_secret_file", file, help));
         }
     }
-    plain.map(|text| SecretText::Plain(text.text)).or(file.map(SecretText::File))
+    plain.map(|text| SecretText::Plain(Secret::new(text.text))).or(file.map(SecretText::File))
 }
 
 /// A triple on a logic asset, or none on a device asset.

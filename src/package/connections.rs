@@ -1,7 +1,7 @@
 //! PURE. `connections/*.yaml` and `protocol.sys` files, as written.
 
 use super::check::limits;
-use super::fields::{Fields, Faults, pairs, scalar};
+use super::fields::{Faults, Fields, pairs, scalar};
 use super::yaml::{Kind, Node};
 use crate::diagnostic::{Diagnostic, Place};
 use driver::{Parameters, Text};
@@ -58,7 +58,9 @@ pub fn read_sys(file: &Arc<str>, text: &str, faults: &mut Faults) -> Parameters 
         }
         let Some((key, value)) = split(file, line, number) else {
             let place = Place::new(file, number, column(line, content));
-            faults.push(Diagnostic::error(place, format!("\"{}\" is no parameter", clip(content))).help("write `key = value`"));
+            faults.push(
+                Diagnostic::error(place, format!("\"{}\" is no parameter", clip(content))).help("write `key = value`"),
+            );
             continue;
         };
         if let Some(before) = first.get(&key.text) {
@@ -103,8 +105,12 @@ mod tests {
         let text = "# meter\nhost = 10.0.0.7\n  port=502\n; more\nnote = \"a = b\"\n";
         let parameters = read_sys(&"protocol.sys".into(), text, &mut faults);
         assert_eq!(faults, []);
-        let shown: Vec<_> = parameters.entries.iter().map(|(k, v)| format!("{} {} {}", v.place, k.text, v.text)).collect();
-        assert_eq!(shown, ["protocol.sys:2:8 host 10.0.0.7", "protocol.sys:3:8 port 502", "protocol.sys:5:9 note a = b"]);
+        let shown: Vec<_> =
+            parameters.entries.iter().map(|(k, v)| format!("{} {} {}", v.place, k.text, v.text)).collect();
+        assert_eq!(
+            shown,
+            ["protocol.sys:2:8 host 10.0.0.7", "protocol.sys:3:8 port 502", "protocol.sys:5:9 note a = b"]
+        );
     }
 
     #[test]

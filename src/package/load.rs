@@ -96,10 +96,10 @@ fn credential(device: &Device, secrets: &Secrets, faults: &mut Faults) -> Creden
     }
     let secret = match (&device.secret, secrets) {
         (Some(SecretText::Plain(secret)), _) => secret.clone(),
-        (Some(SecretText::File(named)), Secrets::Folder(folder)) => read_secret(named, folder, faults),
-        (Some(SecretText::File(_)), Secrets::Unread) | (None, _) => String::new(),
+        (Some(SecretText::File(named)), Secrets::Folder(folder)) => Secret::new(read_secret(named, folder, faults)),
+        (Some(SecretText::File(_)), Secrets::Unread) | (None, _) => Secret::new(String::new()),
     };
-    Credential::Device { secret: Secret::new(secret) }
+    Credential::Device { secret }
 }
 
 fn read_secret(named: &Text, folder: &Path, faults: &mut Faults) -> String {

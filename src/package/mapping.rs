@@ -81,7 +81,8 @@ fn parse_rows<'r>(rows: &'r [Row], model: &Flat, shift: bool, faults: &mut Fault
 fn unknown_measurepoint(point: &Text, model: &Flat) -> Diagnostic {
     let id = &model.model.id;
     if model.events.contains(&point.text) {
-        let problem = format!("\"{}\" is an event of model {id}; this version maps measurement points only", point.text);
+        let problem =
+            format!("\"{}\" is an event of model {id}; this version maps measurement points only", point.text);
         return Diagnostic::error(point.place.clone(), problem).help("remove the row");
     }
     let known = model.model.measurepoints.iter().map(|p| p.id.as_str());
@@ -95,7 +96,10 @@ fn parse_text(text: Option<&Text>, shift: bool, faults: &mut Faults) -> Option<F
         Ok(formula) => formula,
         Err(error) => {
             let place = at_offset(&text.place, error.offset, shift);
-            faults.push(Diagnostic::error(place, error.problem).help(error.help));
+            // In a CSV table an unquoted comma ends the cell, and the rest of the formula is the next one.
+            let torn = !shift && error.offset >= text.text.chars().count() && text.text.contains('(');
+            let help = if torn { "put the formula in quotes: \"sum(ai.1,ai.2)\"".to_owned() } else { error.help };
+            faults.push(Diagnostic::error(place, error.problem).help(help));
             None
         }
     }
@@ -165,7 +169,8 @@ impl Mapper<'_> {
         if !fit::fits_control(point.data_type, value_type) {
             let word = super::models::data_type_word(point.data_type);
             let problem = format!("a value of type {word} can not be written to a point of type {}", value_type.word());
-            faults.push(Diagnostic::error(text.place.clone(), problem).help("choose a control point of a fitting type"));
+            faults
+                .push(Diagnostic::error(text.place.clone(), problem).help("choose a control point of a fitting type"));
         }
         Some(Control { measurepoint: wanted.measurepoint, row })
     }

@@ -1,6 +1,6 @@
 //! PURE. `mapping.yaml`: the same rows a mapping.csv has, as a map or as a list.
 
-use super::fields::{Fields, Faults, key_place, place};
+use super::fields::{Faults, Fields, key_place, place};
 use super::mapping_table::Row;
 use super::yaml::{Key, Kind, Node};
 use crate::diagnostic::Diagnostic;

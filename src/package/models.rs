@@ -1,7 +1,7 @@
 //! PURE. `models/*.yaml`: thing models as written, and flattened over their ancestors.
 
 use super::check::limits;
-use super::fields::{Fields, Faults};
+use super::fields::{Faults, Fields};
 use super::upload;
 use super::yaml::Node;
 use crate::diagnostic::{Diagnostic, did_you_mean};
@@ -43,8 +43,21 @@ pub type Models = HashMap<String, Option<Flat>>;
 const MODEL: &[&str] =
     &["id", "name", "parent", "description", "attributes", "measurepoints", "events", "services", "tags"];
 const POINT: &[&str] = &[
-    "id", "name", "type", "data_type", "unit", "quality", "mandatory", "upload", "upload_interval_ms", "deadband",
-    "description", "tags", "values", "item_type", "members",
+    "id",
+    "name",
+    "type",
+    "data_type",
+    "unit",
+    "quality",
+    "mandatory",
+    "upload",
+    "upload_interval_ms",
+    "deadband",
+    "description",
+    "tags",
+    "values",
+    "item_type",
+    "members",
 ];
 const ATTRIBUTE: &[&str] =
     &["id", "name", "data_type", "unit", "description", "value", "default", "mandatory", "values", "tags"];
@@ -182,7 +195,13 @@ fn read_point(file: &Arc<str>, node: &Node<'_>, faults: &mut Faults) -> Option<(
     if has_quality && !matches!(data_type, DataType::Int | DataType::Float | DataType::Double) {
         let problem = format!("a point of type {} can not carry a quality", data_type_word(data_type));
         let help = "only int, float and double can; remove quality";
-        faults.push(Diagnostic::error(fields.node("quality").map_or(fields.place.clone(), |n| super::fields::place(file, n)), problem).help(help));
+        faults.push(
+            Diagnostic::error(
+                fields.node("quality").map_or(fields.place.clone(), |n| super::fields::place(file, n)),
+                problem,
+            )
+            .help(help),
+        );
     }
     let signal = fields.word("type", SIGNALS, faults).unwrap_or(Signal::Generic);
     let mandatory = fields.flag("mandatory", false, faults);
@@ -266,12 +285,7 @@ fn report_loop(members: &[&ModelText], faults: &mut Faults) {
     );
 }
 
-fn inherit(
-    text: &ModelText,
-    by_id: &HashMap<&str, &ModelText>,
-    flat: &Models,
-    faults: &mut Faults,
-) -> Option<Flat> {
+fn inherit(text: &ModelText, by_id: &HashMap<&str, &ModelText>, flat: &Models, faults: &mut Faults) -> Option<Flat> {
     let parent = match &text.parent {
         None => None,
         Some(parent) => match flat.get(&parent.text) {

@@ -9,7 +9,7 @@ const SHAPE: &str = "write ranges as 0-50 or 0-50#1000-1050, or -1 for none";
 #[derive(Clone, Debug, Default)]
 pub struct OffsetText {
     pub offsets: Offsets,
-    pub texts: [Option<Text>; 6],
+    pub texts: Vec<(PointKind, Text)>,
 }
 
 /// Reads `{ ai: 0-50#1000-1050, di: -1 }`.
@@ -19,8 +19,11 @@ pub fn read(pairs: &[(Text, Text)], faults: &mut Faults) -> OffsetText {
         let word = key.text.strip_suffix("Offset").unwrap_or(&key.text);
         let Some(kind) = PointKind::parse(word) else {
             faults.push(
-                crate::diagnostic::Diagnostic::error(key.place.clone(), format!("point kind \"{}\" is not known", key.text))
-                    .help(crate::diagnostic::did_you_mean(&key.text, PointKind::words())),
+                crate::diagnostic::Diagnostic::error(
+                    key.place.clone(),
+                    format!("point kind \"{}\" is not known", key.text),
+                )
+                .help(crate::diagnostic::did_you_mean(&key.text, PointKind::words())),
             );
             continue;
         };
@@ -28,7 +31,7 @@ pub fn read(pairs: &[(Text, Text)], faults: &mut Faults) -> OffsetText {
             Ok(ranges) => all.offsets.ranges[kind as usize] = ranges,
             Err(help) => faults.push(misfit(&format!("offset of {}", kind.word()), value, help)),
         }
-        all.texts[kind as usize] = Some(value.clone());
+        all.texts.push((kind, value.clone()));
     }
     all
 }

@@ -3,7 +3,7 @@
 
 use crate::diagnostic::{Diagnostic, Place, did_you_mean};
 use crate::model::formula::OperandText;
-use driver::{PointKind, PointTable};
+use driver::{PointKind, PointTable, RowText};
 use std::collections::HashMap;
 
 /// Guesses look at this many rows; beyond, the distance of words says little and costs much.
@@ -93,18 +93,27 @@ impl PointIndex {
             OperandText::Named(name) => (name.clone(), true),
             OperandText::Constant(number) => (number.to_string(), false),
         };
-        let problem = format!("{} has no point {}", table.file, if quoted { format!("\"{shown}\"") } else { shown.clone() });
+        let problem =
+            format!("{} has no point {}", table.file, if quoted { format!("\"{shown}\"") } else { shown.clone() });
         let fault = Diagnostic::error(place, problem);
         self.guesses += 1;
         if self.guesses > GUESSES {
             return fault.help("see the point table");
         }
-        let words: Vec<String> = table.rows().take(GUESS_ROWS).map(|row| word(row, quoted)).collect();
+        let same_kind = |row: &RowText<'_>| match operand {
+            OperandText::Point(kind, _) => row.row().kind == *kind,
+            _ => true,
+        };
+        let near = table.rows().take(GUESS_ROWS);
+        let mut words: Vec<String> = near.filter(same_kind).map(|row| word(row, quoted)).collect();
+        if words.is_empty() {
+            words = table.rows().take(GUESS_ROWS).map(|row| word(row, quoted)).collect();
+        }
         fault.help(did_you_mean(&shown, words.iter().map(String::as_str)))
     }
 }
 
-fn word(row: driver::RowText<'_>, quoted: bool) -> String {
+fn word(row: RowText<'_>, quoted: bool) -> String {
     if quoted { row.name().to_owned() } else { format!("{}.{}", row.row().kind.word(), row.number()) }
 }
 

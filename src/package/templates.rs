@@ -1,7 +1,7 @@
 //! PURE. `templates/NAME/template.yaml`, as written, and which files make a template.
 
 use super::check::limits;
-use super::fields::{Fields, Faults};
+use super::fields::{Faults, Fields};
 use super::yaml::Node;
 use driver::Text;
 use std::collections::BTreeMap;

@@ -168,9 +168,20 @@ fn read_template(source: &Source, name: &str, files: &[&str], faults: &mut Fault
         missing(source, "point.csv", &folder, "list the points of the device there", faults);
         None
     };
-    let mapping = match files.iter().filter(|f| matches!(**f, "mapping.csv" | "mapping.yaml" | "mapping.yml")).copied().collect::<Vec<_>>()[..] {
+    let mapping = match files
+        .iter()
+        .filter(|f| matches!(**f, "mapping.csv" | "mapping.yaml" | "mapping.yml"))
+        .copied()
+        .collect::<Vec<_>>()[..]
+    {
         [] => {
-            missing(source, "mapping.csv", &folder, "map the points to measurement points there, or in mapping.yaml", faults);
+            missing(
+                source,
+                "mapping.csv",
+                &folder,
+                "map the points to measurement points there, or in mapping.yaml",
+                faults,
+            );
             None
         }
         [file, ..] => {

@@ -1,7 +1,7 @@
 //! PURE. `triggers.yaml`: event rules, checked against models and sites.
 
 use super::check::limits;
-use super::fields::{Fields, Faults, misfit, place, scalar, word};
+use super::fields::{Faults, Fields, misfit, place, scalar, word};
 use super::models::{Flat, Models, data_type_word, sorted};
 use super::yaml::{Kind, Node};
 use crate::diagnostic::{Diagnostic, did_you_mean};
@@ -13,16 +13,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const RULE: &[&str] = &[
-    "id", "model", "measurepoint", "conditions", "match", "delay_s", "severity", "content", "type", "description",
-    "tags", "scope", "masking", "enabled",
+    "id",
+    "model",
+    "measurepoint",
+    "conditions",
+    "match",
+    "delay_s",
+    "severity",
+    "content",
+    "type",
+    "description",
+    "tags",
+    "scope",
+    "masking",
+    "enabled",
 ];
 const CONDITION: &[&str] = &["operator", "value", "attribute"];
 
 const OPERATORS: &[(&str, Compare)] = &[
-    (">", Compare::Above),
     (">=", Compare::AtLeast),
-    ("<", Compare::Below),
+    (">", Compare::Above),
     ("<=", Compare::AtMost),
+    ("<", Compare::Below),
     ("==", Compare::Equal),
     ("!=", Compare::NotEqual),
     ("=", Compare::Equal),

@@ -81,8 +81,8 @@ pub fn parse<'a>(file: &Arc<str>, text: &'a str) -> (Option<Node<'a>>, Vec<Diagn
 fn syntax_fault(file: &Arc<str>, text: &str, error: &ScanError) -> Diagnostic {
     let (line, column) = position(*error.marker());
     let fault = Diagnostic::error(Place::new(file, line, column), format!("this is not YAML: {}", error.info()));
-    let around = text.lines().skip(line.saturating_sub(2) as usize).take(2);
-    let tabbed = around.filter(|l| l[..l.len() - l.trim_start().len()].contains('\t')).count() > 0;
+    let mut around = text.lines().skip(line.saturating_sub(2) as usize).take(3);
+    let tabbed = around.any(|l| l[..l.len() - l.trim_start().len()].contains('\t'));
     if tabbed { fault.help("YAML is indented with blanks: replace the tab at the start of the line") } else { fault }
 }
 
@@ -120,7 +120,8 @@ impl<'a> Tree<'a, '_> {
         }
         match event {
             Event::Scalar(text, style, anchor, _) => {
-                let empty = matches!(style, ScalarStyle::Plain) && matches!(&*text, "" | "~" | "null" | "Null" | "NULL");
+                let empty =
+                    matches!(style, ScalarStyle::Plain) && matches!(&*text, "" | "~" | "null" | "Null" | "NULL");
                 let as_key = self.open.last().is_some_and(|o| matches!(o.node.kind, Kind::Map(_)) && o.key.is_none());
                 let kind = if empty && !as_key { Kind::Null } else { Kind::Text(text) };
                 let quoted = matches!(style, ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted);

@@ -169,6 +169,10 @@ fn unique_devices(devices: &[Device], faults: &mut Faults) {
 }
 
 fn unused_connections(texts: &Texts, faults: &mut Faults) {
+    // Without any device the cause lies elsewhere, and has its own fault.
+    if texts.assets.devices.is_empty() {
+        return;
+    }
     let used: HashSet<&str> =
         texts.assets.devices.iter().filter_map(|d| d.connection.as_ref()).map(|name| name.text.as_str()).collect();
     for connection in texts.connections.iter().filter(|c| !used.contains(c.name.text.as_str())) {

@@ -47,14 +47,15 @@ fn check_counts(device: &Device, table: &PointTable, counts: [u64; 6], faults: &
         let points = counts[kind as usize];
         if numbers != points {
             let word = kind.word();
-            let problem = format!("offset of {word} holds {numbers} numbers, and {} has {points} {word} points", table.file);
+            let problem =
+                format!("offset of {word} holds {numbers} numbers, and {} has {points} {word} points", table.file);
             faults.push(Diagnostic::error(offset_place(device, kind), problem).help("give each point one number"));
         }
     }
 }
 
 fn offset_place(device: &Device, kind: PointKind) -> Place {
-    device.offsets.texts[kind as usize].as_ref().map_or(&device.place, |text| &text.place).clone()
+    device.offsets.texts.iter().find(|(k, _)| *k == kind).map_or(&device.place, |(_, text)| &text.place).clone()
 }
 
 /// What a device occupies, for the comparison.

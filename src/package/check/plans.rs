@@ -31,7 +31,9 @@ pub fn plan(texts: &Texts, protocols: &[&dyn Protocol], faults: &mut Faults) -> 
         let protocol = find(connection, protocols, faults);
         // The second connection of a name gets no devices: the name is at fault already.
         let devices = by_name.remove(connection.name.text.as_str()).unwrap_or_default();
-        check_families(connection, &devices, texts, faults);
+        if protocol.is_some() {
+            check_families(connection, &devices, texts, faults);
+        }
         if let Some(protocol) = protocol.filter(|_| !devices.is_empty()) {
             all.extend(plan_one(index, connection, protocol, &devices, texts, faults));
         }
@@ -139,10 +141,7 @@ fn refuse_shared(all: &[Planned], texts: &Texts, faults: &mut Faults) {
         for resource in planned.plan.resources() {
             if let Some((before, claimed)) = first.get(resource.name.as_str()) {
                 let problem = format!("{} is claimed by connection \"{}\" already", resource.name, before.text);
-                let help = format!(
-                    "it is claimed at {}; put the devices of one port on one connection",
-                    claimed.place
-                );
+                let help = format!("it is claimed at {}; put the devices of one port on one connection", claimed.place);
                 faults.push(Diagnostic::error(resource.place.clone(), problem).help(help));
             } else {
                 first.insert(&resource.name, (name, resource));
