@@ -42,12 +42,17 @@ impl Keeper {
             }
             self.answer_questions();
         }
-        if !self.shared.abandoned.load(Ordering::Relaxed)
-            && let Err(e) = self.store.checkpoint()
-        {
-            tracing::warn!(error = %chain(&e), "outbox log is not written back; the next start does it");
+        if !self.shared.abandoned.load(Ordering::Relaxed) {
+            self.tidy_up();
         }
         self.answer_questions();
+    }
+
+    /// On the way out: one slice of free space and the log. What is left over, the next run does.
+    fn tidy_up(&mut self) {
+        if let Err(e) = self.store.give_back().and_then(|_| self.store.checkpoint()) {
+            tracing::warn!(error = %chain(&e), "outbox log is not written back; the next start does it");
+        }
     }
 
     fn commit(&mut self, need: usize) {
@@ -57,7 +62,7 @@ impl Keeper {
         let began = Instant::now();
         match self.store.commit(&group) {
             Ok(()) => {
-                self.shared.lock().committed(&group, began.elapsed());
+                self.shared.lock().committed(&group, began.elapsed(), Instant::now());
                 self.say_drops(&group.gaps);
                 self.recovered();
                 self.look();
@@ -74,12 +79,8 @@ impl Keeper {
     fn make_room(&mut self, need: u64) -> Vec<u64> {
         let (mut drops, mut freed, mut from) = (Vec::new(), 0, 0);
         while drops.len() < DROPS {
+            let Some(reason) = self.reason_to_drop(need, freed, from) else { break };
             let Ok(Some(segment)) = self.store.segment_at(from, u64::MAX) else { break };
-            let reason = match self.store.shortage(need, freed) {
-                Ok(Some(reason)) => reason,
-                Ok(None) if self.is_too_old(&segment) => Reason::Age,
-                _ => break,
-            };
             // Space of what nobody wants comes back by itself.
             freed += segment.body.len() as u64;
             from = segment.last + 1;
@@ -100,10 +101,18 @@ impl Keeper {
         }
     }
 
-    /// A clock that stands before the readings was not set yet: it tells no age.
-    fn is_too_old(&self, segment: &Segment) -> bool {
-        let age = Timestamp::now().0.saturating_sub(segment.newest.0);
-        u128::try_from(age).is_ok_and(|age| age > self.max_age.as_millis())
+    /// Why the first segment from there on must go, if so. A clock that stands before the readings was not set yet:
+    /// it tells no age.
+    fn reason_to_drop(&self, need: u64, freed: u64, from: u64) -> Option<Reason> {
+        let too_old = |newest: Timestamp| {
+            let age = Timestamp::now().0.saturating_sub(newest.0);
+            u128::try_from(age).is_ok_and(|age| age > self.max_age.as_millis())
+        };
+        match self.store.shortage(need, freed) {
+            Ok(Some(reason)) => Some(reason),
+            Ok(None) => self.store.newest_of_segment(from).ok().flatten().filter(|t| too_old(*t)).map(|_| Reason::Age),
+            Err(_) => None,
+        }
     }
 
     fn fetch(&mut self, destination: usize, generation: u64, from: u64, until: u64) {
@@ -154,7 +163,7 @@ impl Keeper {
             group.drops = drops;
             match self.store.commit(&group) {
                 Ok(()) => {
-                    self.shared.lock().committed(&group, PAUSE / 10);
+                    self.shared.lock().committed(&group, PAUSE / 10, Instant::now());
                     self.say_drops(&group.gaps);
                 }
                 Err(e) => {

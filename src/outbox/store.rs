@@ -199,6 +199,16 @@ impl Store {
         Ok(query.query_row([], |row| row.get(0).map(Timestamp)).optional()?)
     }
 
+    /// Time of the newest reading of the first segment from `from` on.
+    ///
+    /// # Errors
+    /// When the disk or the file fails.
+    pub fn newest_of_segment(&self, from: u64) -> Result<Option<Timestamp>, StoreError> {
+        let mut query =
+            self.connection.prepare_cached("SELECT newest FROM segment WHERE first >= ?1 ORDER BY first LIMIT 1")?;
+        Ok(query.query_row([signed(from)], |row| row.get(0).map(Timestamp)).optional()?)
+    }
+
     /// Names of an epoch that has segments.
     ///
     /// # Errors
@@ -626,6 +636,7 @@ fn read_side(path: &Path) -> u64 {
 fn write_side(path: &Path, limit: u64) -> std::io::Result<()> {
     use std::io::Write;
     let (target, temporary) = (path.with_extension("seq"), path.with_extension("seq.new"));
+    create_private(&temporary)?;
     let mut file = std::fs::File::create(&temporary)?;
     writeln!(file, "{limit}")?;
     file.sync_all()?;

@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 const ACKNOWLEDGED_WINDOW: usize = 1 << 20;
 /// A failed commit is tried again after this.
 const RETRY: Duration = Duration::from_millis(500);
+/// Housekeeping after a drain.
+const SOON: Duration = Duration::from_secs(1);
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
 
 impl Tail {
@@ -128,7 +130,7 @@ impl Tail {
     }
 
     /// The group is on disk, safe from a power cut.
-    pub fn committed(&mut self, group: &Group, took: Duration) {
+    pub fn committed(&mut self, group: &Group, took: Duration, now: Instant) {
         self.retry_at = None;
         self.seq_limit = group.seq_limit;
         // What begins this long before the bound is over before the bound.
@@ -137,6 +139,10 @@ impl Tail {
         self.stored_upto = self.taken_upto;
         self.counters.outbox_commits.add(1);
         self.counters.outbox_stored.add(group.parcels.iter().map(|p| u64::from(p.batch.count)).sum());
+        if self.waiting == 0 && !group.cursors.is_empty() {
+            // A backlog was drained: its space is given back soon.
+            self.housekeep_at = Some(now + SOON);
+        }
         self.release_stored();
     }
 

@@ -18,6 +18,11 @@ pub const CLOUD: &str = "cloud";
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 pub fn names() -> Arc<Names> {
+    static NAMES: std::sync::LazyLock<Arc<Names>> = std::sync::LazyLock::new(make_names);
+    NAMES.clone()
+}
+
+fn make_names() -> Arc<Names> {
     let points = (0..100).map(|i| PointName { id: format!("p{i}"), has_quality: false }).collect();
     let points = Arc::new(PointNames { model: "Meter".into(), points });
     let device = |i: u32| DeviceNames {
@@ -49,7 +54,9 @@ pub fn number_of(parcel: &Parcel) -> u64 {
 }
 
 pub fn config() -> OutboxConfig {
-    OutboxConfig { bound: Duration::from_millis(50), disk_reserve_bytes: 0, ..OutboxConfig::default() }
+    // The times in the batches are fixed: they grow old.
+    let max_age = Duration::from_secs(100 * 365 * 86_400);
+    OutboxConfig { bound: Duration::from_millis(50), disk_reserve_bytes: 0, max_age, ..OutboxConfig::default() }
 }
 
 pub fn strict() -> OutboxConfig {
