@@ -4,6 +4,7 @@
 //! differ. Why the framing is our own: `docs/decisions/0002-own-modbus-framing.md`.
 
 mod area;
+mod barrier;
 mod blocks;
 mod codec;
 mod learned;

@@ -63,15 +63,30 @@ impl Line {
         state.suspects.push(suspect);
     }
 
-    /// The request just marked was answered in time; nothing of this unit is on its way any more,
-    /// for a unit answers in the order it was asked.
-    pub fn answered(&self, unit: u8) {
+    /// The request sent at `sent` got an answer. `ambiguous` says whether it may as well be the
+    /// late answer to one of the older requests given to it.
+    ///
+    /// A unit answers in the order it was asked. So after a certain answer nothing older of this
+    /// unit is on its way any more; after an ambiguous one, one answer is still due.
+    pub fn answer(&self, unit: u8, sent: Instant, ambiguous: impl FnOnce(&[Suspect]) -> bool) {
         let mut state = self.state();
         state.quiet_at = None;
-        state.suspects.retain(|s| s.unit != unit);
+        let older: Vec<Suspect> = state.suspects.iter().filter(|s| s.unit == unit && s.sent < sent).copied().collect();
+        if !older.is_empty() && ambiguous(&older) {
+            let at = state.suspects.iter().position(|s| s.unit == unit).expect("invariant: one was just found");
+            state.suspects.remove(at);
+        } else {
+            state.suspects.retain(|s| s.unit != unit);
+        }
     }
 
-    /// Forgets the mark just made, for a request that was refused before it was sent.
+    /// True when the unit left a request unanswered.
+    #[must_use]
+    pub fn suspects_any(&self, unit: u8) -> bool {
+        self.state().suspects.iter().any(|s| s.unit == unit)
+    }
+
+    /// When the line will be quiet, if a request on it was given up.
     #[must_use]
     pub fn quiet_at(&self) -> Option<Instant> {
         self.state().quiet_at
@@ -86,14 +101,9 @@ impl Line {
     pub fn came_late(&self, suspect: &Suspect, now: Instant) {
         let mut state = self.state();
         state.worst = state.worst.max(now.duration_since(suspect.sent));
-        if let Some(at) = state.suspects.iter().position(|s| s == suspect) {
-            let unit = suspect.unit;
-            let mut index = 0;
-            state.suspects.retain(|s| {
-                index += 1;
-                s.unit != unit || index - 1 > at
-            });
-        }
+        // In order again: what was asked of this unit before is answered or never will be.
+        let unit = suspect.unit;
+        state.suspects.retain(|s| s.unit != unit || s.sent > suspect.sent);
     }
 
     /// The unit's requests whose answers may still come.
@@ -103,10 +113,58 @@ impl Line {
         state.suspects.retain(|s| now.duration_since(s.sent) < FORGET);
         state.suspects.iter().filter(|s| s.unit == unit).copied().collect()
     }
+}
 
-    /// True when every request was answered; spares the search.
-    #[must_use]
-    pub fn is_clear(&self) -> bool {
-        self.state().suspects.is_empty()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn suspect(unit: u8, sent: Instant) -> Suspect {
+        Suspect { unit, function: 3, reply_len: 7, sent }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_mark_stays_until_it_is_answered_or_old() {
+        let line = Line::default();
+        let now = Instant::now();
+        let deadline = now + Duration::from_secs(1);
+        line.sending(suspect(7, now), deadline, Duration::from_millis(4));
+        line.sending(suspect(8, now), deadline, Duration::from_millis(4));
+        assert_eq!(line.quiet_at(), Some(now + Duration::from_millis(2004)));
+        line.answer(8, now, |_| false);
+        assert_eq!(line.suspects(7, now).len(), 1);
+        assert!(line.suspects(8, now).is_empty());
+        assert!(line.suspects(7, now + FORGET).is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_latest_answer_seen_lengthens_the_quarantine() {
+        let line = Line::default();
+        let sent = Instant::now();
+        line.sending(suspect(7, sent), sent + Duration::from_secs(1), Duration::ZERO);
+        line.came_late(&suspect(7, sent), sent + Duration::from_secs(4));
+        assert!(line.suspects(7, sent).is_empty());
+        line.sending(suspect(7, sent), sent + Duration::from_secs(1), Duration::ZERO);
+        assert_eq!(line.quiet_at(), Some(sent + Duration::from_secs(6)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_an_ambiguous_answer_one_is_still_due() {
+        let line = Line::default();
+        let first = Instant::now();
+        let second = first + Duration::from_secs(3);
+        line.sending(suspect(7, first), first, Duration::ZERO);
+        line.sending(suspect(7, second), second, Duration::ZERO);
+        line.answer(7, second, |older| older.len() == 1);
+        assert_eq!(line.suspects(7, second), [suspect(7, second)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn marks_are_bounded() {
+        let line = Line::default();
+        for _ in 0..1000 {
+            line.sending(suspect(7, Instant::now()), Instant::now(), Duration::ZERO);
+        }
+        assert_eq!(line.suspects(7, Instant::now()).len(), MOST_SUSPECTS);
     }
 }

@@ -1,5 +1,6 @@
 //! One request in flight over a stream of bytes: sent whole, answered before its dead-line, checked.
 
+use crate::barrier;
 use crate::line::{Line, Suspect};
 use crate::mbap::{self, Head};
 use crate::pdu::{Reply, Request};
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tracing::debug;
 
 /// A socket, a serial port, or a test's pipe.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -47,6 +49,7 @@ pub struct Link {
     /// True from before a request is sent until its answer is here: a future that was dropped in
     /// between leaves it set, and nothing is asked on this link any more.
     busy: bool,
+    /// When the last answer came; kept only if a pause is wanted behind it.
     last_byte: Option<Instant>,
     /// The line gives back what is sent, as some two-wire adapters do.
     echoes: bool,
@@ -76,7 +79,7 @@ impl Link {
         }
     }
 
-    /// The same on a serial line, whose marks it keeps.
+    /// The same on a line without transaction numbers, whose marks it keeps.
     #[must_use]
     pub fn on(mut self, line: Arc<Line>) -> Link {
         self.line = Some(line);
@@ -97,7 +100,31 @@ impl Link {
         if self.busy {
             return Err(SessionError::Broken("an earlier request was given up".to_owned()));
         }
-        self.settle().await?;
+        if self.suspicious(unit) {
+            self.clear_the_way(unit, request).await?;
+        }
+        self.ask(unit, request).await
+    }
+
+    fn suspicious(&self, unit: u8) -> bool {
+        self.line.as_ref().is_some_and(|line| line.suspects_any(unit))
+    }
+
+    /// Makes sure that no late answer can pass for the answer to `request`.
+    async fn clear_the_way(&mut self, unit: u8, request: &Request<'_>) -> Result<(), SessionError> {
+        let suspects = self.line.as_ref().map(|line| line.suspects(unit, Instant::now())).unwrap_or_default();
+        for barrier in barrier::before(request, &suspects) {
+            debug!(unit, function = barrier.function(), "earlier request unanswered: asking for something else first");
+            let exception = matches!(self.ask(unit, &barrier).await?, Reply::Exception(_));
+            if !barrier::is_ambiguous(&barrier, exception, &suspects) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn ask(&mut self, unit: u8, request: &Request<'_>) -> Result<Reply<'_>, SessionError> {
+        self.settle(unit, request).await?;
         self.encode(unit, request);
         let now = Instant::now();
         let reply_len = request.reply_len() + 3;
@@ -112,26 +139,29 @@ impl Link {
             Ok(found) => found?,
             Err(_) => return Err(SessionError::Timeout(self.timing.timeout)),
         };
-        self.busy = false;
         self.consumed = end;
-        self.last_byte = Some(Instant::now());
-        if let Some(line) = &self.line {
-            line.answered(unit);
-        }
         let frame = &self.received[start..end];
         self.tap.frame(Direction::Received, frame);
         let pdu = match self.framing {
             Framing::Mbap => &frame[mbap::HEADER..],
             Framing::Rtu => &frame[1..frame.len() - 2],
         };
-        request.check(pdu).ok_or_else(|| {
-            self.busy = true;
-            SessionError::Broken(format!("unit {unit} did not answer function {}", request.function()))
-        })
+        let Some(reply) = request.check(pdu) else {
+            let function = request.function();
+            return Err(SessionError::Broken(format!("unit {unit} answered something else than function {function}")));
+        };
+        self.busy = false;
+        if !self.timing.delay.is_zero() {
+            self.last_byte = Some(Instant::now());
+        }
+        if let Some(line) = &self.line {
+            line.answer(unit, now, |older| barrier::is_ambiguous(request, matches!(reply, Reply::Exception(_)), older));
+        }
+        Ok(reply)
     }
 
     /// Gets the line into the state a request needs: pause kept, nothing old in the buffer.
-    async fn settle(&mut self) -> Result<(), SessionError> {
+    async fn settle(&mut self, unit: u8, request: &Request<'_>) -> Result<(), SessionError> {
         self.received.drain(..self.consumed.min(self.received.len()));
         self.consumed = 0;
         if let Some(last) = self.last_byte
@@ -141,33 +171,40 @@ impl Link {
         }
         match self.framing {
             Framing::Mbap => Ok(()),
-            Framing::Rtu if self.line.is_some() => {
-                self.received.clear();
-                self.drain(self.timing.silence).await
-            }
-            Framing::Rtu => self.refuse_unasked().await,
+            Framing::Rtu if !self.timing.silence.is_zero() => self.drain(self.timing.silence).await,
+            Framing::Rtu => self.refuse_unasked(unit, request).await,
         }
     }
 
-    /// On a socket there are no frames of others: what comes unasked would pass for an answer.
-    async fn refuse_unasked(&mut self) -> Result<(), SessionError> {
-        let unasked = timeout(Duration::ZERO, self.io.read_buf(&mut self.received)).await;
-        match unasked {
-            Ok(Ok(0)) => Err(SessionError::Disconnected("closed by the peer".to_owned())),
-            Ok(Err(error)) => Err(SessionError::Disconnected(error.to_string())),
-            _ if self.received.is_empty() => Ok(()),
-            _ => {
-                self.busy = true;
-                Err(SessionError::Broken(format!("{} bytes nobody asked for", self.received.len())))
-            }
+    /// On a socket there is no silence to wait for: what is already here and would pass for the
+    /// answer shows that the two sides are out of step. Other noise is thrown away.
+    async fn refuse_unasked(&mut self, unit: u8, request: &Request<'_>) -> Result<(), SessionError> {
+        match timeout(Duration::ZERO, self.io.read_buf(&mut self.received)).await {
+            Ok(Ok(0)) => return Err(SessionError::Disconnected("closed by the peer".to_owned())),
+            Ok(Err(error)) => return Err(SessionError::Disconnected(error.to_string())),
+            _ => {}
         }
+        if rtu::find(&self.received, unit, request).is_some() {
+            self.busy = true;
+            return Err(SessionError::Broken(format!("unit {unit} answered before it was asked")));
+        }
+        self.received.clear();
+        Ok(())
+    }
+
+    /// Throws away what a line that was just opened still holds.
+    ///
+    /// # Errors
+    /// When the line broke or is never silent.
+    pub async fn settle_down(&mut self) -> Result<(), SessionError> {
+        self.drain(self.timing.silence.max(SETTLE)).await
     }
 
     /// Throws away what comes until the line was silent for `silence`.
     ///
     /// # Errors
     /// When the line broke or is never silent.
-    pub async fn drain(&mut self, silence: Duration) -> Result<(), SessionError> {
+    async fn drain(&mut self, silence: Duration) -> Result<(), SessionError> {
         let started = Instant::now();
         // A line that chatters for longer than a hundred frames has another master or a short circuit.
         let longest = Duration::from_secs(1) + self.timing.character * 25_600;
@@ -181,7 +218,6 @@ impl Link {
                 Ok(Ok(_)) => self.tap.frame(Direction::Received, &self.received),
             }
             quiet_from = Instant::now();
-            self.last_byte = Some(quiet_from);
             if quiet_from.duration_since(started) > longest {
                 return Err(SessionError::Disconnected("the serial line is never silent".to_owned()));
             }
@@ -289,8 +325,7 @@ impl Link {
                 self.received.drain(..self.received.len() - rtu::MAX_FRAME);
             }
         }
-        self.last_byte = Some(Instant::now());
-        if self.drain(self.timing.silence.max(SETTLE)).await.is_ok() {
+        if self.settle_down().await.is_ok() {
             line.is_quiet();
         }
     }
@@ -325,7 +360,7 @@ impl Link {
 
 /// Silence that shows that a line is free, beside 3.5 characters: USB adapters hold bytes back
 /// for up to their latency timer of 16 ms.
-pub const SETTLE: Duration = Duration::from_millis(20);
+const SETTLE: Duration = Duration::from_millis(20);
 
 /// A start that differs from session to session, so that answers to an earlier conversation a
 /// gateway still has do not fit.

@@ -3,7 +3,7 @@
 use crate::blocks::{self, Block, Item};
 use crate::learned::Learned;
 use crate::line::Line;
-use crate::link::{Framing, Link, SETTLE, Timing};
+use crate::link::{Framing, Link, Timing};
 use crate::point::{self, Spec};
 use crate::session::ModbusSession;
 use crate::settings::{Dialect, Parity, SerialSettings, Settings, Target, parse_unit};
@@ -219,7 +219,6 @@ impl Plan for ModbusPlan {
 async fn open(inner: &Inner, tap: Arc<dyn FrameTap>) -> Result<Link, SessionError> {
     match &inner.settings.target {
         Target::Tcp { host, port } => {
-            let framing = if inner.settings.dialect == Dialect::Tcp { Framing::Mbap } else { Framing::Rtu };
             let wait = inner.settings.connect_timeout;
             let stream = timeout(wait, TcpStream::connect((host.as_str(), *port)))
                 .await
@@ -227,7 +226,12 @@ async fn open(inner: &Inner, tap: Arc<dyn FrameTap>) -> Result<Link, SessionErro
                 .map_err(|error| SessionError::Disconnected(error.to_string()))?;
             // Requests are small and each waits for its answer: Nagle's algorithm only adds delay.
             stream.set_nodelay(true).map_err(|error| SessionError::Disconnected(error.to_string()))?;
-            Ok(Link::new(Box::new(stream), framing, inner.timing, tap))
+            if inner.settings.dialect == Dialect::Tcp {
+                return Ok(Link::new(Box::new(stream), Framing::Mbap, inner.timing, tap));
+            }
+            // The serial line behind a gateway keeps what its units still have to say, whoever connects.
+            let line = Line::of(&format!("{host}:{port}"));
+            ready(Link::new(Box::new(stream), Framing::Rtu, inner.timing, tap), line).await
         }
         Target::Serial(serial) => open_serial(serial, inner.timing, tap).await,
     }
@@ -235,9 +239,7 @@ async fn open(inner: &Inner, tap: Arc<dyn FrameTap>) -> Result<Link, SessionErro
 
 async fn open_serial(serial: &SerialSettings, timing: Timing, tap: Arc<dyn FrameTap>) -> Result<Link, SessionError> {
     let line = Line::of(&serial.port);
-    if let Some(quiet_at) = line.quiet_at() {
-        sleep_until(quiet_at).await;
-    }
+    quarantine(&line).await;
     let parity = match serial.parity {
         Parity::None => tokio_serial::Parity::None,
         Parity::Even => tokio_serial::Parity::Even,
@@ -251,9 +253,21 @@ async fn open_serial(serial: &SerialSettings, timing: Timing, tap: Arc<dyn Frame
         .flow_control(tokio_serial::FlowControl::None)
         .open_native_async()
         .map_err(|error| SessionError::Disconnected(format!("{}: {error}", serial.port)))?;
-    let mut link = Link::new(Box::new(stream), Framing::Rtu, timing, tap).on(Arc::clone(&line));
-    // Whatever the port held before it was opened is nobody's answer.
-    link.drain(timing.silence.max(SETTLE)).await?;
+    ready(Link::new(Box::new(stream), Framing::Rtu, timing, tap), line).await
+}
+
+/// Waits until no answer to a request that was given up can come any more. Bounded by the line:
+/// the dead-line of that request, or half as much again as the latest answer seen.
+async fn quarantine(line: &Line) {
+    if let Some(quiet_at) = line.quiet_at() {
+        sleep_until(quiet_at).await;
+    }
+}
+
+/// Whatever the line held before it was opened is nobody's answer.
+async fn ready(mut link: Link, line: Arc<Line>) -> Result<Link, SessionError> {
+    quarantine(&line).await;
+    link.settle_down().await?;
     line.is_quiet();
-    Ok(link)
+    Ok(link.on(line))
 }
