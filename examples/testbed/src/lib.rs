@@ -5,3 +5,4 @@ pub mod ledger;
 pub mod machine;
 pub mod meter;
 pub mod serve;
+pub mod site;

@@ -58,9 +58,10 @@ impl Ledger {
         u32::try_from(tracks.len() - 1).expect("fewer than 4 billion points")
     }
 
-    /// Says that a point's source counts its readings, in this many bits. False when there is no such point.
-    pub fn counts(&mut self, device: &str, point: &str, bits: u32) -> bool {
-        self.track_mut(device, point).map(|track| track.counts(bits)).is_some()
+    /// Says that a point's source counts its readings from 0 to `span - 1` and starts again; a multiple of `span`
+    /// on top does not matter. False when there is no such point.
+    pub fn counts(&mut self, device: &str, point: &str, span: u32) -> bool {
+        self.track_mut(device, point).map(|track| track.counts(span)).is_some()
     }
 
     /// The last count a source says it gave out: what is missing up to there is lost too.
@@ -119,7 +120,7 @@ mod tests {
         let mut ledger = Ledger::default();
         let device = ledger.device("pk/dk");
         let point = ledger.add_point(device, "reads");
-        assert!(ledger.counts("pk/dk", "reads", 32));
+        assert!(ledger.counts("pk/dk", "reads", u32::MAX));
         (ledger, device, point)
     }
 

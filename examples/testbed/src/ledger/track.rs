@@ -25,7 +25,8 @@ pub struct Last {
 /// A point whose source counts: each reading is the one before plus one.
 #[derive(Debug)]
 struct Counter {
-    bits: u32,
+    /// Counts go from 0 to `span - 1` and start again.
+    span: i64,
     runs: Runs,
     /// The last value the source says it gave out.
     produced: Option<i64>,
@@ -55,8 +56,8 @@ impl Track {
         Track { id: id.to_owned(), ..Track::default() }
     }
 
-    pub fn counts(&mut self, bits: u32) {
-        self.counter = Some(Counter { bits, runs: Runs::default(), produced: None });
+    pub fn counts(&mut self, span: u32) {
+        self.counter = Some(Counter { span: span.into(), runs: Runs::default(), produced: None });
     }
 
     pub fn record(&mut self, slot: u32, time: i64, value: f64) -> Verdict {
@@ -83,7 +84,7 @@ impl Track {
     /// The source's own word on the last count it gave out.
     pub fn settle(&mut self, produced: u64) {
         if let Some(counter) = self.counter.as_mut() {
-            let near = counter.unwrap_near(produced as i64);
+            let near = counter.unwrap_near(i64::try_from(produced).unwrap_or(i64::MAX));
             counter.produced = Some(near);
         }
     }
@@ -109,10 +110,9 @@ impl Counter {
 
     /// A counter of 16 bits wraps; the number meant is the one nearest to the newest.
     fn unwrap_near(&self, value: i64) -> i64 {
-        let Some(newest) = self.runs.last() else { return value };
-        let span = 1i64 << self.bits;
-        let behind = (newest - value).rem_euclid(span);
-        if behind <= span / 2 { newest - behind } else { newest + span - behind }
+        let Some(newest) = self.runs.last() else { return value.rem_euclid(self.span) };
+        let behind = (newest - value).rem_euclid(self.span);
+        if behind <= self.span / 2 { newest - behind } else { newest + self.span - behind }
     }
 }
 
@@ -122,7 +122,7 @@ mod tests {
 
     fn track(values: &[(i64, f64)]) -> (Track, Vec<Verdict>) {
         let mut track = Track::default();
-        track.counts(16);
+        track.counts(1 << 16);
         let verdicts = values.iter().map(|(time, value)| track.record(*time as u32, *time, *value)).collect();
         (track, verdicts)
     }

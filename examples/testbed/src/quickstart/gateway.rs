@@ -1,0 +1,82 @@
+//! The gateway as a process of its own: started, asked, told to stop, or killed.
+
+use anyhow::{Context as _, bail};
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+/// A clean stop takes at most 5 s by promise; a loaded machine gets some more before the kill.
+const STOP_TIMEOUT: Duration = Duration::from_secs(15);
+/// Status is asked every second: one that takes longer is given up.
+const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A running gateway. Dropping it kills it.
+pub struct Gateway {
+    child: Child,
+    program: PathBuf,
+    config: PathBuf,
+}
+
+impl Gateway {
+    /// Starts this very program again as `gateway run`, its log in `log`.
+    ///
+    /// # Errors
+    /// When the process cannot be started.
+    pub fn start(program: &Path, config: &Path, log: &Path) -> anyhow::Result<Gateway> {
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(log);
+        let file = file.with_context(|| format!("open {}", log.display()))?;
+        let child = Command::new(program)
+            .arg("gateway")
+            .arg("run")
+            .arg("--config")
+            .arg(config)
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().context("log")?)
+            .stderr(file)
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("start {}", program.display()))?;
+        Ok(Gateway { child, program: program.to_owned(), config: config.to_owned() })
+    }
+
+    /// What the gateway says of itself, or nothing while it does not answer.
+    pub async fn status(&self) -> Option<serde_json::Value> {
+        let mut asking = Command::new(&self.program);
+        asking.arg("gateway").arg("status").arg("--json").arg("--config").arg(&self.config).kill_on_drop(true);
+        let output = timeout(STATUS_TIMEOUT, asking.stdin(Stdio::null()).output()).await.ok()?.ok()?;
+        serde_json::from_slice(&output.stdout).ok()
+    }
+
+    /// Whether it ended by itself, and how.
+    ///
+    /// # Errors
+    /// When the operating system cannot tell.
+    pub fn ended(&mut self) -> anyhow::Result<Option<ExitStatus>> {
+        self.child.try_wait().context("ask for the gateway's end")
+    }
+
+    /// SIGTERM, then waits for its end.
+    ///
+    /// # Errors
+    /// When it does not end in time, or not cleanly.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
+        if let Some(pid) = self.child.id().and_then(|id| rustix::process::Pid::from_raw(i32::try_from(id).ok()?)) {
+            rustix::process::kill_process(pid, rustix::process::Signal::TERM).context("send SIGTERM")?;
+        }
+        let status = timeout(STOP_TIMEOUT, self.child.wait()).await.context("gateway does not stop")??;
+        if !status.success() {
+            bail!("gateway ended with {status}");
+        }
+        Ok(())
+    }
+
+    /// SIGKILL, for crash tests.
+    ///
+    /// # Errors
+    /// When the operating system refuses.
+    pub async fn kill(mut self) -> anyhow::Result<()> {
+        self.child.kill().await.context("kill the gateway")
+    }
+}
