@@ -1,0 +1,266 @@
+//! One MQTT connection from CONNECT to its end: the only file that polls the MQTT client.
+//!
+//! A client lives as long as one connection. Its own queue and its reconnects are never used: after a loss it is
+//! thrown away with all it held, and the outbox hands out again what was not acknowledged.
+//!
+//! The event loop of the client is not cancel-safe (a flush cut short leaves bytes behind until the next one), so it
+//! runs as one long future that is kept beside the caller's loop and never dropped before the connection ends.
+
+use super::sign::Login;
+use bytes::Bytes;
+use rumqttc::{
+    AsyncClient, Broker, ConnectReturnCode, ConnectionError, Event, EventLoop, MqttOptions, NetworkOptions, Outgoing,
+    Packet, PublishOptions, QoS, SubscribeFilter, SubscribeReasonCode, TlsConfiguration, Transport,
+};
+use std::collections::{HashMap, VecDeque};
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+/// TCP, TLS and CONNACK together; also how long one write may block.
+const PATIENCE: u64 = 20;
+/// One address of a host that has several.
+const ADDRESS_PATIENCE: Duration = Duration::from_secs(7);
+/// Topology lists and commands are the largest things the cloud sends.
+const LARGEST_INCOMING: usize = 4 << 20;
+/// Subscriptions and answers to commands may wait beside the messages in flight. When full, `publish` says so.
+const REQUESTS: usize = 64;
+/// Events between the event loop and its reader; when full the event loop waits.
+const EVENTS: usize = 64;
+/// More packet ids than messages are ever in flight, so that the client never holds one back.
+const PACKET_IDS: u16 = 4096;
+/// Topics in one SUBSCRIBE.
+const FILTERS: usize = 50;
+
+/// Where and how to connect.
+#[derive(Clone)]
+pub struct Endpoint {
+    pub host: String,
+    pub port: u16,
+    pub tls: Option<Arc<rustls::ClientConfig>>,
+    pub login: Option<Login>,
+    pub client_id: String,
+    pub keep_alive: Duration,
+    pub largest_message: usize,
+    pub in_flight: usize,
+}
+
+/// What the connection has to tell.
+#[derive(Debug)]
+pub enum Heard {
+    Connected,
+    /// The broker has this message.
+    Acknowledged(u16),
+    Subscribed { refused: usize },
+    Message { topic: String, payload: Bytes },
+}
+
+/// Why there is no connection any more.
+#[derive(Debug, thiserror::Error)]
+pub enum Lost {
+    #[error("the cloud refused the login: {reason} (code {code})")]
+    Refused { code: u8, reason: &'static str },
+    #[error("{0}")]
+    Broken(String),
+}
+
+/// The client takes nothing more at the moment.
+#[derive(Debug, thiserror::Error)]
+#[error("the mqtt client takes nothing more")]
+pub struct NotTaken;
+
+pub struct Connection {
+    client: AsyncClient,
+    poller: Pin<Box<dyn Future<Output = Lost> + Send>>,
+    events: mpsc::Receiver<Event>,
+    reached: Arc<AtomicBool>,
+    /// Messages handed to the client, in order, until it tells their packet id.
+    unnumbered: VecDeque<Option<u16>>,
+    numbered: HashMap<u16, Option<u16>>,
+}
+
+impl Connection {
+    /// Nothing happens before [`Connection::next`] is called.
+    #[must_use]
+    pub fn open(endpoint: &Endpoint) -> Connection {
+        let reached = Arc::new(AtomicBool::new(false));
+        let options = options(endpoint, &reached);
+        let (client, mut event_loop) =
+            AsyncClient::builder(options).capacity(REQUESTS + endpoint.in_flight).build();
+        let mut network = NetworkOptions::new();
+        network.set_connection_timeout(PATIENCE);
+        event_loop.set_network_options(network);
+        let (heard, events) = mpsc::channel(EVENTS);
+        let poller = Box::pin(poll(event_loop, heard, endpoint.keep_alive));
+        Connection { client, poller, events, reached, unnumbered: VecDeque::new(), numbered: HashMap::new() }
+    }
+
+    /// Whether TCP stood, so that the cloud may have counted a connect.
+    #[must_use]
+    pub fn reached(&self) -> bool {
+        self.reached.load(Ordering::Relaxed)
+    }
+
+    /// Waits for the next thing the connection has to tell. Cancel-safe.
+    ///
+    /// # Errors
+    /// When the connection is over; it is of no use any more then.
+    pub async fn next(&mut self) -> Result<Heard, Lost> {
+        loop {
+            let event = tokio::select! {
+                biased;
+                Some(event) = self.events.recv() => event,
+                lost = &mut self.poller => return Err(lost),
+            };
+            if let Some(heard) = self.understand(event) {
+                return Ok(heard);
+            }
+        }
+    }
+
+    fn understand(&mut self, event: Event) -> Option<Heard> {
+        match event {
+            Event::Outgoing(Outgoing::Publish(packet)) => {
+                let token = self.unnumbered.pop_front()?;
+                self.numbered.insert(packet, token);
+                None
+            }
+            Event::Incoming(Packet::PubAck(ack)) => self.numbered.remove(&ack.pkid)?.map(Heard::Acknowledged),
+            Event::Incoming(Packet::Publish(message)) => {
+                let topic = String::from_utf8(message.topic.to_vec()).ok()?;
+                Some(Heard::Message { topic, payload: message.payload })
+            }
+            Event::Incoming(Packet::ConnAck(_)) => Some(Heard::Connected),
+            Event::Incoming(Packet::SubAck(ack)) => {
+                let refused = ack.return_codes.iter().filter(|code| matches!(code, SubscribeReasonCode::Failure));
+                Some(Heard::Subscribed { refused: refused.count() })
+            }
+            _ => None,
+        }
+    }
+
+    /// Hands a message to the client, at QoS 1. With a token, [`Heard::Acknowledged`] tells of its PUBACK.
+    ///
+    /// # Errors
+    /// When the client's queue is full.
+    pub fn publish(&mut self, token: Option<u16>, topic: &str, payload: Vec<u8>) -> Result<(), NotTaken> {
+        let options = PublishOptions::new(QoS::AtLeastOnce);
+        self.client.try_publish(topic, payload, options).map_err(|_| NotTaken)?;
+        self.unnumbered.push_back(token);
+        Ok(())
+    }
+
+    /// Asks for topics, some in each packet. Returns the number of packets, each of which is answered.
+    ///
+    /// # Errors
+    /// When the client's queue is full.
+    pub fn subscribe(&mut self, topics: &[String]) -> Result<usize, NotTaken> {
+        let mut packets = 0;
+        for some in topics.chunks(FILTERS) {
+            let filters = some.iter().map(|topic| SubscribeFilter::new(topic.clone(), QoS::AtLeastOnce));
+            self.client.try_subscribe_many(filters).map_err(|_| NotTaken)?;
+            packets += 1;
+        }
+        Ok(packets)
+    }
+
+    /// Says DISCONNECT and waits until it is out.
+    pub async fn close(mut self, patience: Duration) {
+        if self.client.try_disconnect_now().is_ok() {
+            // Best effort: the outbox keeps what the cloud has not confirmed.
+            let _ = timeout(patience, async { while self.next().await.is_ok() {} }).await;
+        }
+    }
+}
+
+fn options(endpoint: &Endpoint, reached: &Arc<AtomicBool>) -> MqttOptions {
+    let mut options = MqttOptions::new(endpoint.client_id.clone(), Broker::tcp(endpoint.host.clone(), endpoint.port));
+    if let Some(login) = &endpoint.login {
+        options.set_credentials(login.user_name.clone(), login.password.clone());
+    }
+    if let Some(tls) = &endpoint.tls {
+        options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(Arc::clone(tls))));
+    }
+    options.set_keep_alive(u16::try_from(endpoint.keep_alive.as_secs()).unwrap_or(u16::MAX));
+    options.set_clean_session(true);
+    options.set_max_packet_size(LARGEST_INCOMING, endpoint.largest_message + (64 << 10));
+    options.set_inflight(PACKET_IDS);
+    options.set_max_request_batch(16);
+    let (host, port, reached) = (endpoint.host.clone(), endpoint.port, Arc::clone(reached));
+    options.set_socket_connector(move |_, _| {
+        let (host, reached) = (host.clone(), Arc::clone(&reached));
+        async move {
+            let stream = connect(&host, port).await?;
+            reached.store(true, Ordering::Relaxed);
+            Ok(stream)
+        }
+    });
+    options
+}
+
+/// Every address of the host in turn, each with its own dead-line: the first may be a black hole.
+async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+    for address in tokio::net::lookup_host((host, port)).await? {
+        match timeout(ADDRESS_PATIENCE, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => {
+                stream.set_nodelay(true)?;
+                return Ok(stream);
+            }
+            Ok(Err(error)) => last = error,
+            Err(_) => last = io::Error::new(io::ErrorKind::TimedOut, "no answer to TCP"),
+        }
+    }
+    Err(last)
+}
+
+async fn poll(mut event_loop: EventLoop, heard: mpsc::Sender<Event>, keep_alive: Duration) -> Lost {
+    loop {
+        match event_loop.poll().await {
+            Ok(event) => {
+                if matches!(event, Event::Incoming(Packet::ConnAck(_))) {
+                    // CONNECT promised `keep_alive`; we ask three times as often, and one question without an
+                    // answer ends the connection. So a half-open link is noticed in two thirds of the keep-alive.
+                    let ping = (keep_alive.as_secs() / 3).max(1);
+                    event_loop.mqtt_options.set_keep_alive(u16::try_from(ping).unwrap_or(u16::MAX));
+                }
+                if heard.send(event).await.is_err() {
+                    return Lost::Broken("closed".to_owned());
+                }
+            }
+            Err(error) => return lost(&error),
+        }
+    }
+}
+
+fn lost(error: &ConnectionError) -> Lost {
+    let (code, reason) = match error {
+        ConnectionError::ConnectionRefused(ConnectReturnCode::RefusedProtocolVersion) => (1, "wrong protocol version"),
+        ConnectionError::ConnectionRefused(ConnectReturnCode::BadClientId) => (2, "client id not accepted"),
+        ConnectionError::ConnectionRefused(ConnectReturnCode::BadUserNamePassword) => (4, "bad user name or sign"),
+        ConnectionError::ConnectionRefused(ConnectReturnCode::NotAuthorized) => (5, "not authorized"),
+        // 3, server unavailable, passes by itself.
+        other => return Lost::Broken(chain(other)),
+    };
+    Lost::Refused { code, reason }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,182 @@
+//! Keeps the link up: connects, converses until the connection is lost, waits, and begins again until the daemon stops.
+
+use super::connection::{Connection, Endpoint, Heard, Lost};
+use super::publisher::Publisher;
+use super::reconnect::{Ended, Reconnect};
+use super::session::{End, Link, Session, stopped};
+use super::sign;
+use super::status::{State, Status};
+use super::sub_devices::SubDevices;
+use super::tls;
+use super::topics::Topics;
+use crate::config::CloudConfig;
+use crate::model::{Credential, Names, Outlet, Timestamp};
+use crate::telemetry::Counters;
+use anyhow::ensure;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+use tracing::{info, warn};
+
+/// What the link needs to know of a site.
+#[derive(Clone)]
+pub struct CloudSite {
+    pub names: Arc<Names>,
+    /// In the order of `names.devices`.
+    pub credentials: Vec<Credential>,
+}
+
+/// Runs until `stop` says true, then finishes what is under way. The network never ends it.
+///
+/// # Errors
+/// When the site is not whole; nothing was begun then.
+pub async fn run(
+    config: CloudConfig,
+    site: CloudSite,
+    outlet: Arc<dyn Outlet>,
+    counters: Arc<Counters>,
+    status: Arc<Status>,
+    mut stop: watch::Receiver<bool>,
+) -> anyhow::Result<()> {
+    ensure!(site.credentials.len() == site.names.devices.len(), "every device needs its credential");
+    let logic = site.credentials.iter().filter(|c| matches!(c, Credential::Logic)).count();
+    if logic > 0 {
+        warn!(logic, "logic assets have no mqtt login; what is read for them is set aside");
+    }
+    let sub_devices = SubDevices::new(&site.names.devices, &site.credentials);
+    let all = sub_devices.status();
+    status.update(|s| s.sub_devices = all);
+    let mut reconnect = Reconnect::new(config.sub_device_login);
+    let mut link = Link {
+        topics: Topics::new(&config.product_key, &config.device_key),
+        publisher: Publisher::new(&config),
+        config,
+        outlet,
+        counters,
+        status,
+        sub_devices,
+        last_id: 0,
+        started: Instant::now(),
+    };
+    loop {
+        let Some(ended) = connect_and_converse(&mut link, &mut reconnect, &mut stop).await else {
+            link.status.update(|s| s.state = State::Stopped);
+            return Ok(());
+        };
+        let wait = reconnect.wait(link.started.elapsed(), ended, fastrand::f64());
+        show_wait(&link.status, wait);
+        tokio::select! {
+            () = stopped(&mut stop) => {
+                link.status.update(|s| s.state = State::Stopped);
+                return Ok(());
+            }
+            () = sleep(wait) => {}
+        }
+    }
+}
+
+/// One connection. `None` when the daemon stops.
+async fn connect_and_converse(
+    link: &mut Link,
+    reconnect: &mut Reconnect,
+    stop: &mut watch::Receiver<bool>,
+) -> Option<Ended> {
+    link.status.update(|s| {
+        if !matches!(s.state, State::Refused { .. }) {
+            s.state = State::Connecting;
+        }
+    });
+    let endpoint = match endpoint(&link.config) {
+        Ok(endpoint) => endpoint,
+        Err(error) => return Some(failed(link, &format!("{error:#}"), Ended::Unreached)),
+    };
+    let mut connection = Connection::open(&endpoint);
+    let connected = tokio::select! {
+        connected = wait_for_connack(&mut connection) => connected,
+        () = stopped(stop) => return None,
+    };
+    if connection.reached() {
+        reconnect.reached(link.started.elapsed());
+    }
+    if let Err(why) = connected {
+        let ended = match why {
+            Lost::Refused { .. } => Ended::Refused,
+            Lost::Broken(_) if connection.reached() => Ended::Failed,
+            Lost::Broken(_) => Ended::Unreached,
+        };
+        failed(link, &why, ended);
+        if let Lost::Refused { code, reason } = why {
+            link.status.update(|s| s.state = State::Refused { code, reason: reason.to_owned(), until: 0 });
+        }
+        return Some(ended);
+    }
+    let since = Instant::now();
+    link.counters.cloud_connects.add(1);
+    info!(host = %link.config.host, port = link.config.port, "connected to the cloud");
+    let end = Session::new(link, connection).run(stop).await;
+    link.outlet.link(false);
+    link.publisher.lost();
+    link.counters.cloud_connected.set(0);
+    link.counters.sub_devices_online.set(0);
+    link.status.update(|s| s.in_flight = 0);
+    match end {
+        End::Stopped => None,
+        End::Lost { why, delivered } => {
+            let held = since.elapsed();
+            let ended = if delivered || held >= super::reconnect::STABLE && !is_silence(&why) {
+                reconnect.connected();
+                Ended::Lost { held }
+            } else {
+                Ended::Failed
+            };
+            Some(failed(link, &why, ended))
+        }
+    }
+}
+
+/// A connection that answers nothing is no good one, however long it stood.
+fn is_silence(why: &Lost) -> bool {
+    matches!(why, Lost::Broken(text) if text.contains("not acknowledged"))
+}
+
+async fn wait_for_connack(connection: &mut Connection) -> Result<(), Lost> {
+    while !matches!(connection.next().await?, Heard::Connected) {}
+    Ok(())
+}
+
+fn endpoint(config: &CloudConfig) -> anyhow::Result<Endpoint> {
+    let login = config.device_secret.as_ref().map(|secret| {
+        sign::login(&config.product_key, &config.device_key, secret.reveal(), Timestamp::now().0)
+    });
+    let client_id = login.as_ref().map_or_else(|| config.device_key.clone(), |login| login.client_id.clone());
+    Ok(Endpoint {
+        host: config.host.clone(),
+        port: config.port,
+        tls: config.tls.as_ref().map(tls::client_config).transpose()?,
+        login,
+        client_id,
+        keep_alive: config.keep_alive,
+        largest_message: config.max_message_bytes,
+        in_flight: config.in_flight,
+    })
+}
+
+fn failed(link: &Link, why: &dyn std::fmt::Display, ended: Ended) -> Ended {
+    let why = why.to_string();
+    warn!(host = %link.config.host, port = link.config.port, ?ended, why, "no connection to the cloud");
+    link.status.update(|s| {
+        s.state = State::Waiting { until: 0 };
+        s.last_error = Some(why);
+    });
+    ended
+}
+
+fn show_wait(status: &Status, wait: Duration) {
+    let millis = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
+    let at = Timestamp::now().0.saturating_add(millis);
+    status.update(|s| match &mut s.state {
+        State::Refused { until, .. } | State::Waiting { until } => *until = at,
+        other => *other = State::Waiting { until: at },
+    });
+}

@@ -1,0 +1,403 @@
+//! One connection from CONNACK to its end: subscribes, brings the sub-devices under the gateway, then moves data.
+
+use super::connection::{Connection, Heard, Lost, NotTaken};
+use super::downstream::{self, Action, Notice};
+use super::publisher::{Now, Publisher};
+use super::reply::{Receipt, Reply};
+use super::status::{Login, State, Status};
+use super::sub_devices::{Ask, SubDevices};
+use super::topics::{Topics, reply, sub_device_commands};
+use super::upstream::measurepoints::Route;
+use crate::config::{Acknowledge, CloudConfig};
+use crate::model::{Lane, Outlet, Parcel, Timestamp};
+use crate::telemetry::Counters;
+use bytes::Bytes;
+use serde_json::json;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+use tracing::{debug, info, warn};
+
+/// How long what is under way may take when the daemon stops.
+const FAREWELL: Duration = Duration::from_secs(2);
+const LONGEST_SLEEP: Duration = Duration::from_secs(5);
+/// A SUBACK that does not come in this time is not waited for: the real cloud answers without subscriptions.
+const SUBSCRIBE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What outlives a connection.
+pub struct Link {
+    pub config: CloudConfig,
+    pub topics: Topics,
+    pub outlet: Arc<dyn Outlet>,
+    pub counters: Arc<Counters>,
+    pub status: Arc<Status>,
+    pub publisher: Publisher,
+    pub sub_devices: SubDevices,
+    pub last_id: u16,
+    /// Zero of all times given to pure code.
+    pub started: Instant,
+}
+
+/// How a session ended.
+#[derive(Debug)]
+pub enum End {
+    Stopped,
+    Lost { why: Lost, delivered: bool },
+}
+
+/// What only this connection knows.
+pub struct Session<'a> {
+    link: &'a mut Link,
+    connection: Connection,
+    /// Requests about sub-devices that await their answer, with the time they were sent.
+    requests: HashMap<u16, (Ask, Duration)>,
+    /// SUBACKs to come before anything is sent.
+    subscribing: usize,
+    since: Duration,
+    flowing: bool,
+    delivered: bool,
+    stopping: Option<Duration>,
+}
+
+impl Link {
+    pub fn now(&self) -> Now {
+        Now { at: self.started.elapsed(), wall: Timestamp::now() }
+    }
+}
+
+impl<'a> Session<'a> {
+    #[must_use]
+    pub fn new(link: &'a mut Link, connection: Connection) -> Session<'a> {
+        let since = link.started.elapsed();
+        Session {
+            link,
+            connection,
+            requests: HashMap::new(),
+            subscribing: 0,
+            since,
+            flowing: false,
+            delivered: false,
+            stopping: None,
+        }
+    }
+
+    /// Runs until the connection is lost or the daemon stops.
+    pub async fn run(mut self, stop: &mut watch::Receiver<bool>) -> End {
+        match self.converse(stop).await {
+            Ok(()) => {
+                self.connection.close(Duration::from_millis(500)).await;
+                End::Stopped
+            }
+            Err(why) => End::Lost { why, delivered: self.delivered },
+        }
+    }
+
+    async fn converse(&mut self, stop: &mut watch::Receiver<bool>) -> Result<(), Lost> {
+        self.greet()?;
+        let outlet = Arc::clone(&self.link.outlet);
+        loop {
+            self.work()?;
+            if self.is_finished() {
+                return Ok(());
+            }
+            let now = self.link.now();
+            let (live, backlog) = (self.wants(Lane::Live, now), self.wants(Lane::Backlog, now));
+            let wake = self.link.started + self.wake(now);
+            // The order is the order of importance: hear what is done, then live data, then backlog.
+            tokio::select! {
+                biased;
+                heard = self.connection.next() => { let heard = heard?; self.hear(heard)?; }
+                () = stopped(stop), if self.stopping.is_none() => self.begin_to_stop(),
+                parcels = outlet.live(live.unwrap_or(1)), if live.is_some() => self.take(parcels),
+                parcels = outlet.backlog(backlog.unwrap_or(1)), if backlog.is_some() => self.take(parcels),
+                () = sleep_until(wake) => {}
+            }
+        }
+    }
+
+    fn greet(&mut self) -> Result<(), Lost> {
+        let now = self.link.now();
+        self.link.sub_devices.connected(now.at);
+        let mut topics = self.link.topics.commands();
+        if self.link.config.sub_device_login || self.link.config.acknowledge == Acknowledge::Reply {
+            topics.extend(self.link.topics.replies());
+        }
+        if !self.link.config.sub_device_login {
+            let keys: Vec<_> = self.link.sub_devices.keys().map(|(p, d)| (p.to_owned(), d.to_owned())).collect();
+            topics.extend(keys.iter().flat_map(|(p, d)| sub_device_commands(p, d)));
+        }
+        // A plain broker with thousands of sub-devices gets its subscriptions in several packets.
+        self.subscribing = self.connection.subscribe(&topics)?;
+        Ok(())
+    }
+
+    /// Everything that can be done without waiting.
+    fn work(&mut self) -> Result<(), Lost> {
+        let now = self.link.now();
+        if self.subscribing > 0 && now.at < self.since + SUBSCRIBE_PATIENCE {
+            return Ok(());
+        }
+        self.forget_late_requests(now);
+        if self.link.config.sub_device_login && self.stopping.is_none() {
+            while let Some(ask) = self.link.sub_devices.next(now.at) {
+                self.ask(ask, now)?;
+            }
+        }
+        self.begin_to_flow();
+        if self.flowing {
+            if self.link.publisher.time_out(now) {
+                return Err(Lost::Broken("messages are not acknowledged".to_owned()));
+            }
+            self.publish(now)?;
+        }
+        self.perform(now);
+        Ok(())
+    }
+
+    fn begin_to_flow(&mut self) {
+        let ready = !self.link.config.sub_device_login || self.link.sub_devices.settled();
+        if self.flowing || !ready {
+            return;
+        }
+        self.flowing = true;
+        self.link.outlet.link(true);
+        self.link.counters.cloud_connected.set(1);
+        self.link.status.update(|s| s.state = State::Online);
+        let (online, refused) = self.link.sub_devices.counts();
+        info!(host = %self.link.config.host, sub_devices = online, refused, "the cloud takes data");
+    }
+
+    fn publish(&mut self, now: Now) -> Result<(), Lost> {
+        loop {
+            let id = self.free_id();
+            let Some(outgoing) = self.link.publisher.next_message(id, now) else {
+                return Ok(());
+            };
+            self.link.last_id = id;
+            let topic = match outgoing.route {
+                Route::Post => &self.link.topics.post_batch,
+                Route::Resume => &self.link.topics.resume_batch,
+            };
+            let bytes = outgoing.text.len();
+            self.connection.publish(Some(id), topic, outgoing.text)?;
+            self.link.counters.messages.add(1);
+            self.link.counters.message_bytes.add(bytes as u64);
+        }
+    }
+
+    /// Ids are 1…65535 and never those of a request that is under way.
+    fn free_id(&self) -> u16 {
+        let mut id = self.link.last_id;
+        loop {
+            id = id.checked_add(1).unwrap_or(1);
+            if !self.requests.contains_key(&id) && !self.link.publisher.awaits(id) {
+                return id;
+            }
+        }
+    }
+
+    fn ask(&mut self, ask: Ask, now: Now) -> Result<(), Lost> {
+        let id = self.free_id();
+        self.link.last_id = id;
+        let (topic, method) = self.address(&ask);
+        let params = self.link.sub_devices.params(&ask, now.wall.0);
+        let text = json!({ "id": id.to_string(), "version": "1.0", "method": method, "params": params });
+        self.connection.publish(None, &topic, text.to_string().into_bytes())?;
+        self.requests.insert(id, (ask, now.at));
+        Ok(())
+    }
+
+    fn address(&self, ask: &Ask) -> (String, &'static str) {
+        let topics = &self.link.topics;
+        match ask {
+            Ask::TopoGet => (topics.topo_get.clone(), "thing.topo.get"),
+            Ask::TopoAdd(_) => (topics.topo_add.clone(), "thing.topo.add"),
+            Ask::Login(_) => (topics.login_batch.clone(), "combine.login.batch"),
+        }
+    }
+
+    fn forget_late_requests(&mut self, now: Now) {
+        let timeout = self.link.config.reply_timeout;
+        let late: Vec<u16> =
+            self.requests.iter().filter(|(_, (_, at))| *at + timeout <= now.at).map(|(id, _)| *id).collect();
+        for id in late {
+            if let Some((ask, _)) = self.requests.remove(&id) {
+                self.settle(&ask, None, now);
+            }
+        }
+    }
+
+    fn hear(&mut self, heard: Heard) -> Result<(), Lost> {
+        let now = self.link.now();
+        match heard {
+            Heard::Connected => {}
+            Heard::Subscribed { refused } => {
+                self.subscribing = self.subscribing.saturating_sub(1);
+                if refused > 0 {
+                    debug!(refused, "some subscriptions were refused; the cloud may send without them");
+                }
+            }
+            Heard::Acknowledged(id) => {
+                self.delivered |= self.link.config.acknowledge == Acknowledge::Puback;
+                self.link.publisher.acknowledged(id, now);
+            }
+            Heard::Message { topic, payload } => self.read(&topic, &payload, now)?,
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, topic: &str, payload: &Bytes, now: Now) -> Result<(), Lost> {
+        if topic == reply(&self.link.topics.post_batch) || topic == reply(&self.link.topics.resume_batch) {
+            self.receipt(payload, now);
+        } else if topic.ends_with("_reply") {
+            self.answer(topic, payload, now);
+        } else {
+            self.command(topic, payload, now)?;
+        }
+        Ok(())
+    }
+
+    fn receipt(&mut self, payload: &Bytes, now: Now) {
+        let Some(receipt) = Receipt::parse(payload) else {
+            debug!(bytes = payload.len(), "an answer to data that can not be read");
+            return;
+        };
+        if self.link.config.acknowledge == Acknowledge::Reply && self.link.publisher.awaits(receipt.id) {
+            if receipt.code == super::reply::OK {
+                self.delivered = true;
+            } else {
+                let reason: String = receipt.message.chars().take(200).collect();
+                debug!(code = receipt.code, reason, "the cloud refused a message");
+                self.link.status.update(|s| s.last_error = Some(format!("code {}: {reason}", receipt.code)));
+            }
+            self.link.publisher.answered(receipt.id, receipt.code, &receipt.message, now);
+        }
+    }
+
+    fn answer(&mut self, topic: &str, payload: &Bytes, now: Now) {
+        let Some(answer) = Reply::parse(payload) else {
+            return;
+        };
+        let expected = self.requests.get(&answer.id).map(|(ask, _)| reply(&self.address(ask).0));
+        if expected.is_some_and(|expected| expected == topic)
+            && let Some((ask, _)) = self.requests.remove(&answer.id)
+        {
+            self.settle(&ask, Some(&answer), now);
+        }
+    }
+
+    /// An answer about sub-devices, or that there was none.
+    fn settle(&mut self, ask: &Ask, answer: Option<&Reply>, now: Now) {
+        for news in self.link.sub_devices.answered(ask, answer, now.at) {
+            warn!("{news}");
+            self.link.status.update(|s| s.last_error = Some(news));
+        }
+        if matches!(ask, Ask::Login(_)) {
+            let topics: Vec<String> =
+                self.link.sub_devices.keys_of(ask).iter().flat_map(|(p, d)| sub_device_commands(p, d)).collect();
+            // Best effort: the real cloud sends commands without it.
+            if self.connection.subscribe(&topics).is_err() {
+                warn!(topics = topics.len(), "commands of some sub-devices could not be subscribed");
+            }
+            self.show_sub_devices();
+        }
+    }
+
+    fn show_sub_devices(&self) {
+        let (online, refused) = self.link.sub_devices.counts();
+        self.link.counters.sub_devices_online.set(online);
+        self.link.counters.sub_devices_refused.set(refused);
+        let all = self.link.sub_devices.status();
+        self.link.status.update(|s| s.sub_devices = all);
+    }
+
+    fn command(&mut self, topic: &str, payload: &Bytes, now: Now) -> Result<(), Lost> {
+        let (config, sub_devices) = (&self.link.config, &self.link.sub_devices);
+        let ours = |p: &str, d: &str| (p == config.product_key && d == config.device_key) || sub_devices.owns(p, d);
+        for action in downstream::decide(topic, payload, ours) {
+            match action {
+                Action::Answer { topic, payload } => self.connection.publish(None, &topic, payload)?,
+                Action::Notice { notice, product_key, device_key } => {
+                    self.notice(notice, &product_key, &device_key, now);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn notice(&mut self, notice: Notice, product_key: &str, device_key: &str, now: Now) {
+        let (login, shut) = match notice {
+            Notice::Enable => (Login::Waiting, false),
+            Notice::Disable => (Login::Disabled, true),
+            Notice::Delete => (Login::Deleted, true),
+        };
+        if self.link.sub_devices.notice(product_key, device_key, login, now.at) {
+            warn!(product_key, device_key, ?notice, "the cloud changed what a sub-device may do");
+            self.link.publisher.shut(product_key, device_key, shut);
+            self.show_sub_devices();
+        }
+    }
+
+    /// What the publisher decided and can not do itself. Set aside comes before acknowledge.
+    fn perform(&mut self, now: Now) {
+        let effects = self.link.publisher.effects();
+        for refused in effects.set_aside {
+            debug!(seq = refused.seq, readings = refused.batch.count, code = refused.code, "readings are set aside");
+            self.link.outlet.set_aside(refused);
+        }
+        if !effects.acknowledge.is_empty() {
+            self.link.outlet.acknowledge(&effects.acknowledge);
+        }
+        for (product_key, device_key) in effects.log_in_again {
+            self.link.sub_devices.log_in_again(&product_key, &device_key, now.at);
+        }
+        let in_flight = self.link.publisher.messages_in_flight();
+        self.link.status.update(|s| s.in_flight = in_flight);
+    }
+
+    fn wants(&self, lane: Lane, now: Now) -> Option<usize> {
+        if !self.flowing || self.stopping.is_some() {
+            return None;
+        }
+        self.link.publisher.wants(lane, now)
+    }
+
+    fn take(&mut self, parcels: Vec<Parcel>) {
+        let now = self.link.now();
+        self.link.publisher.take(parcels, now);
+    }
+
+    fn begin_to_stop(&mut self) {
+        self.stopping = Some(self.link.now().at + FAREWELL);
+    }
+
+    fn is_finished(&self) -> bool {
+        self.stopping.is_some_and(|end| {
+            self.link.publisher.messages_in_flight() == 0 || self.link.started.elapsed() >= end
+        })
+    }
+
+    fn wake(&self, now: Now) -> Duration {
+        let timeout = self.link.config.reply_timeout;
+        let request = self.requests.values().map(|(_, at)| *at + timeout).min();
+        let login = self.link.sub_devices.wake().filter(|due| self.link.config.sub_device_login && *due > now.at);
+        let subscribe = (self.subscribing > 0).then_some(self.since + SUBSCRIBE_PATIENCE);
+        let data = self.link.publisher.wake(now).filter(|_| self.flowing);
+        let soonest = [request, login, subscribe, data, self.stopping].into_iter().flatten().min();
+        soonest.unwrap_or(Duration::MAX).min(now.at + LONGEST_SLEEP)
+    }
+}
+
+impl From<NotTaken> for Lost {
+    fn from(not_taken: NotTaken) -> Lost {
+        Lost::Broken(not_taken.to_string())
+    }
+}
+
+/// Resolves once the daemon stops, and also when nobody is left who could say so.
+pub async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // An error means that the sender is gone, which is a stop as well.
+    let _ = stop.wait_for(|stop| *stop).await;
+}

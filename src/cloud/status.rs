@@ -1,0 +1,95 @@
+//! What people may know about the link: shared, cheap to read, without secrets.
+
+use serde::Serialize;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// One instance, written by the link and read by whoever shows it.
+#[derive(Debug, Default)]
+pub struct Status(Mutex<Snapshot>);
+
+/// The link at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Snapshot {
+    #[serde(flatten)]
+    pub state: State,
+    /// Messages sent and not yet acknowledged.
+    pub in_flight: usize,
+    /// Why the link was last lost or refused.
+    pub last_error: Option<String>,
+    pub sub_devices: Vec<SubDevice>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum State {
+    #[default]
+    Connecting,
+    Online,
+    /// The cloud refused the gateway's login.
+    Refused { code: u8, reason: String, until: i64 },
+    /// The next try comes at this time, in milliseconds UTC.
+    Waiting { until: i64 },
+    Stopped,
+}
+
+/// What became of one sub-device's login.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SubDevice {
+    pub device: String,
+    pub product_key: String,
+    pub device_key: String,
+    #[serde(flatten)]
+    pub login: Login,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "login", rename_all = "snake_case")]
+pub enum Login {
+    /// Not asked yet, or the answer is out.
+    Waiting,
+    Online,
+    Refused { code: i64, message: String },
+    /// The cloud asked us to send nothing for it.
+    Disabled,
+    Deleted,
+}
+
+impl Status {
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        self.lock().clone()
+    }
+
+    pub(super) fn update(&self, change: impl FnOnce(&mut Snapshot)) {
+        change(&mut self.lock());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Snapshot> {
+        // A snapshot is whole whatever happened to the thread that held it.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_reads_as_flat_json() {
+        let status = Status::default();
+        status.update(|s| {
+            s.state = State::Refused { code: 5, reason: "not authorized".to_owned(), until: 9 };
+            s.sub_devices.push(SubDevice {
+                device: "Meter 1".to_owned(),
+                product_key: "pk".to_owned(),
+                device_key: "m1".to_owned(),
+                login: Login::Refused { code: 740, message: "no sub-device".to_owned() },
+            });
+        });
+        let json = serde_json::to_value(status.snapshot()).unwrap();
+        assert_eq!(json["state"], "refused");
+        assert_eq!(json["code"], 5);
+        assert_eq!(json["sub_devices"][0]["login"], "refused");
+        assert_eq!(json["sub_devices"][0]["code"], 740);
+    }
+}
