@@ -1,5 +1,6 @@
 //! The only place that joins the parts: makes channels, spawns tasks, stops them in order.
 
+use crate::cloud::CloudSite;
 use crate::config::{CloudConfig, Config};
 use crate::doors::local::LocalDoor;
 use crate::model::{Inlet, Site};
@@ -137,7 +138,7 @@ fn start_cloud(
     let status = Arc::new(cloud::Status::default());
     let running = cloud::run(
         config,
-        Arc::clone(site),
+        CloudSite { names: Arc::clone(&site.names), credentials: site.credentials.clone() },
         outbox.outlet(ENOS),
         Arc::clone(counters),
         Arc::clone(&status),

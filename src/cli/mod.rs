@@ -29,7 +29,7 @@ enum Command {
     /// Check a resource package and report every fault with its place.
     Check(check::Args),
     /// Make and seal resource packages.
-    Package(package::Arguments),
+    Package(package::PackageArgs),
     /// Show what a running gateway is doing.
     Status(status::Arguments),
     /// Watch live values of a running gateway.

@@ -102,8 +102,8 @@ async fn serve_one(stream: UnixStream, gateway: &dyn Gateway) -> anyhow::Result<
     let mut reader = tokio::io::BufReader::new(reader);
     loop {
         let mut line = String::new();
-        let read = (&mut reader).take(REQUEST_LIMIT).read_line(&mut line);
-        if tokio::time::timeout(IDLE, read).await?? == 0 {
+        let mut limited = (&mut reader).take(REQUEST_LIMIT);
+        if tokio::time::timeout(IDLE, limited.read_line(&mut line)).await?? == 0 {
             return Ok(());
         }
         let mut answer = match answer(&line, gateway).await {
