@@ -1,8 +1,8 @@
 //! The command line: one file a command.
 
-mod check;
+pub mod check;
 mod monitor;
-mod package;
+pub mod package;
 mod read;
 mod run;
 mod status;
