@@ -43,7 +43,7 @@ impl Default for Limits {
             ratio: 250,
             text_bytes: 8 << 20,
             depth: 8,
-            rows: 2_000_000,
+            rows: 1_200_000,
             staging: None,
         }
     }
