@@ -97,8 +97,11 @@ impl Columns {
     /// The cell where a formula without quotes went on: beyond the header, or closing its bracket in another column.
     fn stray(&self, row: CsvRow<'_>) -> Option<usize> {
         let beyond = (self.len..row.len()).find(|index| !row.cell(*index).is_empty());
-        let mapping = self.indexes[MAPPING].filter(|index| brackets(row.cell(*index)) > 0);
-        beyond.or_else(|| mapping.map(|index| index + 1).filter(|next| brackets(row.cell(*next)) < 0))
+        let open = self.indexes[MAPPING].filter(|index| brackets(row.cell(*index)) > 0);
+        beyond.or_else(|| {
+            let next = open? + 1;
+            (next..row.len()).any(|index| brackets(row.cell(index)) < 0).then_some(next)
+        })
     }
 
     fn row(&self, row: CsvRow<'_>, faults: &mut Faults) -> Option<Row> {
@@ -178,6 +181,7 @@ mod tests {
             [
                 "mapping.csv:1:3: column \"uplaod\" is not known",
                 "mapping.csv:1:5: column \"control\" is there twice; the first is column 4",
+                "mapping.csv:2:3: the row has more cells than the header, or a formula runs into the next cell",
                 "mapping.csv:3:1: the point is empty",
                 "mapping.csv:5:1: the quote that opens here is never closed",
             ]
