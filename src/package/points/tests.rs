@@ -157,3 +157,76 @@ fn hostile_texts_end_early() {
     assert!(table.is_none() && faults.len() < 1_002);
     assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
 }
+
+#[test]
+fn the_tables_of_the_reference_page_are_read() {
+    let page =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference/point-table.md")).unwrap();
+    let blocks: Vec<_> = page.split("```csv\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert_eq!(blocks.len(), 2);
+    for block in blocks {
+        let (table, faults) = read(&"point.csv".into(), block.as_bytes(), &Limits::default());
+        assert_eq!(faults, []);
+        assert!(!table.expect("no faults").is_empty());
+    }
+    assert!(page.contains("1,200,000 rows") && Limits::default().rows == 1_200_000);
+}
+
+/// Rows with their lines as [`super::rows::Rows`] gives them out, and whether there were faults.
+fn rows_of(text: &str) -> (Vec<(u32, Vec<String>)>, bool) {
+    let mut faults = crate::package::faults::Faults::new(&"point.csv".into());
+    let mut rows = super::rows::Rows::open(text.as_bytes(), &mut faults).unwrap();
+    let mut found = Vec::new();
+    while let Some(row) = rows.next(&mut faults) {
+        found.push((row.line, (0..row.len()).map(|index| row.cell(index).to_owned()).collect()));
+    }
+    (found, faults.has_errors())
+}
+
+proptest::proptest! {
+    #[test]
+    fn cells_are_those_of_the_csv_crate(text in "a,b\n([a,\" \n]{0,6}(\n|\r\n)?){0,8}") {
+        let (found, faulty) = rows_of(&text);
+        let lines = text.split('\n').count();
+        proptest::prop_assert!(found.iter().all(|(line, _)| (1..=lines).contains(&(*line as usize))));
+        proptest::prop_assert!(found.windows(2).all(|pair| pair[0].0 < pair[1].0));
+        if !faulty {
+            let normal = text.replace("\r\n", "\n");
+            let mut reader = csv::ReaderBuilder::new()
+                .has_headers(false)
+                .flexible(true)
+                .terminator(csv::Terminator::Any(b'\n'))
+                .from_reader(normal.as_bytes());
+            let plain: Vec<Vec<String>> = reader
+                .records()
+                .map(|record| record.unwrap().iter().map(|cell| cell.trim().to_owned()).collect::<Vec<_>>())
+                .filter(|cells: &Vec<String>| cells.iter().any(|cell| !cell.is_empty()))
+                .collect();
+            let cells: Vec<Vec<String>> = found.into_iter().map(|(_, cells)| cells).collect();
+            proptest::prop_assert_eq!(cells, plain);
+        }
+    }
+
+    #[test]
+    fn no_bytes_are_a_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..400)) {
+        let _ = shown(&[HEADER.as_bytes(), &bytes].concat());
+        let _ = shown(&bytes);
+    }
+
+    #[test]
+    fn the_line_of_a_row_is_where_its_text_stands(blanks in proptest::collection::vec(0usize..3, 1..12), crlf: bool, quoted: bool) {
+        let end = if crlf { "\r\n" } else { "\n" };
+        let mut text = format!("a,b{end}");
+        let mut line = 2;
+        let mut expected = Vec::new();
+        for (n, blank) in blanks.iter().enumerate() {
+            text += &end.repeat(*blank);
+            line += blank;
+            expected.push(line);
+            text += &if quoted && n % 2 == 0 { format!("\"x{end}y\",{n}{end}") } else { format!("x,{n}{end}") };
+            line += if quoted && n % 2 == 0 { 2 } else { 1 };
+        }
+        let found: Vec<usize> = rows_of(&text).0.iter().skip(1).map(|(line, _)| *line as usize).collect();
+        proptest::prop_assert_eq!(found, expected);
+    }
+}
