@@ -57,7 +57,7 @@ impl Faults {
     /// The faults in the order of the file, the last one counting those that were not shown.
     #[must_use]
     pub fn finish(mut self) -> Vec<Diagnostic> {
-        self.shown.sort_by(|a, b| (a.place.line, a.place.column).cmp(&(b.place.line, b.place.column)));
+        self.shown.sort_by_key(|fault| (fault.place.line, fault.place.column));
         if self.more > 0 {
             let whole = Place::new(&self.file, 0, 0);
             let text = format!("… and {} more", self.more);

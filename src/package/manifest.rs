@@ -1,4 +1,4 @@
-//! PURE but for the files it digests. The manifest `package.yaml`: what a package is, and the SHA-256 of each of its files.
+//! The manifest `package.yaml`: what a package is, and the SHA-256 of each of its files.
 
 use super::source::Source;
 use crate::diagnostic::{Diagnostic, Place, did_you_mean};

@@ -94,6 +94,16 @@ impl Columns {
         }
     }
 
+    /// The cell where a formula without quotes went on: beyond the header, or closing its bracket in another column.
+    fn stray(&self, row: CsvRow<'_>) -> Option<usize> {
+        let beyond = (self.len..row.len()).find(|index| !row.cell(*index).is_empty());
+        let open = self.indexes[MAPPING].filter(|index| brackets(row.cell(*index)) > 0);
+        beyond.or_else(|| {
+            let next = open? + 1;
+            (next..row.len()).any(|index| brackets(row.cell(index)) < 0).then_some(next)
+        })
+    }
+
     fn row(&self, row: CsvRow<'_>, faults: &mut Faults) -> Option<Row> {
         let text = |which: usize| {
             let index = self.indexes[which]?;
@@ -103,8 +113,8 @@ impl Columns {
         let point = text(POINT);
         let [description, mapping, control, upload] = [1, MAPPING, 4, 5].map(text);
         let [upload_interval_ms, deadband] = [6, 7].map(text);
-        if let Some(index) = (self.len..row.len()).find(|index| !row.cell(*index).is_empty()) {
-            let problem = format!("the row has more cells than the header's {}", self.len);
+        if let Some(index) = self.stray(row) {
+            let problem = "the row has more cells than the header, or a formula runs into the next cell";
             faults.error(
                 row.line,
                 number(index),
@@ -122,6 +132,78 @@ impl Columns {
     }
 }
 
+/// Brackets opened and not closed.
+fn brackets(text: &str) -> i64 {
+    text.chars().map(|c| i64::from(c == '(') - i64::from(c == ')')).sum()
+}
+
 fn number(index: usize) -> u32 {
     u32::try_from(index + 1).expect("rows are narrow")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(text: &str) -> (Vec<String>, Vec<String>) {
+        let (rows, faults) = read(&"mapping.csv".into(), text);
+        let cell =
+            |text: &Option<Text>| text.as_ref().map_or("-".to_owned(), |t| format!("{}@{}", t.text, t.place.column));
+        let rows = rows.iter().map(|row| {
+            let cells = [&row.mapping, &row.control, &row.upload, &row.upload_interval_ms, &row.deadband].map(cell);
+            format!("{}@{}: {}", row.point.text, row.point.place.line, cells.join(" "))
+        });
+        (rows.collect(), faults.iter().map(|f| f.to_string().lines().next().unwrap_or_default().to_owned()).collect())
+    }
+
+    #[test]
+    fn the_vendors_table_and_ours_with_more_columns_are_read() {
+        let (rows, faults) = shown(
+            "\u{feff}point,pdesp,mapping,mdesp\r\nvoltage,Voltage,ai.38,U\r\npower,,\"sum(ai.1,ai.2)\",\r\nspare,,,\r\n",
+        );
+        assert_eq!(rows, ["voltage@2: ai.38@3 - - - -", "power@3: sum(ai.1,ai.2)@3 - - - -", "spare@4: - - - - -"]);
+        assert_eq!(faults, Vec::<String>::new());
+        let (rows, faults) = shown(
+            "Point;Mapping;Control;Upload Type;upload_interval_ms;死区\nvoltage;avg(ai.1,ai.2);ao.1;timer;60000;0,5\n",
+        );
+        assert_eq!(rows, ["voltage@2: avg(ai.1,ai.2)@2 ao.1@3 timer@4 60000@5 0,5@6"]);
+        assert_eq!(faults, Vec::<String>::new());
+    }
+
+    #[test]
+    fn every_fault_is_reported_and_the_other_rows_are_there() {
+        let text =
+            "point,mapping,uplaod,control,control\npower,sum(ai.1,ai.2,ai.3,ai.4)\n,ai.1\nvoltage,ai.2\n\"open,ai.3\n";
+        let (rows, faults) = shown(text);
+        assert_eq!(rows, ["voltage@4: ai.2@2 - - - -"]);
+        assert_eq!(
+            faults,
+            [
+                "mapping.csv:1:3: column \"uplaod\" is not known",
+                "mapping.csv:1:5: column \"control\" is there twice; the first is column 4",
+                "mapping.csv:2:3: the row has more cells than the header, or a formula runs into the next cell",
+                "mapping.csv:3:1: the point is empty",
+                "mapping.csv:5:1: the quote that opens here is never closed",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_formula_without_quotes_is_named() {
+        let (_, faults) = read(&"mapping.csv".into(), "point,pdesp,mapping,mdesp\npower,,sum(ai.1,ai.2,ai.3)\n");
+        assert_eq!(faults[0].place.to_string(), "mapping.csv:2:5");
+        assert!(faults[0].help.as_ref().is_some_and(|help| help.contains("quotes around a formula")));
+        // Two parts still fit into the four columns, and the second one is no description.
+        let (_, faults) = read(&"mapping.csv".into(), "point,pdesp,mapping,mdesp\npower,,\"sum(ai.1\",ai.2)\n");
+        assert_eq!(faults.len(), 1);
+    }
+
+    #[test]
+    fn an_empty_table_and_missing_columns_are_faults() {
+        assert_eq!(shown("").1, ["mapping.csv: the mapping table is empty"]);
+        assert_eq!(
+            shown("pdesp,mdesp\na,b\n").1,
+            ["mapping.csv:1: column \"point\" is missing", "mapping.csv:1: column \"mapping\" is missing"]
+        );
+    }
 }

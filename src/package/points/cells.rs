@@ -20,31 +20,70 @@ const FOREIGN_TYPES: &[(&str, &str)] = &[
     ("text", "string"),
 ];
 
-/// A fault of one cell: problem and help.
-pub type Fault = (String, String);
-
-pub fn value_type(cell: &str) -> Result<ValueType, Fault> {
-    if cell.is_empty() {
-        return Err(("the value type is empty".to_owned(), did_you_mean("", ValueType::words())));
-    }
-    ValueType::parse(cell).ok_or_else(|| {
-        let known = did_you_mean(cell, ValueType::words());
-        let foreign = FOREIGN_TYPES.iter().find(|(word, _)| word.eq_ignore_ascii_case(cell));
-        let help = foreign.map_or(known, |(_, ours)| format!("write {ours}"));
-        (format!("value type \"{cell}\" is not known"), help)
-    })
+/// A fault of one cell. Put into words only when it is shown: a table may have a million of them.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Fault<'a> {
+    ValueType(&'a str),
+    Kind(&'a str),
+    NoNumber(&'static str, &'a str),
+    NotFinite(&'static str, &'a str),
+    TooLong(&'static str, usize),
+    Control(&'static str),
 }
 
-pub fn kind(cell: &str) -> Result<PointKind, Fault> {
-    if cell.is_empty() {
-        return Err(("the point type is empty".to_owned(), did_you_mean("", PointKind::words())));
+impl Fault<'_> {
+    pub fn problem(&self) -> String {
+        match self {
+            Fault::ValueType("") => "the value type is empty".to_owned(),
+            Fault::ValueType(cell) => format!("value type \"{}\" is not known", shortened(cell)),
+            Fault::Kind("") => "the point type is empty".to_owned(),
+            Fault::Kind(cell) => format!("point type \"{}\" is not known", shortened(cell)),
+            Fault::NoNumber(what, cell) => format!("{what} \"{}\" is no number", shortened(cell)),
+            Fault::NotFinite(what, cell) => format!("{what} \"{}\" is not finite", shortened(cell)),
+            Fault::TooLong(what, most) => format!("the {what} is longer than {most} characters"),
+            Fault::Control(what) => format!("the {what} holds a control character"),
+        }
     }
-    PointKind::parse(cell)
-        .ok_or_else(|| (format!("point type \"{cell}\" is not known"), did_you_mean(cell, PointKind::words())))
+
+    pub fn help(&self) -> String {
+        match self {
+            Fault::ValueType(cell) => {
+                let foreign = FOREIGN_TYPES.iter().find(|(word, _)| word.eq_ignore_ascii_case(cell));
+                foreign.map_or_else(|| nearest(cell, ValueType::words()), |(_, ours)| format!("write {ours}"))
+            }
+            Fault::Kind(cell) => nearest(cell, PointKind::words()),
+            Fault::NoNumber(..) => "write a number such as 0.1, without unit".to_owned(),
+            Fault::NotFinite(..) => "write a number such as 0.1".to_owned(),
+            Fault::TooLong(..) => "shorten it".to_owned(),
+            Fault::Control(_) => "write plain text on one line".to_owned(),
+        }
+    }
+}
+
+/// Comparing words takes the square of their length; a long one is no slip of the finger.
+fn nearest(cell: &str, words: impl Iterator<Item = &'static str>) -> String {
+    did_you_mean(if cell.len() > 64 { "" } else { cell }, words)
+}
+
+/// Enough of a cell to recognise it.
+pub fn shortened(text: &str) -> String {
+    let mut short: String = text.chars().take(40).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if text.chars().nth(40).is_some() {
+        short.push('…');
+    }
+    short
+}
+
+pub fn value_type(cell: &str) -> Result<ValueType, Fault<'_>> {
+    ValueType::parse(cell).ok_or(Fault::ValueType(cell))
+}
+
+pub fn kind(cell: &str) -> Result<PointKind, Fault<'_>> {
+    PointKind::parse(cell).ok_or(Fault::Kind(cell))
 }
 
 /// A number; empty means `default`. `comma` allows a decimal comma, where cells are not parted by commas.
-pub fn number(what: &str, cell: &str, default: f64, comma: bool) -> Result<f64, Fault> {
+pub fn number<'a>(what: &'static str, cell: &'a str, default: f64, comma: bool) -> Result<f64, Fault<'a>> {
     if cell.is_empty() {
         return Ok(default);
     }
@@ -56,21 +95,18 @@ pub fn number(what: &str, cell: &str, default: f64, comma: bool) -> Result<f64, 
     };
     match parsed {
         Ok(number) if number.is_finite() => Ok(number),
-        Ok(_) => Err((format!("{what} \"{cell}\" is not finite"), "write a number such as 0.1".to_owned())),
-        Err(_) => {
-            Err((format!("{what} \"{cell}\" is no number"), "write a number such as 0.1, without unit".to_owned()))
-        }
+        Ok(_) => Err(Fault::NotFinite(what, cell)),
+        Err(_) => Err(Fault::NoNumber(what, cell)),
     }
 }
 
-/// A text of at most `most` characters without line breaks.
-pub fn text(what: &str, cell: &str, most: usize) -> Result<(), Fault> {
+/// A text of at most `most` characters on one line.
+pub fn text<'a>(what: &'static str, cell: &'a str, most: usize) -> Result<(), Fault<'a>> {
     if cell.len() > most && cell.chars().count() > most {
-        return Err((format!("the {what} is longer than {most} characters"), "shorten it".to_owned()));
+        return Err(Fault::TooLong(what, most));
     }
     if cell.bytes().any(|b| b.is_ascii_control()) {
-        let problem = format!("the {what} holds a line break or another control character");
-        return Err((problem, "write it on one line".to_owned()));
+        return Err(Fault::Control(what));
     }
     Ok(())
 }
@@ -103,9 +139,12 @@ mod tests {
 
     #[test]
     fn foreign_words_are_translated_in_the_help() {
-        let (problem, help) = value_type("Float32").expect_err("refused");
-        assert_eq!((problem.as_str(), help.as_str()), ("value type \"Float32\" is not known", "write float"));
-        assert!(value_type("flaot").expect_err("refused").1.starts_with("did you mean float?"));
+        let fault = value_type("Float32").expect_err("refused");
+        assert_eq!(
+            (fault.problem().as_str(), fault.help().as_str()),
+            ("value type \"Float32\" is not known", "write float")
+        );
+        assert!(value_type("flaot").expect_err("refused").help().starts_with("did you mean float?"));
         assert_eq!(value_type("INTEGER"), Ok(ValueType::Int));
     }
 }

@@ -8,8 +8,8 @@ use std::io::{self, BufRead, BufReader, Read};
 pub const LINE_MAX: usize = 64 << 10;
 /// Longest cell.
 pub const CELL_MAX: usize = 4 << 10;
-/// So many quotes left open, and the rest of the file is not worth reading.
-const UNCLOSED_MAX: usize = 100;
+/// So many lines refused, and the rest of the file is not worth reading.
+const TORN_MAX: usize = 100;
 
 const EXCEL: &str = "in Excel choose \"Save As\", type \"CSV UTF-8 (Comma delimited)\"";
 
@@ -33,7 +33,7 @@ pub struct Frames<R> {
     /// Number of the line that was taken last.
     line: u32,
     torn: Vec<Torn>,
-    unclosed: usize,
+    torn_count: usize,
     ended: bool,
 }
 
@@ -51,7 +51,7 @@ impl<R: Read> Frames<R> {
             held: VecDeque::new(),
             line: 0,
             torn: Vec::new(),
-            unclosed: 0,
+            torn_count: 0,
             ended: false,
         };
         frames.refuse_foreign()?;
@@ -193,17 +193,17 @@ impl<R: Read> Frames<R> {
     }
 
     fn give_up(&mut self, line: u32, column: u32, more: VecDeque<Vec<u8>>) {
-        self.tear(line, column, "the quote that opens here is never closed", "write a quote inside a text twice: \"\"");
         self.hold(more);
         self.line = line;
-        self.unclosed += 1;
-        if self.unclosed >= UNCLOSED_MAX {
-            self.held.clear();
-            self.ended = true;
-        }
+        self.tear(line, column, "the quote that opens here is never closed", "write a quote inside a text twice: \"\"");
     }
 
     fn tear(&mut self, line: u32, column: u32, problem: impl Into<String>, help: &'static str) {
+        self.torn_count += 1;
+        if self.torn_count >= TORN_MAX {
+            self.held.clear();
+            self.ended = true;
+        }
         self.torn.push(Torn { line, column, problem: problem.into(), help });
     }
 }

@@ -65,12 +65,17 @@ const EXTRA: &[(&str, &str)] = &[
     ("comment", "description"),
 ];
 
+const FORMAT: &str = "the header is 测点名,点号,值类型,点类型,系数,基值,别名 \
+     or name,number,value type,point type,coefficient,base value,alias";
+
 /// What a header says.
 pub struct Header {
     /// Index of each of the seven columns, from 0.
     seven: [Option<usize>; 7],
     /// Index and canonical name of each extra column.
     extra: Vec<(usize, String)>,
+    /// Columns that are there twice.
+    surplus: Vec<usize>,
     /// Cells of the header, without empty ones at its end.
     pub len: usize,
 }
@@ -78,7 +83,7 @@ pub struct Header {
 impl Header {
     /// Reads the first row. Faults: a needed column is missing, a column is there twice.
     pub fn read(row: Row<'_>, faults: &mut Faults) -> Header {
-        let mut header = Header { seven: [None; 7], extra: Vec::new(), len: 0 };
+        let mut header = Header { seven: [None; 7], extra: Vec::new(), surplus: Vec::new(), len: 0 };
         for index in 0..row.len() {
             let text = row.cell(index);
             if text.is_empty() {
@@ -93,37 +98,50 @@ impl Header {
 
     fn column(&mut self, index: usize, text: &str, line: u32, faults: &mut Faults) {
         let squeezed = squeeze(text);
-        let twice = match NAMES.iter().position(|words| words.contains(&squeezed.as_str())) {
-            Some(which) => self.seven[which].replace(index),
-            None => {
-                let name = EXTRA
-                    .iter()
-                    .find(|(word, _)| *word == squeezed)
-                    .map_or_else(|| snake(text), |(_, name)| (*name).to_owned());
-                let twice = self.extra.iter().find(|(_, other)| *other == name).map(|(at, _)| *at);
-                self.extra.push((index, name));
-                twice
+        let first = match NAMES.iter().position(|words| words.contains(&squeezed.as_str())) {
+            Some(which) => {
+                let first = self.seven[which];
+                self.seven[which] = first.or(Some(index));
+                first
             }
+            None => self.extra_column(index, canonical(text, &squeezed)),
         };
-        if let Some(first) = twice {
+        if let Some(first) = first {
+            self.surplus.push(index);
             let problem = format!("column \"{text}\" is there twice; the first is column {}", first + 1);
             faults.error(line, number(index), problem, "remove one of them");
         }
     }
 
-    fn refuse_missing(&self, row: Row<'_>, faults: &mut Faults) {
-        for which in (0..NEEDED).filter(|which| self.seven[*which].is_none()) {
-            let similar = self.extra.iter().map(|(_, name)| name.as_str());
-            let help = did_you_mean(SEVEN[which], similar);
-            let help = match help.split_once('?') {
-                Some((near, _)) if near.starts_with("did you mean") => {
-                    format!("{}; the header has it spelt so: write {}", near.replacen("did you mean", "column", 1), SEVEN[which])
-                }
-                _ => "the header is 测点名,点号,值类型,点类型,系数,基值,别名 or name,number,value type,point type,coefficient,base value,alias".to_owned(),
-            };
-            let column = SEVEN[which];
-            faults.error(row.line, 0, format!("column \"{column}\" ({}) is missing", NAMES[which][0]), help);
+    /// Takes an extra column; answers the index of an earlier one with the same name.
+    fn extra_column(&mut self, index: usize, name: String) -> Option<usize> {
+        let first = self.extra.iter().find(|(_, other)| *other == name).map(|(at, _)| *at);
+        if first.is_none() {
+            self.extra.push((index, name));
         }
+        first
+    }
+
+    fn refuse_missing(&self, row: Row<'_>, faults: &mut Faults) {
+        if self.seven[..NEEDED].iter().all(Option::is_none) {
+            return faults.error(row.line, 0, "the first line is no header of a point table", FORMAT);
+        }
+        for which in (0..NEEDED).filter(|which| self.seven[*which].is_none()) {
+            let wanted = SEVEN[which];
+            let (column, help) = match self.similar(wanted, row) {
+                Some(index) => (number(index), format!("rename column \"{}\" to \"{wanted}\"", row.cell(index))),
+                None => (0, FORMAT.to_owned()),
+            };
+            faults.error(row.line, column, format!("column \"{wanted}\" ({}) is missing", NAMES[which][0]), help);
+        }
+    }
+
+    /// An extra column that was probably meant.
+    fn similar(&self, wanted: &str, row: Row<'_>) -> Option<usize> {
+        self.extra
+            .iter()
+            .map(|(index, _)| *index)
+            .find(|index| did_you_mean(row.cell(*index), [wanted]).starts_with("did you mean"))
     }
 
     /// Index of one of the seven columns.
@@ -156,8 +174,14 @@ impl Header {
     }
 
     fn has(&self, index: usize) -> bool {
-        self.seven.contains(&Some(index)) || self.extra.iter().any(|(at, _)| *at == index)
+        self.seven.contains(&Some(index))
+            || self.surplus.contains(&index)
+            || self.extra.iter().any(|(at, _)| *at == index)
     }
+}
+
+fn canonical(text: &str, squeezed: &str) -> String {
+    EXTRA.iter().find(|(word, _)| *word == squeezed).map_or_else(|| snake(text), |(_, name)| (*name).to_owned())
 }
 
 /// A cell number, from 1.

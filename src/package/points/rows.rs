@@ -12,7 +12,11 @@ pub const COLUMNS_MAX: usize = 256;
 pub struct Rows<R> {
     reader: Reader<Frames<R>>,
     record: ByteRecord,
-    not_utf8: u64,
+    /// True once the header was given out. Without a header no other line is taken for one.
+    started: bool,
+    /// The first cell that is not UTF-8, and how many rows have one.
+    not_utf8: Option<(u32, u32)>,
+    not_utf8_rows: u64,
 }
 
 /// One row: every cell is UTF-8 and of a sensible length.
@@ -39,7 +43,7 @@ impl<R: Read> Rows<R> {
             // Frames ends every line with one line feed.
             .terminator(Terminator::Any(b'\n'))
             .from_reader(frames);
-        Some(Rows { reader, record: ByteRecord::new(), not_utf8: 0 })
+        Some(Rows { reader, record: ByteRecord::new(), started: false, not_utf8: None, not_utf8_rows: 0 })
     }
 
     pub fn delimiter(&self) -> u8 {
@@ -48,25 +52,39 @@ impl<R: Read> Rows<R> {
 
     /// The next row that is not blank; faulty ones are reported and skipped.
     pub fn next(&mut self, faults: &mut Faults) -> Option<Row<'_>> {
-        loop {
-            let more = self.reader.read_byte_record(&mut self.record);
-            for torn in self.reader.get_mut().take_torn() {
-                faults.error(torn.line, torn.column, torn.problem, torn.help);
+        while let Some(line) = self.read(faults) {
+            if self.is_blank() {
+                continue;
             }
-            match more {
-                Ok(true) => {}
-                Ok(false) => {
-                    self.count_rest(faults);
-                    return None;
-                }
-                Err(e) => {
-                    faults.error(0, 0, format!("read the file: {e}"), "");
-                    return None;
-                }
-            }
-            let line = self.line();
-            if !self.is_blank() && self.check(line, faults) {
+            let good = self.check(line, faults);
+            if good {
+                self.started = true;
                 return Some(Row { line, record: &self.record });
+            }
+            if !self.started {
+                break;
+            }
+        }
+        self.finish(faults);
+        None
+    }
+
+    /// Reads one record and answers its line; `None` at the end, or when there is no sense in going on.
+    fn read(&mut self, faults: &mut Faults) -> Option<u32> {
+        let more = self.reader.read_byte_record(&mut self.record);
+        let torn = self.reader.get_mut().take_torn();
+        let line = self.line();
+        // Refused before the first row: that was the header. Lines below it are framed ahead of their turn.
+        let headless = !self.started && torn.iter().any(|torn| torn.line <= line);
+        for torn in torn {
+            faults.error(torn.line, torn.column, torn.problem, torn.help);
+        }
+        match more {
+            Ok(true) if !headless => Some(line),
+            Ok(_) => None,
+            Err(e) => {
+                faults.error(0, 0, format!("read the file: {e}"), "");
+                None
             }
         }
     }
@@ -88,6 +106,10 @@ impl<R: Read> Rows<R> {
             faults.error(line, 0, format!("the row has more than {COLUMNS_MAX} cells"), "remove the surplus columns");
             return false;
         }
+        if !self.started && self.record.as_slice().contains(&b'\r') {
+            faults.error(line, 0, "the lines end with a carriage return only", SAVE);
+            return false;
+        }
         for (index, cell) in self.record.iter().enumerate() {
             let column = u32::try_from(index + 1).expect("rows are narrow");
             if cell.len() > CELL_MAX {
@@ -95,21 +117,21 @@ impl<R: Read> Rows<R> {
                 return false;
             }
             if std::str::from_utf8(cell).is_err() {
-                self.not_utf8 += 1;
-                if self.not_utf8 == 1 {
-                    faults.error(line, column, "the text is not UTF-8 (GBK, or another code page?)", SAVE);
-                }
+                self.not_utf8.get_or_insert((line, column));
+                self.not_utf8_rows += 1;
                 return false;
             }
         }
         true
     }
 
-    fn count_rest(&mut self, faults: &mut Faults) {
-        if self.not_utf8 > 1 {
-            faults.error(0, 0, format!("{} rows are not UTF-8", self.not_utf8), SAVE);
+    /// Says once where the text is not UTF-8: with a wrong code page it is so in most rows.
+    fn finish(&mut self, faults: &mut Faults) {
+        if let Some((line, column)) = self.not_utf8.take() {
+            let more = self.not_utf8_rows - 1;
+            let more = if more > 0 { format!(", nor in {more} more rows") } else { String::new() };
+            faults.error(line, column, format!("the text is not UTF-8 (GBK, or another code page?){more}"), SAVE);
         }
-        self.not_utf8 = 0;
     }
 }
 

@@ -1,10 +1,10 @@
 //! Reads a point table row by row into its compact form, and reports every fault on the way.
 
-use super::cells::{self, Fault};
+use super::cells::{self, Fault, shortened};
 use super::header::{Header, SEVEN, number};
 use super::repeats::Repeats;
 use super::rows::{Row, Rows};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Place, Severity};
 use crate::package::faults::Faults;
 use crate::package::source::Limits;
 use driver::{PointKind, PointTable, PointTableBuilder, ValueType};
@@ -47,9 +47,10 @@ fn read_rows(file: &Arc<str>, reader: impl Read, limits: &Limits, faults: &mut F
     let builder = PointTableBuilder::new(file, header.cells(), header.extra_cells());
     let header_is_full = header.is_full();
     let decimal_comma = delimiter == b';';
-    let mut reading = Reading { header, header_is_full, decimal_comma, builder, repeats: Repeats::new(), count: 0 };
+    let mut reading =
+        Reading { header, header_is_full, decimal_comma, builder, repeats: Repeats::new(), count: 0, pushed: 0 };
     while let Some(row) = rows.next(faults) {
-        if reading.count as usize == limits.rows {
+        if reading.count == limits.rows {
             faults.error(
                 row.line,
                 0,
@@ -69,7 +70,9 @@ struct Reading {
     decimal_comma: bool,
     builder: PointTableBuilder,
     repeats: Repeats,
-    count: u32,
+    /// Rows read, and rows in the table so far.
+    count: usize,
+    pushed: u32,
 }
 
 /// What is taken for a cell that has a fault; the table is thrown away at the end.
@@ -77,6 +80,10 @@ const STAND_IN: (ValueType, PointKind) = (ValueType::Double, PointKind::Ai);
 
 impl Reading {
     fn row(&mut self, row: Row<'_>, faults: &mut Faults) {
+        self.count += 1;
+        if self.has_shifted(row, faults) {
+            return;
+        }
         let cell = |which: usize| self.header.index(which).map_or("", |index| row.cell(index));
         let (name, number, alias) = (cell(0), cell(1), cell(6));
         self.check_texts(row.line, name, number, alias, faults);
@@ -87,9 +94,8 @@ impl Reading {
         let base_value = cells::number("base value", cell(5), 0.0, self.decimal_comma);
         let base_value = self.take(row.line, 5, base_value, faults).unwrap_or(0.0);
         self.check_coefficient(row.line, coefficient, kind, faults);
-        self.check_stray(row, faults);
         if let Some(kind) = kind.filter(|_| !number.is_empty()) {
-            self.repeats.add(self.count, kind, number);
+            self.repeats.add(self.pushed, kind, number);
         }
         let mut extra = [""; super::rows::COLUMNS_MAX];
         for (slot, (index, _)) in extra.iter_mut().zip(self.header.extra()) {
@@ -106,14 +112,15 @@ impl Reading {
             if alias.is_empty() { number } else { alias },
             &extra[..self.header.extra().len()],
         );
-        self.count += 1;
+        self.pushed += 1;
     }
 
-    fn take<T>(&self, line: u32, which: usize, cell: Result<T, Fault>, faults: &mut Faults) -> Option<T> {
+    fn take<T>(&self, line: u32, which: usize, cell: Result<T, Fault<'_>>, faults: &mut Faults) -> Option<T> {
         match cell {
             Ok(value) => Some(value),
-            Err((problem, help)) => {
-                faults.error(line, self.header.cells()[which], problem, help);
+            Err(fault) => {
+                let place = Place::new(faults.file(), line, self.header.cells()[which]);
+                faults.push(Severity::Error, || Diagnostic::error(place, fault.problem()).help(fault.help()));
                 None
             }
         }
@@ -150,24 +157,30 @@ impl Reading {
         }
     }
 
-    fn check_stray(&self, row: Row<'_>, faults: &mut Faults) {
+    /// Cells that moved, or rows that ran together: whatever else is said of them would be wrong.
+    fn has_shifted(&self, row: Row<'_>, faults: &mut Faults) -> bool {
+        let broken = (0..7).filter_map(|which| self.header.index(which)).find(|index| row.cell(*index).contains('\n'));
+        if let Some(index) = broken {
+            let lines = row.cell(index).matches('\n').count();
+            let problem =
+                format!("the quoted cell runs on for {lines} more {}", if lines == 1 { "line" } else { "lines" });
+            faults.error(row.line, number(index), problem, "close the quote, or take out the line break");
+            return true;
+        }
         // Rows as long as a header without holes are the rule.
         if row.len() <= self.header.len && self.header_is_full {
-            return;
+            return false;
         }
-        if let Some(index) = self.header.stray(row) {
-            let problem = if index < self.header.len {
-                format!("cell \"{}\" stands under a column without a name", shortened(row.cell(index)))
-            } else {
-                format!("the row has more cells than the header's {}", self.header.len)
-            };
-            faults.error(
-                row.line,
-                number(index),
-                problem,
-                "put quotes around a text or number with the delimiter in it",
-            );
-        }
+        let Some(index) = self.header.stray(row) else {
+            return false;
+        };
+        let problem = if index < self.header.len {
+            format!("cell \"{}\" stands under a column without a name", shortened(row.cell(index)))
+        } else {
+            format!("the row has more cells than the header's {}", self.header.len)
+        };
+        faults.error(row.line, number(index), problem, "put quotes around a text or number with the delimiter in it");
+        true
     }
 
     fn finish(self, faults: &mut Faults) -> PointTable {
@@ -183,12 +196,4 @@ impl Reading {
         }
         table
     }
-}
-
-fn shortened(text: &str) -> String {
-    let mut short: String = text.chars().take(40).collect();
-    if short.len() < text.len() {
-        short.push('…');
-    }
-    short
 }

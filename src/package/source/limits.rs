@@ -41,9 +41,9 @@ impl Default for Limits {
             archive_bytes: 256 << 20,
             // Point tables of one number after the other reach 60:1 (zstd -19); deflate bombs 1000:1.
             ratio: 250,
-            text_bytes: 8 << 20,
+            text_bytes: 16 << 20,
             depth: 8,
-            rows: 2_000_000,
+            rows: 1_200_000,
             staging: None,
         }
     }

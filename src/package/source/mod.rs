@@ -3,6 +3,8 @@
 
 mod archive;
 mod folder;
+#[cfg(test)]
+mod hostile;
 mod limits;
 mod metered;
 mod names;

@@ -48,7 +48,7 @@ fn entry(
     let shown = names::shown(&name);
     let refuse = |reason: &str| format!("entry \"{shown}\": {reason}");
     let is_folder = header.kind == b'5' || (matches!(header.kind, b'0' | 0) && name.ends_with(b"/"));
-    refuse_kind(header.kind).map_err(|reason| refuse(reason))?;
+    refuse_kind(header.kind).map_err(refuse)?;
     if header.mode & 0o7000 != 0 && !is_folder {
         return Err(refuse("has a set-user, set-group or sticky bit"));
     }
@@ -152,8 +152,11 @@ fn global(records: &[u8]) -> Result<(), String> {
     }
 }
 
+/// Key and value.
+type Record<'a> = (&'a [u8], &'a [u8]);
+
 /// Records of `LENGTH KEY=VALUE\n` (POSIX.1-2001 pax).
-fn pax_records(mut text: &[u8]) -> Result<Vec<(&[u8], &[u8])>, String> {
+fn pax_records(mut text: &[u8]) -> Result<Vec<Record<'_>>, String> {
     let broken = || "an extended header of the archive is broken".to_owned();
     let mut records = Vec::new();
     while !text.is_empty() {

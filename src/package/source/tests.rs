@@ -206,3 +206,45 @@ fn what_is_no_package_is_refused_with_the_remedy() {
     }
     assert!(refusal(&home.path().join("missing")).contains("open the package"));
 }
+
+fn testcases(kind: &str) -> Vec<PathBuf> {
+    let home = Path::new(env!("CARGO_MANIFEST_DIR")).join("testcases/package-archives").join(kind);
+    let mut files: Vec<_> = fs::read_dir(home).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|ending| ending != "md"));
+    files.sort();
+    files
+}
+
+#[test]
+fn archives_of_other_programs_open() {
+    let archives = testcases("opens");
+    assert!(archives.len() >= 14);
+    for archive in archives {
+        let source = Source::open(&archive, &Limits::default())
+            .unwrap_or_else(|faults| panic!("{}: {}", archive.display(), faults[0]));
+        let ours: Vec<_> = source.files().filter(|name| !name.starts_with("META-INF/")).collect();
+        assert_eq!(ours, NAMES, "{}", archive.display());
+        assert_eq!(source.text("models/meter.yaml").unwrap(), "models: []\n");
+    }
+}
+
+#[test]
+fn hostile_archives_of_other_programs_are_refused() {
+    let expected = [
+        ("bzip2.tar.bz2", "it is a bzip2 archive"),
+        ("gnu-tar-hard-link.tar.gz", "hard link"),
+        ("info-zip-encrypted.zip", "is encrypted"),
+        ("not-compressed.tar", "a tar that is not compressed"),
+        ("python-climbing.tar.gz", "climbs out"),
+        ("python-climbing.zip", "climbs out"),
+        ("python-lzma.zip", "method 14"),
+        ("python-symlink.tar.gz", "symbolic link"),
+        ("python-zip64.zip", "zip64"),
+    ];
+    let archives = testcases("refused");
+    assert_eq!(archives.len(), expected.len());
+    for (archive, (name, reason)) in archives.iter().zip(expected) {
+        assert!(archive.ends_with(name), "{}", archive.display());
+        assert!(refusal(archive).contains(reason), "{}", refusal(archive));
+    }
+}

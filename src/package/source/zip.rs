@@ -190,8 +190,10 @@ impl Entry {
         }
         let (name, extra) = (u16_at(&header, 26), u16_at(&header, 28));
         let texts = read_at(file, self.offset + LOCAL_LEN as u64, u64::from(name) + u64::from(extra))?;
-        let sums = (u32_at(&header, 14), u32_at(&header, 18), u32_at(&header, 22));
-        let same_sums = sums == (self.crc, self.packed, self.unpacked) || self.has_descriptor() && sums == (0, 0, 0);
+        // With a descriptor behind the data a header may leave each of them 0 (APPNOTE 4.4.4, bit 3).
+        let same_sum =
+            |at: usize, sum: u32| u32_at(&header, at) == sum || self.has_descriptor() && u32_at(&header, at) == 0;
+        let same_sums = same_sum(14, self.crc) && same_sum(18, self.packed) && same_sum(22, self.unpacked);
         let same = u16_at(&header, 6) == self.flags
             && u16_at(&header, 8) == self.method
             && texts[..usize::from(name)] == self.name
