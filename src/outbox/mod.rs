@@ -24,6 +24,8 @@ mod start;
 mod status;
 mod store;
 mod tail;
+#[cfg(test)]
+mod tail_tests;
 mod work;
 
 pub use destination::Tally;

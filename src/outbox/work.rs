@@ -308,4 +308,18 @@ impl Tail {
     pub fn oldest_in_memory(&self) -> Option<Timestamp> {
         self.entries.iter().flatten().map(|e| e.batch.oldest).min()
     }
+
+    #[cfg(test)]
+    pub(super) fn recount(&self) -> (usize, usize) {
+        let cost = |from: u64| {
+            let skip = usize::try_from(from.saturating_sub(self.front)).unwrap_or(usize::MAX);
+            self.entries.iter().skip(skip).flatten().map(super::tail::Entry::cost).sum()
+        };
+        (cost(0), cost(self.taken_upto + 1))
+    }
+
+    #[cfg(test)]
+    pub(super) fn next_fetch_is_idle(&self) -> bool {
+        !self.destinations.iter().any(super::destination::Destination::wants_fetch)
+    }
 }
