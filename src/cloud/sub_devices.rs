@@ -138,7 +138,8 @@ impl SubDevices {
     /// When something becomes due, if it is not under way already.
     #[must_use]
     pub fn wake(&self) -> Option<Duration> {
-        self.devices.iter().filter(|device| device.wanted() && !device.asked).map(|device| device.due).min()
+        let open = |device: &&Device| device.wanted() && device.login != Login::Online && !device.asked;
+        self.devices.iter().filter(open).map(|device| device.due).min()
     }
 
     /// Whether every device has had its first answer, so that data meets devices that are known.
@@ -471,7 +472,8 @@ mod tests {
         d.connected(S(0));
         d.next(S(0));
         d.answered(&Ask::TopoGet, None, S(0));
-        let sizes: Vec<usize> = std::iter::from_fn(|| d.next(S(0))).map(|ask| d.keys_of(&ask).len()).collect();
+        let asks: Vec<Ask> = std::iter::from_fn(|| d.next(S(0))).collect();
+        let sizes: Vec<usize> = asks.iter().map(|ask| d.keys_of(ask).len()).collect();
         assert_eq!(sizes, [200, 200, 50]);
     }
 }
