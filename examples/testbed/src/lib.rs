@@ -4,5 +4,7 @@ pub mod cloud;
 pub mod ledger;
 pub mod machine;
 pub mod meter;
+pub mod parts;
+pub mod quickstart;
 pub mod serve;
 pub mod site;

@@ -1,7 +1,7 @@
 //! The testbed's commands.
 
 use clap::{Parser, Subcommand};
-use testbed::serve;
+use testbed::{quickstart, serve};
 
 /// Stand-ins for a site and for the EnOS Cloud.
 #[derive(Parser)]
@@ -13,8 +13,14 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// A site, the gateway and the cloud on this machine, with an outage; live on screen.
+    Quickstart(quickstart::Arguments),
     /// Run only the stand-in cloud, until stopped.
     Cloud(serve::CloudArguments),
+    /// Run only the stand-in Modbus devices, until stopped.
+    Meter(serve::MeterArguments),
+    /// Run only the stand-in OPC UA machine, until stopped.
+    Machine(serve::MachineArguments),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -23,7 +29,10 @@ fn main() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         match arguments.command {
+            Command::Quickstart(arguments) => quickstart::run(arguments).await,
             Command::Cloud(arguments) => serve::cloud(arguments).await,
+            Command::Meter(arguments) => serve::meter(arguments).await,
+            Command::Machine(arguments) => serve::machine(arguments).await,
         }
     })
 }

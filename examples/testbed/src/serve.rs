@@ -1,10 +1,13 @@
 //! One stand-in alone, for peers in other languages. Prints READY, takes orders as lines on standard input.
 
 use crate::cloud::{Cloud, Options, Registry, Triple};
+use crate::machine::{Machine, MachineConfig};
+use crate::meter::{Faults, Meters, Pattern, Wire};
 use anyhow::{Context as _, bail};
 use clap::Args;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 #[derive(Debug, Args)]
@@ -35,6 +38,49 @@ pub struct CloudArguments {
     /// Do not refuse a device that connects more than 4 times in 2 minutes.
     #[arg(long)]
     no_connect_limit: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct MeterArguments {
+    /// TCP port on loopback; 0 takes a free one.
+    #[arg(long, default_value_t = 0)]
+    port: u16,
+    /// Units 1 to this one answer.
+    #[arg(long, default_value_t = 247)]
+    units: u8,
+    /// RTU frames instead of Modbus TCP.
+    #[arg(long)]
+    rtu: bool,
+    /// What registers hold: address (who they are), counter, wave, reads (how often they were read).
+    #[arg(long, value_parser = pattern, default_value = "address")]
+    pattern: Pattern,
+    /// Faults of every unit, for example `delay=5-20,hole=10-12,one_in=10`.
+    #[arg(long, default_value = "")]
+    faults: Faults,
+}
+
+#[derive(Debug, Args)]
+pub struct MachineArguments {
+    /// TCP port on loopback; 0 takes a free one.
+    #[arg(long, default_value_t = 0)]
+    port: u16,
+    /// Variables `ns=2;s=Machine.Var000` and on.
+    #[arg(long, default_value_t = 8)]
+    variables: usize,
+    /// How often they change.
+    #[arg(long, default_value_t = 1000)]
+    tick_ms: u64,
+    /// user:password that may log in beside anonymous clients.
+    #[arg(long, value_parser = user)]
+    user: Vec<(String, String)>,
+}
+
+const PATTERNS: &[(&str, Pattern)] =
+    &[("address", Pattern::Address), ("counter", Pattern::Counter), ("wave", Pattern::Wave), ("reads", Pattern::Reads)];
+
+fn pattern(text: &str) -> Result<Pattern, String> {
+    let found = PATTERNS.iter().find(|(word, _)| *word == text);
+    found.map(|(_, pattern)| *pattern).ok_or_else(|| "known: address counter wave reads".to_owned())
 }
 
 fn triple(text: &str) -> Result<Triple, String> {
@@ -105,4 +151,34 @@ async fn take_orders(cloud: &Cloud) -> anyhow::Result<()> {
     }
     // Standard input was never ours: run until a signal comes.
     std::future::pending().await
+}
+
+/// Runs Modbus devices until a signal comes.
+///
+/// # Errors
+/// When the port is taken.
+pub async fn meter(arguments: MeterArguments) -> anyhow::Result<()> {
+    let wire = if arguments.rtu { Wire::Rtu } else { Wire::Tcp };
+    let address = format!("127.0.0.1:{}", arguments.port);
+    let meters = Meters::listen(wire, &address, 1..=arguments.units, arguments.pattern).await.context("meter")?;
+    meters.set_all_faults(arguments.faults);
+    println!("READY {}", meters.address());
+    tokio::signal::ctrl_c().await.context("wait for a signal")
+}
+
+/// Runs an OPC UA machine until a signal comes.
+///
+/// # Errors
+/// When it cannot start.
+pub async fn machine(arguments: MachineArguments) -> anyhow::Result<()> {
+    let config = MachineConfig {
+        port: arguments.port,
+        variables: arguments.variables,
+        tick: Duration::from_millis(arguments.tick_ms),
+        users: arguments.user,
+        ..MachineConfig::default()
+    };
+    let machine = Machine::start(config).await?;
+    println!("READY {}", machine.endpoint());
+    tokio::signal::ctrl_c().await.context("wait for a signal")
 }

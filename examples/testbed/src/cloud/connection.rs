@@ -1,6 +1,6 @@
 //! One client's connection: packets in, packets out, nobody else's business.
 
-use super::codec::{self, Incoming, Publish};
+use super::codec::{self, Connect, Incoming, Publish};
 use super::connect::Admission;
 use super::request::{self, Reply};
 use super::world::{Outbound, World};
@@ -83,7 +83,8 @@ fn lock(world: &Mutex<World>) -> std::sync::MutexGuard<'_, World> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     async fn run(mut self, mut queue: mpsc::Receiver<Outbound>) -> anyhow::Result<()> {
-        timeout(CONNECT_TIMEOUT, self.connect()).await.context("no CONNECT")??;
+        let connect = timeout(CONNECT_TIMEOUT, self.read_connect()).await.context("no CONNECT")??;
+        self.admit(connect).await?;
         let mut heard = Instant::now();
         loop {
             // MQTT 3.1.1 3.1.2.10: silence of one and a half times the keep-alive ends the connection.
@@ -105,20 +106,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    async fn connect(&mut self) -> anyhow::Result<()> {
-        let packet = loop {
-            if let Some(packet) = codec::decode(&mut self.input, MAX_PACKET)? {
-                break packet;
+    async fn read_connect(&mut self) -> anyhow::Result<Connect> {
+        loop {
+            match codec::decode(&mut self.input, MAX_PACKET)? {
+                Some(Incoming::Connect(connect)) => return Ok(connect),
+                Some(_) => bail!("first packet is no CONNECT"),
+                None if self.stream.read_buf(&mut self.input).await? == 0 => bail!("closed before CONNECT"),
+                None => {}
             }
-            if self.stream.read_buf(&mut self.input).await? == 0 {
-                bail!("closed before CONNECT");
-            }
-        };
-        let Incoming::Connect(connect) = packet else { bail!("first packet is no CONNECT") };
+        }
+    }
+
+    async fn admit(&mut self, connect: Connect) -> anyhow::Result<()> {
         let admission = lock(&self.world).admit(self.link, &connect);
         let Admission::Connack(code) = admission else {
-            std::future::pending::<()>().await;
-            unreachable!("pending never resolves");
+            // Until the client gives up.
+            while self.stream.read_buf(&mut self.input).await? > 0 {
+                self.input.clear();
+            }
+            bail!("CONNECT left without an answer");
         };
         codec::put_connack(&mut self.output, code);
         self.flush().await?;

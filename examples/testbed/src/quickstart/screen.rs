@@ -92,7 +92,12 @@ fn block(view: &View) -> String {
     let cloud = if view.cloud_up { "\x1b[32mup\x1b[0m" } else { "\x1b[31mdown\x1b[0m" };
     let _ = writeln!(out, "{:>5} s   cloud {cloud}   {}", view.elapsed.as_secs(), view.note);
     let _ = writeln!(out, "  sub-devices  {:>8} values/s", view.polled);
-    let _ = writeln!(out, "  outbox       {:>8} readings waiting   {} on disk", count(view.waiting), bytes(view.bytes_on_disk));
+    let _ = writeln!(
+        out,
+        "  outbox       {:>8} readings waiting   {} on disk",
+        count(view.waiting),
+        bytes(view.bytes_on_disk)
+    );
     let _ = writeln!(out, "  cloud        {:>8} values/s   {} in all", view.received, view.delivered);
     let _ = writeln!(out, "  ledger       {:>8} not there yet   {} twice", view.missing, view.duplicated);
     for (name, value) in &view.last_values {

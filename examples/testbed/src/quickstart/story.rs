@@ -76,8 +76,7 @@ mod tests {
         let story = Story::new(None);
         let down = |s: u64| story.at(Duration::from_secs(s)) == Act::CloudDown;
         assert!(!down(9) && down(10) && down(19) && !down(20));
-        let connects: Vec<u64> =
-            std::iter::once(0).chain((1..2000).filter(|s| down(s - 1) && !down(*s))).collect();
+        let connects: Vec<u64> = std::iter::once(0).chain((1..2000).filter(|s| down(s - 1) && !down(*s))).collect();
         assert!(connects.windows(4).all(|four| four[3] - four[0] > 122));
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{Connection, Device, Point, Site, Template};
 use crate::cloud::Triple;
+use crate::meter::FIRST_COUNTING;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -10,8 +11,10 @@ use std::time::Duration;
 pub struct Shape {
     /// Units behind each address.
     pub units: u8,
-    /// Registers of each unit, one measurement point each.
+    /// Counting registers of each unit, one measurement point each.
     pub registers: u16,
+    /// Values for people beside them, at most three: floats that swing.
+    pub displayed: usize,
     pub period: Duration,
 }
 
@@ -37,11 +40,7 @@ pub fn meter_site(name: &str, meters: &[Address], shape: Shape) -> Site {
         gateway: triple("gateway-pk", "gateway"),
         connections: Vec::new(),
         devices: Vec::new(),
-        templates: vec![Template {
-            name: "meter".into(),
-            model: METER.into(),
-            points: (0..shape.registers).map(counting_register).collect(),
-        }],
+        templates: vec![Template { name: "meter".into(), model: METER.into(), points: meter_points(shape) }],
     };
     for (line, address) in meters.iter().enumerate() {
         let connection = format!("line-{line}");
@@ -74,11 +73,26 @@ fn modbus_tcp(name: &str, address: Address, period: Duration) -> Connection {
     }
 }
 
+fn meter_points(shape: Shape) -> Vec<Point> {
+    let displayed = ["voltage", "current", "power"].iter().zip(0..).take(shape.displayed);
+    let displayed = displayed.map(|(id, n)| Point {
+        id: (*id).to_owned(),
+        kind: "ai",
+        number: (2 * n).to_string(),
+        value_type: "float",
+        coefficient: 1.0,
+        data_type: "float",
+        unit: "",
+        counts: None,
+    });
+    displayed.chain((0..shape.registers).map(counting_register)).collect()
+}
+
 fn counting_register(number: u16) -> Point {
     Point {
         id: format!("r{number}"),
         kind: "ai",
-        number: number.to_string(),
+        number: (FIRST_COUNTING + number).to_string(),
         value_type: "ushort",
         coefficient: 1.0,
         data_type: "int",
@@ -89,7 +103,7 @@ fn counting_register(number: u16) -> Point {
 
 /// Adds an OPC UA machine whose nodes are given as (point, NodeId, data type).
 #[must_use]
-pub fn machine_site(mut site: Site, endpoint: &str, nodes: &[(&str, &str, Option<u32>)]) -> Site {
+pub fn machine_site(mut site: Site, endpoint: &str, nodes: Vec<(String, String, Option<u32>)>) -> Site {
     site.connections.push(Connection {
         name: "machine-line".into(),
         protocol: "opcua",
@@ -99,6 +113,7 @@ pub fn machine_site(mut site: Site, endpoint: &str, nodes: &[(&str, &str, Option
             ("sampling_interval_ms", "50".into()),
             ("publishing_interval_ms", "200".into()),
             ("queue_size", "20".into()),
+            ("timestamp", "source".into()),
         ],
     });
     site.devices.push(Device {
@@ -108,15 +123,15 @@ pub fn machine_site(mut site: Site, endpoint: &str, nodes: &[(&str, &str, Option
         connection: "machine-line".into(),
         address: None,
     });
-    let points = nodes.iter().map(|(id, node, counts)| Point {
-        id: (*id).to_owned(),
+    let points = nodes.into_iter().map(|(id, node, counts)| Point {
+        id,
         kind: "ai",
-        number: (*node).to_owned(),
+        number: node,
         value_type: "double",
         coefficient: 1.0,
         data_type: "double",
         unit: "",
-        counts: *counts,
+        counts,
     });
     site.templates.push(Template { name: "machine".into(), model: MACHINE.into(), points: points.collect() });
     site
@@ -129,18 +144,18 @@ mod tests {
     #[test]
     fn a_site_has_the_devices_and_points_it_was_asked_for() {
         let addresses = [([127, 0, 0, 1], 1502).into(), ([127, 0, 0, 1], 1503).into()];
-        let shape = Shape { units: 3, registers: 10, period: Duration::from_secs(1) };
+        let shape = Shape { units: 3, registers: 10, displayed: 1, period: Duration::from_secs(1) };
         let site = machine_site(
             meter_site("bench", &addresses, shape),
             "opc.tcp://127.0.0.1:4840",
-            &[("speed", "ns=2;s=Speed", None)],
+            vec![("speed".into(), "ns=2;s=Speed".into(), None)],
         );
         assert_eq!((site.devices.len(), site.counting_points().count()), (7, 60));
         let files = site.files();
         let names: Vec<&str> = files.iter().map(|(name, _)| name.as_str()).collect();
         assert!(names.contains(&"templates/meter/point.csv") && names.contains(&"connections/line-1.yaml"));
         let (_, points) = files.iter().find(|(name, _)| name == "templates/meter/point.csv").unwrap();
-        assert_eq!(points.lines().count(), 11);
-        assert!(points.contains("r9,9,ushort,ai,1,0,"));
+        assert_eq!(points.lines().count(), 12);
+        assert!(points.contains("r9,1009,ushort,ai,1,0,"));
     }
 }

@@ -67,11 +67,8 @@ pub(super) fn connection(connection: &Connection) -> String {
 pub(super) fn points(template: &Template) -> String {
     let mut out = String::from("name,number,value type,point type,coefficient,base value,alias\n");
     for point in &template.points {
-        let _ = writeln!(
-            out,
-            "{},{},{},{},{},0,",
-            point.id, point.number, point.value_type, point.kind, point.coefficient
-        );
+        let _ =
+            writeln!(out, "{},{},{},{},{},0,", point.id, point.number, point.value_type, point.kind, point.coefficient);
     }
     out
 }
