@@ -138,12 +138,22 @@ fn cloud(fields: &Fields<'_, '_>, folder: &Path, faults: &mut Faults) -> Option<
         );
     }
     let ca_file = fields.text("ca_file", faults);
-    let (host, port, secure) = address?;
-    if let (false, Some(ca)) = (secure, &ca_file) {
+    if let (Some((_, _, false)), Some(ca)) = (&address, &ca_file) {
         faults.push(
             Diagnostic::error(ca.place.clone(), "ca_file has no use with tcp://").help("write ssl:// in url to encrypt"),
         );
     }
+    let sub_device_login = fields.flag("sub_device_login", acknowledge == Acknowledge::Reply, faults);
+    let keep_alive = seconds(fields, "keep_alive_s", 60, 5..=300, faults);
+    let reply_timeout = millis(fields, "reply_timeout_ms", 30_000, 500..=300_000, faults);
+    let late_after = seconds(fields, "late_after_s", 30, 1..=86_400, faults);
+    let linger = millis(fields, "linger_ms", 20, 0..=60_000, faults);
+    let max_message_bytes = whole(fields, "max_message_kb", 512, 4..=512, faults) as usize * 1024;
+    let in_flight = whole(fields, "in_flight", 16, 1..=100, faults) as usize;
+    let paced = fields.node("backlog_kb_per_s").is_some();
+    let pace = whole(fields, "backlog_kb_per_s", 1024, 1..=1_000_000, faults) * 1024;
+    // Every key has been looked at; only now may a missing one end it.
+    let (host, port, secure) = address?;
     Some(CloudConfig {
         host,
         port,
@@ -152,16 +162,14 @@ fn cloud(fields: &Fields<'_, '_>, folder: &Path, faults: &mut Faults) -> Option<
         device_key: device_key?.text,
         device_secret,
         acknowledge,
-        sub_device_login: fields.flag("sub_device_login", acknowledge == Acknowledge::Reply, faults),
-        keep_alive: seconds(fields, "keep_alive_s", 60, 5..=300, faults),
-        reply_timeout: millis(fields, "reply_timeout_ms", 30_000, 500..=300_000, faults),
-        late_after: seconds(fields, "late_after_s", 30, 1..=86_400, faults),
-        linger: millis(fields, "linger_ms", 20, 0..=60_000, faults),
-        max_message_bytes: whole(fields, "max_message_kb", 512, 4..=512, faults) as usize * 1024,
-        in_flight: whole(fields, "in_flight", 16, 1..=100, faults) as usize,
-        backlog_bytes_per_second: fields
-            .node("backlog_kb_per_s")
-            .map(|_| whole(fields, "backlog_kb_per_s", 1024, 1..=1_000_000, faults) * 1024),
+        sub_device_login,
+        keep_alive,
+        reply_timeout,
+        late_after,
+        linger,
+        max_message_bytes,
+        in_flight,
+        backlog_bytes_per_second: paced.then_some(pace),
     })
 }
 

@@ -86,7 +86,7 @@ fn first_scans_are_spread_and_come_within_a_period() {
     assert!(firsts.iter().all(|at| *at < S));
     for slice in 0..10 {
         let window = (slice * 100 * MS)..((slice + 1) * 100 * MS);
-        let share = firsts.iter().filter(|at| window.contains(at)).count();
+        let share = firsts.iter().filter(|at| window.contains(*at)).count();
         assert!((80..120).contains(&share), "{share} of 1000 first scans in slice {slice}");
     }
 }
