@@ -1,15 +1,12 @@
-//! What the tests of this folder share: the stand-in machine, and plans without a package.
+//! What the tests of this folder share: plans without a package, reads and pushes with a dead-line.
 
-#[path = "../../../../examples/testbed/src/machine/mod.rs"]
-pub mod machine;
-
+use crate::testbed::values;
 use driver::testkit::parameters;
 use driver::{
     ConnectionText, Datum, DeviceText, Offsets, Place, Plan, PointKind, PointTableBuilder, Protocol, Sample, Session,
     SessionError, Silent, Value, ValueType,
 };
 use enos_edge_opcua::OpcUa;
-use machine::values;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,12 +1,10 @@
 //! The driver against an OPC UA server nobody here wrote (async-opcua's), in process, with its faults.
 
-mod support;
-
+use crate::support::{connect, plan, proves_itself, pushed_until, read, variables};
+use crate::testbed::{Machine, MachineConfig};
 use driver::{Datum, PointKind, Reason, SessionError, Value, ValueType};
 use opcua::types::StatusCode;
 use std::time::{Duration, Instant};
-use support::machine::{Machine, MachineConfig};
-use support::{connect, plan, proves_itself, pushed_until, read, variables};
 
 const TICK: Duration = Duration::from_millis(100);
 

@@ -1,16 +1,14 @@
 //! The driver against Python's asyncua, started as a process of its own.
 //!
 //! Needs `ENOS_EDGE_PEER_PYTHON`, a python with asyncua in it:
-//! `cargo test -p enos-edge-opcua --test peer -- --ignored`
+//! `cargo test -p enos-edge-opcua --test servers -- --ignored`
 
-mod support;
-
+use crate::support::{connect, plan, proves_itself, pushed_until, read, variables};
 use driver::{Datum, PointKind, Reason, Sample, SessionError, Value, ValueType};
 use opcua::types::StatusCode;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
-use support::{connect, plan, proves_itself, pushed_until, read, variables};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
