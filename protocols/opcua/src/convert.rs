@@ -25,12 +25,13 @@ pub(crate) fn bad(point: u32, status: u32, now: Timestamp) -> Sample {
 }
 
 fn time(data: &DataValue, clock: Clock) -> Timestamp {
+    let server = data.server_timestamp.filter(|t| !t.is_null());
     let stamp = match clock.stamp {
         Stamp::Gateway => None,
-        Stamp::Source => data.source_timestamp.or(data.server_timestamp),
-        Stamp::Server => data.server_timestamp,
+        Stamp::Source => data.source_timestamp.filter(|t| !t.is_null()).or(server),
+        Stamp::Server => server,
     };
-    stamp.filter(|t| !t.is_null()).map_or(clock.now, |t| Timestamp(millis(&t)))
+    stamp.map_or(clock.now, |t| Timestamp(millis(&t)))
 }
 
 fn millis(time: &DateTime) -> i64 {
@@ -77,7 +78,7 @@ fn from_variant(value_type: ValueType, variant: &Variant) -> Result<Value, Reaso
         ValueType::UShort => fit_int(&number, 0, u16::MAX.into()),
         ValueType::Int => fit_int(&number, i32::MIN.into(), i32::MAX.into()),
         ValueType::UInt => fit_int(&number, 0, u32::MAX.into()),
-        ValueType::Long => fit_int(&number, i64::MIN.into(), i64::MAX.into()),
+        ValueType::Long => fit_int(&number, i64::MIN, i64::MAX),
         ValueType::String => Err(Reason::TypeMismatch),
     }
 }

@@ -230,7 +230,7 @@ mod tests {
     fn points_of_one_period_are_one_group_and_control_points_are_in_none() {
         use PointKind::{Ai, Ao, Di};
         let rows = [("i=10", Ai, ""), ("i=11", Di, "200"), ("i=12", Ai, ""), ("i=10", Ao, ""), ("i=13", Ai, "")];
-        let plan = plan(&rows, None).ok().expect("sound");
+        let plan = plan(&rows, None).expect("sound");
         let groups: Vec<_> =
             plan.scan_groups().iter().map(|g| (g.period.as_millis(), g.points.clone(), g.pushed)).collect();
         assert_eq!(groups, [(200, vec![1], true), (1000, vec![0, 2, 4], true)]);
@@ -251,7 +251,7 @@ mod tests {
     #[test]
     fn one_table_serves_many_machines_by_their_address() {
         let rows = [("ns=2;s={address}.Speed", PointKind::Ai, "")];
-        let plan_ = plan(&rows, Some("Press7")).ok().expect("sound");
+        let plan_ = plan(&rows, Some("Press7")).expect("sound");
         assert_eq!(Some(&plan_.inner.points[0].node), Node::parse("ns=2;s=Press7.Speed").as_ref());
         assert!(plan(&rows, None).err().expect("no address")[0].contains("has no address"));
     }

@@ -22,7 +22,7 @@ type Connection = StreamConnection<Tapped<OwnedReadHalf>, Tapped<OwnedWriteHalf>
 pub(crate) fn connector(
     endpoint: &Endpoint,
     tap: Arc<dyn FrameTap>,
-) -> impl opcua::client::transport::Connector + Send + Sync + use<> {
+) -> impl opcua::client::transport::Connector + use<> {
     let target = Arc::new(endpoint.clone());
     let url = endpoint.url.clone();
     StreamConnector::new(move |_, options| connect(Arc::clone(&target), Arc::clone(&tap), options), url)

@@ -50,10 +50,11 @@ fn refuse(pki: &Path, der: &[u8], fingerprint: &str) -> String {
     let rejected = pki.join("rejected");
     let file = rejected.join(format!("{fingerprint}.der"));
     let full = std::fs::read_dir(&rejected).is_ok_and(|files| files.count() >= MOST_REJECTED);
-    if !full && !file.exists() {
-        if let Err(error) = identity::write(&file, der, 0o644) {
-            tracing::warn!(%error, "the refused certificate could not be kept for inspection");
-        }
+    if !full
+        && !file.exists()
+        && let Err(error) = identity::write(&file, der, 0o644)
+    {
+        tracing::warn!(%error, "the refused certificate could not be kept for inspection");
     }
     format!(
         "server certificate {fingerprint} is not trusted; compare the fingerprint at the server, then move {} to {}",
