@@ -11,7 +11,8 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-/// A server gets this long to hear our farewell; after that its own session timeout has to do.
+/// A server gets this long to hear our farewell, and not longer than any request; after that its own
+/// session timeout has to do.
 const FAREWELL: Duration = Duration::from_secs(2);
 
 /// What a request needs: the channel, the session's token, the dead-line.
@@ -165,7 +166,7 @@ where
         status = drain(&mut events) => tracing::debug!(%status, "secure channel closed"),
         _ = released => {
             let both = async { tokio::join!(farewell(&talk), drain(&mut events)) };
-            let _ = tokio::time::timeout(FAREWELL, both).await;
+            let _ = tokio::time::timeout(FAREWELL.min(talk.timeout), both).await;
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::settings::{Mode, Stamp};
 use crate::write;
 use driver::{Answer, Reason, Sample, Session, SessionError, Timestamp, Value};
 use opcua::client::services::Read;
-use opcua::types::{AttributeId, DataValue, NodeId, ReadValueId, StatusCode, TimestampsToReturn};
+use opcua::types::{AttributeId, DataValue, NodeId, ReadValueId, StatusCode, TimestampsToReturn, Variant};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -44,17 +44,20 @@ impl Shared {
         convert::sample(point, self.inner.points[point as usize].value_type, data, clock)
     }
 
-    /// The library shifts every stamp it decodes by the difference of the two clocks; undo that, so
-    /// that a source's stamp is the source's.
+    /// The library shifts every time it decodes by the difference of the two clocks, but for source
+    /// stamps; undo that, so that a time is what the server said.
     fn restore_clock(&self, data: &mut DataValue) {
-        if self.inner.settings.stamp == Stamp::Gateway {
+        let value = match &mut data.value {
+            Some(Variant::DateTime(time)) => Some(&mut **time),
+            _ => None,
+        };
+        let times = [value, data.server_timestamp.as_mut()];
+        if times.iter().all(Option::is_none) {
             return;
         }
         let offset = self.talk.channel.encoding_context().read().options().client_offset;
-        for stamp in [&mut data.source_timestamp, &mut data.server_timestamp].into_iter().flatten() {
-            if !stamp.is_null() {
-                *stamp = *stamp + offset;
-            }
+        for time in times.into_iter().flatten() {
+            *time = *time + offset;
         }
     }
 
