@@ -1,6 +1,8 @@
 //! The testbed's commands.
 
 use clap::{Parser, Subcommand};
+use std::ffi::OsString;
+use std::process::ExitCode;
 use testbed::{quickstart, serve};
 
 /// Stand-ins for a site and for the EnOS Cloud.
@@ -15,6 +17,12 @@ struct Arguments {
 enum Command {
     /// A site, the gateway and the cloud on this machine, with an outage; live on screen.
     Quickstart(quickstart::Arguments),
+    /// The gateway itself, so that one program runs the whole quickstart.
+    #[command(hide = true)]
+    Gateway {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// Run only the stand-in cloud, until stopped.
     Cloud(serve::CloudArguments),
     /// Run only the stand-in Modbus devices, until stopped.
@@ -23,13 +31,29 @@ enum Command {
     Machine(serve::MachineArguments),
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    let command = match Arguments::parse().command {
+        Command::Gateway { arguments } => {
+            return enos_edge::cli::main_from(std::iter::once(OsString::from("enos-edge")).chain(arguments));
+        }
+        other => other,
+    };
+    match run(command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("testbed: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::WARN).init();
-    let arguments = Arguments::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        match arguments.command {
+        match command {
             Command::Quickstart(arguments) => quickstart::run(arguments).await,
+            Command::Gateway { .. } => unreachable!("the gateway has a runtime of its own"),
             Command::Cloud(arguments) => serve::cloud(arguments).await,
             Command::Meter(arguments) => serve::meter(arguments).await,
             Command::Machine(arguments) => serve::machine(arguments).await,

@@ -92,17 +92,14 @@ fn write_files(parts: &Parts, folder: &Path) -> anyhow::Result<PathBuf> {
 }
 
 fn edge_yaml(parts: &Parts, folder: &Path) -> String {
-    let address = parts.cloud.address();
     let gateway = &parts.site.gateway;
     let path = |name: &str| serde_json::Value::from(folder.join(name).to_string_lossy()).to_string();
     format!(
-        "state_dir: {}\npackage: {}\ncontrol_socket: {}\ncloud:\n  host: {}\n  port: {}\n  product_key: {}\n  \
-         device_key: {}\n  device_secret: {}\n",
+        "state_dir: {}\npackage: {}\ncloud:\n  url: tcp://{}\n  product_key: {}\n  device_key: {}\n  \
+         device_secret: {}\n  late_after_s: 5\n",
         path("state"),
         path("package"),
-        path("edge.sock"),
-        address.ip(),
-        address.port(),
+        parts.cloud.address(),
         gateway.product_key,
         gateway.device_key,
         gateway.secret,
