@@ -5,8 +5,7 @@ pub mod fit;
 pub mod limits;
 pub mod overlap;
 pub mod plans;
-#[cfg(test)]
-mod tests;
+pub mod report;
 
 use super::fields::Faults;
 use super::models::{self, Models};
