@@ -67,13 +67,8 @@ impl DeviceMapper {
         first_point: u32,
         mut limit: impl FnMut(u32) -> Option<Duration>,
     ) -> DeviceMapper {
-        let remembered = |limit| Remembered {
-            value: None,
-            quality: 0,
-            time: Timestamp::default(),
-            arrived: Duration::ZERO,
-            limit,
-        };
+        let remembered =
+            |limit| Remembered { value: None, quality: 0, time: Timestamp::default(), arrived: Duration::ZERO, limit };
         DeviceMapper {
             inputs: mapping.slots.iter().map(|slot| remembered(limit(slot.row))).collect(),
             gates: vec![Gate::default(); mapping.gates.len()].into(),
@@ -105,7 +100,6 @@ impl DeviceMapper {
             }
         }
         self.run_formulas(&mapping, now, out);
-        self.note_wake();
     }
 
     /// Sends what waited for the end of its interval.
@@ -118,10 +112,10 @@ impl DeviceMapper {
                 out.reading(self.device, time, target.measurepoint, quality, as_ref(&value));
             }
         }
-        self.note_wake();
+        self.wakes_at = self.gates.iter().filter_map(Gate::wakes_at).min();
     }
 
-    /// When [`DeviceMapper::tick`] has something to do.
+    /// When [`DeviceMapper::tick`] may have something to do; never later than that.
     #[must_use]
     pub fn wakes_at(&self) -> Option<Duration> {
         self.wakes_at
@@ -137,7 +131,10 @@ impl DeviceMapper {
         self.computed.drain(..)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of one sample and its row; a struct would be copied a value")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the parts of one sample and its row; a struct would be copied a value"
+    )]
     fn value(
         &mut self,
         mapping: &Mapping,
@@ -177,7 +174,12 @@ impl DeviceMapper {
         let quality = if target.has_quality { quality } else { quality::GOOD };
         let verdict = if target.gate != NONE {
             let offer = Offer { value, quality, time };
-            self.gates[target.gate as usize].offer(target.upload, offer, now, &mut self.held)
+            let gate = &mut self.gates[target.gate as usize];
+            let verdict = gate.offer(target.upload, offer, now, &mut self.held);
+            if verdict == Verdict::Wait {
+                self.wakes_at = self.wakes_at.into_iter().chain(gate.wakes_at()).min();
+            }
+            verdict
         } else if target.upload == Upload::Never {
             self.held += 1;
             Verdict::Hold
@@ -252,12 +254,6 @@ impl DeviceMapper {
             self.arguments.push(value);
         }
         Some((quality, time))
-    }
-
-    fn note_wake(&mut self) {
-        if !self.gates.is_empty() {
-            self.wakes_at = self.gates.iter().filter_map(Gate::wakes_at).min();
-        }
     }
 }
 

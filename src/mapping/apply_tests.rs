@@ -94,11 +94,7 @@ fn one_row_may_feed_many_points_and_rows_without_a_rule_feed_none() {
     ];
     let mut device = device(&template(&[(10.0, 1.0), PLAIN, PLAIN], &rules));
     let got = mapped(&mut device, &[good(0, 7, 2.0), good(1, 7, 3.0), good(2, 8, 4.5)], 0);
-    assert_eq!(got, [
-        (7, 1, 0, Value::Int(30)),
-        (8, 0, 0, Value::Double(4.5)),
-        (8, 2, 0, Value::Float(4.5)),
-    ]);
+    assert_eq!(got, [(7, 1, 0, Value::Int(30)), (8, 0, 0, Value::Double(4.5)), (8, 2, 0, Value::Float(4.5)),]);
     assert_eq!(device.take_held(), 1);
 }
 

@@ -20,8 +20,8 @@ pub fn raw(row: &PointRow, value: &Value) -> Result<Value, Reason> {
 fn typed(to: ValueType, value: &Value) -> Result<Value, Reason> {
     match to {
         ValueType::Bool => match number(value)? {
-            x if x == 0.0 => Ok(Value::Bool(false)),
-            x if (x - 1.0).abs() == 0.0 => Ok(Value::Bool(true)),
+            0.0 => Ok(Value::Bool(false)),
+            1.0 => Ok(Value::Bool(true)),
             _ => Err(Reason::OutOfRange),
         },
         ValueType::Byte => int(value, 0, i64::from(u8::MAX)),

@@ -136,12 +136,10 @@ fn double<'a>(scaled: Scaled<'a>) -> Result<ValueRef<'a>, Reason> {
 /// Only 0 and 1 are states; any other number would be a guess.
 fn bool_from(scaled: Scaled<'_>) -> Result<bool, Reason> {
     let x = scaled.as_f64().ok_or(Reason::TypeMismatch)?;
-    if x == 0.0 {
-        Ok(false)
-    } else if (x - 1.0).abs() == 0.0 {
-        Ok(true)
-    } else {
-        Err(Reason::OutOfRange)
+    match x {
+        0.0 => Ok(false),
+        1.0 => Ok(true),
+        _ => Err(Reason::OutOfRange),
     }
 }
 

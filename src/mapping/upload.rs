@@ -181,9 +181,8 @@ mod tests {
     fn change_is_measured_from_the_last_value_sent_so_a_creep_gets_through() {
         let (mut gate, mut held) = (Gate::default(), 0);
         let upload = Upload::Change { deadband: 2.0 };
-        let sent: Vec<i64> = (0..10)
-            .filter(|v| gate.offer(upload, offer(*v, 0), Duration::ZERO, &mut held) == Verdict::Send)
-            .collect();
+        let sent: Vec<i64> =
+            (0..10).filter(|v| gate.offer(upload, offer(*v, 0), Duration::ZERO, &mut held) == Verdict::Send).collect();
         assert_eq!(sent, [0, 3, 6, 9]);
         assert_eq!(held, 6);
     }

@@ -24,6 +24,8 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(60);
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 /// Of the time for stopping, what is kept for closing the session.
 const CLOSE_SHARE: Duration = Duration::from_secs(1);
+/// What is kept for the task to end after that.
+const END_SHARE: Duration = Duration::from_millis(50);
 /// A person who asks may have a waiting connection tried at once, but not more often than this.
 const ASKED_PAUSE: Duration = Duration::from_secs(1);
 
@@ -63,6 +65,8 @@ pub(super) struct State {
     /// The scan in which each point was last answered.
     pub marks: Vec<u32>,
     pub scan: u32,
+    /// While stopping, the driver did not come back in time.
+    pub cut_off: bool,
 }
 
 pub(super) enum Event {
@@ -77,13 +81,15 @@ pub(super) enum Event {
 }
 
 impl Line {
-    pub(super) async fn run(mut self) {
+    /// True when the task ended in good order, false when the driver had to be cut off.
+    pub(super) async fn run(mut self) -> bool {
         while let Some(session) = self.open().await {
             self.converse(session).await;
         }
         self.refuse_requests();
         self.outbound.flush();
         self.live.lock().enter(ConnectionState::Stopped);
+        !self.state.cut_off
     }
 
     pub(super) fn now(&self) -> Duration {
@@ -212,6 +218,7 @@ impl Line {
                 Event::Pushed(result) => result,
             };
             if let Err(fault) = step {
+                self.state.cut_off |= matches!(fault, Fault::Stopped);
                 break fault;
             }
         };
@@ -274,7 +281,7 @@ impl Line {
 
     async fn close(&mut self, session: Box<dyn Session>) {
         let limit = match *self.stop.borrow() {
-            Some(deadline) => CLOSE_LIMIT.min(deadline.duration_since(Instant::now())),
+            Some(deadline) => CLOSE_LIMIT.min(deadline.duration_since(Instant::now()).saturating_sub(END_SHARE)),
             None => CLOSE_LIMIT,
         };
         let closed = guarded(limit, async {
@@ -284,6 +291,7 @@ impl Line {
         if let Err(fault) = closed.await {
             let error = SessionError::from(fault);
             info!(connection = %self.live.name, %error, "the session did not close; dropped");
+            self.state.cut_off |= self.stop.borrow().is_some();
         }
     }
 

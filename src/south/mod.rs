@@ -23,7 +23,7 @@ use crate::model::{Inlet, Site, Value};
 use crate::telemetry::Counters;
 use live::Live;
 use request::{Ask, Claim, Request};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tap::Tap;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -42,7 +42,7 @@ struct Handle {
     tap: Arc<Tap>,
     requests: mpsc::Sender<Request>,
     /// Taken by whoever stops it.
-    task: Mutex<Option<JoinHandle<()>>>,
+    task: Mutex<Option<JoinHandle<bool>>>,
 }
 
 impl South {
@@ -101,13 +101,7 @@ impl South {
     ///
     /// # Errors
     /// [`AskError::Unconfirmed`] when the write may have had an effect; all others when it had none.
-    pub async fn write(
-        &self,
-        connection: &str,
-        point: u32,
-        value: &Value,
-        limit: Duration,
-    ) -> Result<(), AskError> {
+    pub async fn write(&self, connection: &str, point: u32, value: &Value, limit: Duration) -> Result<(), AskError> {
         let line = self.line(connection)?;
         let at = line.live.device_of(point).ok_or(AskError::UnknownPoint(point))?;
         let info = &line.live.devices[at];
@@ -151,16 +145,17 @@ impl South {
         Ok(Capture::new(&self.line(connection)?.tap))
     }
 
-    /// Lets every connection finish its current request and close its session, and names those that were late and
-    /// had to be cut off.
+    /// Lets every connection finish its current request and close its session, and names those whose driver was late
+    /// and had to be cut off.
     pub async fn stop(&self, within: Duration) -> Vec<String> {
         let deadline = Instant::now() + within;
         self.stop.send_replace(Some(deadline));
         let mut late = Vec::new();
         for line in &self.lines {
-            let task = line.task.lock().expect("nobody panics holding this").take();
+            let task = line.task.lock().unwrap_or_else(PoisonError::into_inner).take();
             let Some(mut task) = task else { continue };
-            if tokio::time::timeout_at(deadline, &mut task).await.is_err() {
+            let ended = tokio::time::timeout_at(deadline, &mut task).await;
+            if !matches!(ended, Ok(Ok(true))) {
                 task.abort();
                 late.push(line.live.name.clone());
             }

@@ -167,7 +167,9 @@ impl Line {
         let mut last = None;
         for sample in pushed.iter().filter(|sample| !matches!(sample.datum, Datum::Bad(_))) {
             let device = self.live.device_of(sample.point);
-            if device != last && let Some(device) = device {
+            if device != last
+                && let Some(device) = device
+            {
                 self.online(device);
             }
             last = device;
@@ -221,10 +223,11 @@ impl Line {
             Ask::Read(device) => self.read_device(session, device).await,
             Ask::Write(point, value) => self.write(session, point, &value, request.deadline).await,
         };
-        let said = result.as_ref().map(|()| ()).map_err(|fault| match fault {
-            Fault::Stopped => AskError::Stopped,
-            other => SessionError::from(other.clone()).into(),
-        });
+        let said = match &result {
+            Ok(()) => Ok(()),
+            Err(Fault::Stopped) => Err(AskError::Stopped),
+            Err(fault) => Err(SessionError::from(fault.clone()).into()),
+        };
         request.answer(said);
         match result {
             Err(Fault::Said(error)) if !error.ends_session() => Ok(()),

@@ -178,7 +178,7 @@ impl Schedule {
         self.devices[device].probe = group;
         self.slots[group].key = Some(now + wait);
         self.probes.push(Reverse((now + wait, group)));
-        self.rest_until = now + cost * PROBE_REST;
+        self.rest_until = self.rest_until.max(now + cost * PROBE_REST);
         wait
     }
 

@@ -216,8 +216,8 @@ fn formulas<'a>(live: &'a Live, info: &'a DeviceInfo, now: &'a Now) -> impl Iter
             Datum::Uncertain(value, _) => (Ok(value), Some("uncertain")),
             Datum::Bad(reason) => (Err(*reason), None),
         };
-        let value = value
-            .and_then(|value| convert(Scaled::Exact(value), model.data_type, &mut scratch).map(|v| v.to_value()));
+        let value =
+            value.and_then(|value| convert(Scaled::Exact(value), model.data_type, &mut scratch).map(|v| v.to_value()));
         PointNow {
             connection: live.name.clone(),
             device: info.name.clone(),

@@ -12,8 +12,8 @@ pub use conformance::{
 };
 pub use scripted::{Behaviour, Script, ScriptedPlan};
 
-use crate::{Offsets, Parameters, Place, PointKind, PointTable, PointTableBuilder, Text, ValueType};
 use crate::{ConnectionText, DeviceText};
+use crate::{Offsets, Parameters, Place, PointKind, PointTable, PointTableBuilder, Text, ValueType};
 use std::sync::Arc;
 
 /// Parameters from pairs, all at line 1 of `protocol.sys`.

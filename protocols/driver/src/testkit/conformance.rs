@@ -1,7 +1,9 @@
 //! The promises of the driver contract, as checks.
 
-use crate::{ConnectionText, Datum, Diagnostic, Plan, PointKind, Protocol, Sample, Session, SessionError, Severity, Silent};
 use crate::Value;
+use crate::{
+    ConnectionText, Datum, Diagnostic, Plan, PointKind, Protocol, Sample, Session, SessionError, Severity, Silent,
+};
 use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::pin::pin;

@@ -1,9 +1,9 @@
 //! A protocol without a wire: its plan does what a test tells it, device by device.
 
+use crate::Direction;
 use crate::{
     Answer, Datum, FrameTap, Plan, Reason, Resource, Sample, ScanGroup, Session, SessionError, Timestamp, Value,
 };
-use crate::Direction;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
