@@ -10,8 +10,10 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
+use tokio_rustls::TlsAcceptor;
 
 /// A reading as the cloud counts it.
 pub type Key = (String, String, i64);
@@ -77,7 +79,19 @@ impl Broker {
         Broker::start_at("127.0.0.1:0".parse().unwrap(), script).await
     }
 
+    pub async fn start_tls(tls: TlsAcceptor, script: impl FnMut(&str, &Value) -> Say + Send + 'static) -> Broker {
+        Broker::start_with("127.0.0.1:0".parse().unwrap(), Some(tls), script).await
+    }
+
     pub async fn start_at(address: SocketAddr, script: impl FnMut(&str, &Value) -> Say + Send + 'static) -> Broker {
+        Broker::start_with(address, None, script).await
+    }
+
+    async fn start_with(
+        address: SocketAddr,
+        tls: Option<TlsAcceptor>,
+        script: impl FnMut(&str, &Value) -> Say + Send + 'static,
+    ) -> Broker {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.set_reuseaddr(true).unwrap();
         socket.bind(address).unwrap();
@@ -87,7 +101,7 @@ impl Broker {
         let connack = Arc::new(Mutex::new(Some(ConnectReturnCode::Success)));
         let (push, pushed) = mpsc::channel(16);
         let (change, changed) = watch::channel(0);
-        let server = Server { seen: Arc::clone(&seen), connack: Arc::clone(&connack), change, script: Box::new(script) };
+        let server = Server { seen: Arc::clone(&seen), connack: Arc::clone(&connack), change, tls, script: Box::new(script) };
         let task = tokio::spawn(server.run(listener, pushed));
         Broker { address, seen, connack, push, changed, task }
     }
@@ -123,17 +137,28 @@ struct Server {
     seen: Arc<Mutex<Seen>>,
     connack: Arc<Mutex<Option<ConnectReturnCode>>>,
     change: watch::Sender<u64>,
+    tls: Option<TlsAcceptor>,
     script: Box<Script>,
 }
 
 impl Server {
     async fn run(mut self, listener: TcpListener, mut pushed: mpsc::Receiver<(String, Value)>) {
         while let Ok((stream, _)) = listener.accept().await {
-            self.serve(stream, &mut pushed).await;
+            match self.tls.clone() {
+                None => self.serve(stream, &mut pushed).await,
+                Some(tls) => match tls.accept(stream).await {
+                    Ok(stream) => self.serve(stream, &mut pushed).await,
+                    Err(_) => None,
+                },
+            };
         }
     }
 
-    async fn serve(&mut self, mut stream: TcpStream, pushed: &mut mpsc::Receiver<(String, Value)>) -> Option<()> {
+    async fn serve(
+        &mut self,
+        mut stream: impl AsyncRead + AsyncWrite + Unpin,
+        pushed: &mut mpsc::Receiver<(String, Value)>,
+    ) -> Option<()> {
         let mut buffer = BytesMut::new();
         loop {
             let mut out = BytesMut::new();

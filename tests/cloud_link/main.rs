@@ -2,6 +2,7 @@
 
 mod broker;
 mod outlet;
+mod trust;
 
 use broker::{Broker, Say, code, ok};
 use enos_edge::cloud::{self, CloudSite, State, Status};
