@@ -8,6 +8,7 @@ use rumqttc::mqttbytes::v4::{
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -63,6 +64,8 @@ pub struct Broker {
     pub address: SocketAddr,
     pub seen: Arc<Mutex<Seen>>,
     pub connack: Arc<Mutex<Option<ConnectReturnCode>>>,
+    /// When set, nothing is answered any more, pings neither: what a half-open link looks like.
+    pub deaf: Arc<AtomicBool>,
     push: mpsc::Sender<(String, Value)>,
     changed: watch::Receiver<u64>,
     task: tokio::task::JoinHandle<()>,
@@ -99,11 +102,12 @@ impl Broker {
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Mutex::new(Seen::default()));
         let connack = Arc::new(Mutex::new(Some(ConnectReturnCode::Success)));
+        let deaf = Arc::new(AtomicBool::new(false));
         let (push, pushed) = mpsc::channel(16);
         let (change, changed) = watch::channel(0);
-        let server = Server { seen: Arc::clone(&seen), connack: Arc::clone(&connack), change, tls, script: Box::new(script) };
+        let server = Server { seen: Arc::clone(&seen), connack: Arc::clone(&connack), change, tls, deaf: Arc::clone(&deaf), script: Box::new(script) };
         let task = tokio::spawn(server.run(listener, pushed));
-        Broker { address, seen, connack, push, changed, task }
+        Broker { address, seen, connack, deaf, push, changed, task }
     }
 
     /// Ends the server and its connections; the port is free again then.
@@ -138,6 +142,7 @@ struct Server {
     connack: Arc<Mutex<Option<ConnectReturnCode>>>,
     change: watch::Sender<u64>,
     tls: Option<TlsAcceptor>,
+    deaf: Arc<AtomicBool>,
     script: Box<Script>,
 }
 
@@ -163,7 +168,8 @@ impl Server {
         loop {
             let mut out = BytesMut::new();
             while let Some(packet) = parse(&mut buffer) {
-                let go_on = self.packet(packet, &mut out);
+                let greeting = matches!(packet, Packet::Connect(_));
+                let go_on = !greeting && self.deaf.load(Ordering::Relaxed) || self.packet(packet, &mut out);
                 self.change.send_modify(|n| *n += 1);
                 if !go_on {
                     let _ = stream.write_all(&out).await;

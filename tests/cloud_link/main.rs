@@ -487,6 +487,35 @@ async fn stopping_waits_for_what_is_under_way() {
 }
 
 #[tokio::test]
+async fn a_half_open_link_is_noticed_within_one_and_a_half_keep_alives() {
+    for data in [false, true] {
+        let broker = Broker::start(|_: &str, _: &Value| Say::Nothing).await;
+        let names = names(1, 1);
+        let mut brisk = plain(broker.address);
+        brisk.keep_alive = Duration::from_secs(3);
+        let gateway = Gateway::start(brisk, &names);
+        gateway.store.add(true, batch(&names, &[0], 1, now()));
+        gateway.store.until_acknowledged(1).await;
+        broker.deaf.store(true, std::sync::atomic::Ordering::Relaxed);
+        let began = Instant::now();
+        if data {
+            gateway.store.add(true, batch(&names, &[0], 1, now() + 1));
+        }
+        let noticed = tokio::time::timeout(Duration::from_millis(4500), async {
+            while gateway.status.snapshot().last_error.is_none() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        });
+        assert!(noticed.await.is_ok(), "{:?}", began.elapsed());
+        broker.deaf.store(false, std::sync::atomic::Ordering::Relaxed);
+        if data {
+            gateway.store.until_acknowledged(2).await;
+        }
+        gateway.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn nobody_there_is_no_reason_to_end() {
     let address = {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
