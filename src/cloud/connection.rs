@@ -56,8 +56,13 @@ pub enum Heard {
     Connected,
     /// The broker has this message.
     Acknowledged(u16),
-    Subscribed { refused: usize },
-    Message { topic: String, payload: Bytes },
+    Subscribed {
+        refused: usize,
+    },
+    Message {
+        topic: String,
+        payload: Bytes,
+    },
 }
 
 /// Why there is no connection any more.
@@ -90,8 +95,7 @@ impl Connection {
     pub fn open(endpoint: &Endpoint) -> Connection {
         let reached = Arc::new(AtomicBool::new(false));
         let options = options(endpoint, &reached);
-        let (client, mut event_loop) =
-            AsyncClient::builder(options).capacity(endpoint.requests).build();
+        let (client, mut event_loop) = AsyncClient::builder(options).capacity(endpoint.requests).build();
         let mut network = NetworkOptions::new();
         network.set_connection_timeout(PATIENCE);
         event_loop.set_network_options(network);

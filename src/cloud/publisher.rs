@@ -382,10 +382,7 @@ impl Publisher {
             }
         }
         if let Some(batch) = retry.finish(piece.batch.epoch) {
-            let trial = Content {
-                trial: true,
-                ..Content::new(lane, route, vec![Piece { batch, ..piece.clone() }])
-            };
+            let trial = Content { trial: true, ..Content::new(lane, route, vec![Piece { batch, ..piece.clone() }]) };
             self.in_flight.pieces_added(&trial.pieces);
             self.in_flight.send_again(trial);
         }
@@ -475,7 +472,8 @@ impl Publisher {
             self.parked.push((now.at + LOGIN_TAKES, content));
         } else if let Some(parts) = content.halves_by_device() {
             self.in_flight.cut(&content, parts);
-        } else if self.delivered == content.busy_since && content.busy < BUSY_UNTIL_SUSPECT && self.has_others(&content) {
+        } else if self.delivered == content.busy_since && content.busy < BUSY_UNTIL_SUSPECT && self.has_others(&content)
+        {
             // Nothing at all comes through: more likely the gateway's own trouble than this device's.
             self.busy(content, code, reason, now);
         } else {
@@ -551,7 +549,8 @@ impl Publisher {
         let pause = Some(self.pause.until()).filter(|until| *until > now.at);
         let pace = Some(self.pace.next()).filter(|next| *next > now.at);
         let timeout = self.in_flight.oldest().map(|at| at + self.reply_timeout);
-        let parked = self.parked.iter().map(|(due, _)| (*due).max(self.pause.until())).min().filter(|due| *due > now.at);
+        let parked =
+            self.parked.iter().map(|(due, _)| (*due).max(self.pause.until())).min().filter(|due| *due > now.at);
         let linger = self.linger_ends().filter(|end| *end > now.at);
         [pause, pace, timeout, parked, linger].into_iter().flatten().min()
     }
@@ -727,9 +726,11 @@ mod tests {
     }
 
     fn has(json: &Json, device: &str, point: &str) -> bool {
-        json["params"].as_array().unwrap().iter().any(|item| {
-            item["deviceKey"] == device && item["measurepoints"].get(point).is_some()
-        })
+        json["params"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|item| item["deviceKey"] == device && item["measurepoints"].get(point).is_some())
     }
 
     #[test]

@@ -146,9 +146,10 @@ async fn wait_for_connack(connection: &mut Connection) -> Result<(), Lost> {
 }
 
 fn endpoint(config: &CloudConfig, sub_devices: usize) -> anyhow::Result<Endpoint> {
-    let login = config.device_secret.as_ref().map(|secret| {
-        sign::login(&config.product_key, &config.device_key, secret.reveal(), Timestamp::now().0)
-    });
+    let login = config
+        .device_secret
+        .as_ref()
+        .map(|secret| sign::login(&config.product_key, &config.device_key, secret.reveal(), Timestamp::now().0));
     let client_id = login.as_ref().map_or_else(|| config.device_key.clone(), |login| login.client_id.clone());
     Ok(Endpoint {
         host: config.host.clone(),

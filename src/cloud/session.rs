@@ -375,9 +375,8 @@ impl<'a> Session<'a> {
     }
 
     fn is_finished(&self) -> bool {
-        self.stopping.is_some_and(|end| {
-            self.link.publisher.messages_in_flight() == 0 || self.link.started.elapsed() >= end
-        })
+        self.stopping
+            .is_some_and(|end| self.link.publisher.messages_in_flight() == 0 || self.link.started.elapsed() >= end)
     }
 
     fn wake(&self, now: Now) -> Duration {

@@ -10,8 +10,8 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_rustls::TlsAcceptor;
@@ -105,7 +105,14 @@ impl Broker {
         let deaf = Arc::new(AtomicBool::new(false));
         let (push, pushed) = mpsc::channel(16);
         let (change, changed) = watch::channel(0);
-        let server = Server { seen: Arc::clone(&seen), connack: Arc::clone(&connack), change, tls, deaf: Arc::clone(&deaf), script: Box::new(script) };
+        let server = Server {
+            seen: Arc::clone(&seen),
+            connack: Arc::clone(&connack),
+            change,
+            tls,
+            deaf: Arc::clone(&deaf),
+            script: Box::new(script),
+        };
         let task = tokio::spawn(server.run(listener, pushed));
         Broker { address, seen, connack, deaf, push, changed, task }
     }

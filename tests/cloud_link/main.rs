@@ -64,14 +64,7 @@ impl Gateway {
         let (stop, stopped) = watch::channel(false);
         let site = CloudSite { names: Arc::clone(names), credentials };
         let outlet = Arc::clone(&store);
-        let task = tokio::spawn(cloud::run(
-            config,
-            site,
-            outlet,
-            Arc::clone(&counters),
-            Arc::clone(&status),
-            stopped,
-        ));
+        let task = tokio::spawn(cloud::run(config, site, outlet, Arc::clone(&counters), Arc::clone(&status), stopped));
         Gateway { store, status, counters, stop, task }
     }
 
@@ -175,7 +168,10 @@ async fn late_readings_travel_as_resume_and_fresh_ones_as_post() {
     let seen = broker.seen.lock().unwrap();
     assert_eq!(seen.topics("post/batch")[0]["params"][0]["time"], fresh);
     let resume = seen.topics("resume/batch")[0];
-    assert_eq!((&resume["params"][0]["time"], &resume["method"]), (&json!(old), &json!("thing.measurepoint.resume.batch")));
+    assert_eq!(
+        (&resume["params"][0]["time"], &resume["method"]),
+        (&json!(old), &json!("thing.measurepoint.resume.batch"))
+    );
 }
 
 #[tokio::test]
@@ -211,7 +207,11 @@ async fn one_guilty_value_is_found_and_set_aside_and_all_others_arrive() {
 async fn others_flow_while_a_message_is_searched() {
     // The cloud never gets to an end with device d0: its parts are refused for lack of capacity now and then.
     let broker = Broker::start(move |topic: &str, payload: &Value| {
-        if is_data(topic) && items(payload).any(|i| i["deviceKey"] == "d0") { code(1212, "offline") } else { healthy(topic, payload) }
+        if is_data(topic) && items(payload).any(|i| i["deviceKey"] == "d0") {
+            code(1212, "offline")
+        } else {
+            healthy(topic, payload)
+        }
     })
     .await;
     let names = names(2, 10);
@@ -256,7 +256,11 @@ async fn a_busy_cloud_gets_pauses_and_loses_nothing() {
 #[tokio::test]
 async fn a_message_too_large_for_the_cloud_is_halved() {
     let broker = Broker::start(|topic: &str, payload: &Value| {
-        if is_data(topic) && payload.to_string().len() > 3000 { code(1008, "too large") } else { healthy(topic, payload) }
+        if is_data(topic) && payload.to_string().len() > 3000 {
+            code(1008, "too large")
+        } else {
+            healthy(topic, payload)
+        }
     })
     .await;
     let names = names(4, 200);
