@@ -29,14 +29,12 @@ const PATIENCE: u64 = 20;
 const ADDRESS_PATIENCE: Duration = Duration::from_secs(7);
 /// Topology lists and commands are the largest things the cloud sends.
 const LARGEST_INCOMING: usize = 4 << 20;
-/// Subscriptions and answers to commands may wait beside the messages in flight. When full, `publish` says so.
-const REQUESTS: usize = 64;
 /// Events between the event loop and its reader; when full the event loop waits.
 const EVENTS: usize = 64;
 /// More packet ids than messages are ever in flight, so that the client never holds one back.
 const PACKET_IDS: u16 = 4096;
 /// Topics in one SUBSCRIBE.
-const FILTERS: usize = 50;
+const FILTERS: usize = 200;
 
 /// Where and how to connect.
 #[derive(Clone)]
@@ -48,7 +46,8 @@ pub struct Endpoint {
     pub client_id: String,
     pub keep_alive: Duration,
     pub largest_message: usize,
-    pub in_flight: usize,
+    /// Messages, subscriptions and answers that may wait for the event loop. When full, `publish` says so.
+    pub requests: usize,
 }
 
 /// What the connection has to tell.
@@ -57,8 +56,13 @@ pub enum Heard {
     Connected,
     /// The broker has this message.
     Acknowledged(u16),
-    Subscribed { refused: usize },
-    Message { topic: String, payload: Bytes },
+    Subscribed {
+        refused: usize,
+    },
+    Message {
+        topic: String,
+        payload: Bytes,
+    },
 }
 
 /// Why there is no connection any more.
@@ -91,8 +95,7 @@ impl Connection {
     pub fn open(endpoint: &Endpoint) -> Connection {
         let reached = Arc::new(AtomicBool::new(false));
         let options = options(endpoint, &reached);
-        let (client, mut event_loop) =
-            AsyncClient::builder(options).capacity(REQUESTS + endpoint.in_flight).build();
+        let (client, mut event_loop) = AsyncClient::builder(options).capacity(endpoint.requests).build();
         let mut network = NetworkOptions::new();
         network.set_connection_timeout(PATIENCE);
         event_loop.set_network_options(network);

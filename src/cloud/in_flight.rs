@@ -224,10 +224,10 @@ impl InFlight {
 
     #[must_use]
     pub fn load_of(&self, which: impl Fn(&Content) -> bool) -> Load {
-        self.sent.values().filter(|sent| which(&sent.content)).fold(Load::default(), |load, sent| Load {
-            messages: load.messages + 1,
-            bytes: load.bytes + sent.bytes,
-        })
+        self.sent
+            .values()
+            .filter(|sent| which(&sent.content))
+            .fold(Load::default(), |load, sent| Load { messages: load.messages + 1, bytes: load.bytes + sent.bytes })
     }
 
     /// Parcels that are done since the last call.

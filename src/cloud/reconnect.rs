@@ -64,7 +64,7 @@ impl Reconnect {
     pub fn wait(&mut self, now: Duration, ended: Ended, chance: f64) -> Duration {
         let outage = now.saturating_sub(*self.outage_since.get_or_insert(now));
         let wait = match ended {
-            Ended::Unreached => (outage / PART_OF_OUTAGE).clamp(FIRST, LONGEST).mul_f64(chance) + FIRST / 5,
+            Ended::Unreached => (outage / PART_OF_OUTAGE).clamp(FIRST / 2, LONGEST).mul_f64(chance) + FIRST / 5,
             Ended::Failed => {
                 self.failed += 1;
                 doubled(FIRST, self.failed - 1, LONGEST).mul_f64(chance)
@@ -75,7 +75,7 @@ impl Reconnect {
             }
             Ended::Lost { held } => {
                 // A link that delivers is no failing link, even when it breaks often.
-                self.failed = if held >= STABLE { 0 } else { (self.failed + 1).min(2) };
+                self.failed = if held >= STABLE { 0 } else { (self.failed + 1).min(1) };
                 self.refused = 0;
                 self.outage_since = Some(now);
                 doubled(FIRST, self.failed, LONGEST).mul_f64(chance)

@@ -120,7 +120,8 @@ impl Refusals {
 
     /// What to do with a value of this point.
     pub fn screen(&mut self, epoch: u64, device: u32, point: u32, now: Duration) -> Screened<'_> {
-        let who = [(epoch, device, ALL_POINTS), (epoch, device, point)].into_iter().find(|w| self.guilty.contains_key(w));
+        let who =
+            [(epoch, device, ALL_POINTS), (epoch, device, point)].into_iter().find(|w| self.guilty.contains_key(w));
         let Some(guilty) = who.and_then(|who| self.guilty.get_mut(&who)) else {
             return Screened::Clean;
         };

@@ -87,7 +87,7 @@ async fn connect_and_converse(
             s.state = State::Connecting;
         }
     });
-    let endpoint = match endpoint(&link.config) {
+    let endpoint = match endpoint(&link.config, link.sub_devices.keys().count()) {
         Ok(endpoint) => endpoint,
         Err(error) => return Some(failed(link, &format!("{error:#}"), Ended::Unreached)),
     };
@@ -145,10 +145,11 @@ async fn wait_for_connack(connection: &mut Connection) -> Result<(), Lost> {
     Ok(())
 }
 
-fn endpoint(config: &CloudConfig) -> anyhow::Result<Endpoint> {
-    let login = config.device_secret.as_ref().map(|secret| {
-        sign::login(&config.product_key, &config.device_key, secret.reveal(), Timestamp::now().0)
-    });
+fn endpoint(config: &CloudConfig, sub_devices: usize) -> anyhow::Result<Endpoint> {
+    let login = config
+        .device_secret
+        .as_ref()
+        .map(|secret| sign::login(&config.product_key, &config.device_key, secret.reveal(), Timestamp::now().0));
     let client_id = login.as_ref().map_or_else(|| config.device_key.clone(), |login| login.client_id.clone());
     Ok(Endpoint {
         host: config.host.clone(),
@@ -158,7 +159,8 @@ fn endpoint(config: &CloudConfig) -> anyhow::Result<Endpoint> {
         client_id,
         keep_alive: config.keep_alive,
         largest_message: config.max_message_bytes,
-        in_flight: config.in_flight,
+        // Beside the window: a few answers to commands and requests, and some subscriptions for each sub-device.
+        requests: config.in_flight + 64 + sub_devices / 8,
     })
 }
 

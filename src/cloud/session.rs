@@ -108,7 +108,7 @@ impl<'a> Session<'a> {
             // The order is the order of importance: hear what is done, then live data, then backlog.
             tokio::select! {
                 biased;
-                heard = self.connection.next() => { let heard = heard?; self.hear(heard)?; }
+                heard = self.connection.next() => { let heard = heard?; self.hear(heard); }
                 () = stopped(stop), if self.stopping.is_none() => self.begin_to_stop(),
                 parcels = outlet.live(live.unwrap_or(1)), if live.is_some() => self.take(parcels),
                 parcels = outlet.backlog(backlog.unwrap_or(1)), if backlog.is_some() => self.take(parcels),
@@ -229,7 +229,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn hear(&mut self, heard: Heard) -> Result<(), Lost> {
+    fn hear(&mut self, heard: Heard) {
         let now = self.link.now();
         match heard {
             Heard::Connected => {}
@@ -243,20 +243,18 @@ impl<'a> Session<'a> {
                 self.delivered |= self.link.config.acknowledge == Acknowledge::Puback;
                 self.link.publisher.acknowledged(id, now);
             }
-            Heard::Message { topic, payload } => self.read(&topic, &payload, now)?,
+            Heard::Message { topic, payload } => self.read(&topic, &payload, now),
         }
-        Ok(())
     }
 
-    fn read(&mut self, topic: &str, payload: &Bytes, now: Now) -> Result<(), Lost> {
+    fn read(&mut self, topic: &str, payload: &Bytes, now: Now) {
         if topic == reply(&self.link.topics.post_batch) || topic == reply(&self.link.topics.resume_batch) {
             self.receipt(payload, now);
         } else if topic.ends_with("_reply") {
             self.answer(topic, payload, now);
         } else {
-            self.command(topic, payload, now)?;
+            self.command(topic, payload, now);
         }
-        Ok(())
     }
 
     fn receipt(&mut self, payload: &Bytes, now: Now) {
@@ -313,18 +311,21 @@ impl<'a> Session<'a> {
         self.link.status.update(|s| s.sub_devices = all);
     }
 
-    fn command(&mut self, topic: &str, payload: &Bytes, now: Now) -> Result<(), Lost> {
+    fn command(&mut self, topic: &str, payload: &Bytes, now: Now) {
         let (config, sub_devices) = (&self.link.config, &self.link.sub_devices);
         let ours = |p: &str, d: &str| (p == config.product_key && d == config.device_key) || sub_devices.owns(p, d);
         for action in downstream::decide(topic, payload, ours) {
             match action {
-                Action::Answer { topic, payload } => self.connection.publish(None, &topic, payload)?,
+                Action::Answer { topic, payload } => {
+                    if self.connection.publish(None, &topic, payload).is_err() {
+                        warn!(topic, "more commands than can be answered; this one is not");
+                    }
+                }
                 Action::Notice { notice, product_key, device_key } => {
                     self.notice(notice, &product_key, &device_key, now);
                 }
             }
         }
-        Ok(())
     }
 
     fn notice(&mut self, notice: Notice, product_key: &str, device_key: &str, now: Now) {
@@ -374,9 +375,8 @@ impl<'a> Session<'a> {
     }
 
     fn is_finished(&self) -> bool {
-        self.stopping.is_some_and(|end| {
-            self.link.publisher.messages_in_flight() == 0 || self.link.started.elapsed() >= end
-        })
+        self.stopping
+            .is_some_and(|end| self.link.publisher.messages_in_flight() == 0 || self.link.started.elapsed() >= end)
     }
 
     fn wake(&self, now: Now) -> Duration {

@@ -26,9 +26,15 @@ pub enum State {
     Connecting,
     Online,
     /// The cloud refused the gateway's login.
-    Refused { code: u8, reason: String, until: i64 },
+    Refused {
+        code: u8,
+        reason: String,
+        until: i64,
+    },
     /// The next try comes at this time, in milliseconds UTC.
-    Waiting { until: i64 },
+    Waiting {
+        until: i64,
+    },
     Stopped,
 }
 
@@ -48,7 +54,10 @@ pub enum Login {
     /// Not asked yet, or the answer is out.
     Waiting,
     Online,
-    Refused { code: i64, message: String },
+    Refused {
+        code: i64,
+        message: String,
+    },
     /// The cloud asked us to send nothing for it.
     Disabled,
     Deleted,

@@ -380,8 +380,7 @@ mod tests {
 
     #[test]
     fn requests_equal_the_vendors() {
-        let vectors: Value =
-            serde_json::from_str(include_str!("../../testcases/sdk-vectors/requests.json")).unwrap();
+        let vectors: Value = serde_json::from_str(include_str!("../../testcases/sdk-vectors/requests.json")).unwrap();
         let theirs = |name: &str| {
             vectors["requests"].as_array().unwrap().iter().find(|r| r["name"] == name).unwrap()["payload"]["params"]
                 .clone()

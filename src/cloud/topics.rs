@@ -31,7 +31,9 @@ impl Topics {
     /// What must be subscribed before anything is asked: the answers to our requests.
     #[must_use]
     pub fn replies(&self) -> Vec<String> {
-        [&self.post_batch, &self.resume_batch, &self.topo_get, &self.topo_add, &self.login_batch].map(|t| reply(t)).into()
+        [&self.post_batch, &self.resume_batch, &self.topo_get, &self.topo_add, &self.login_batch]
+            .map(|t| reply(t))
+            .into()
     }
 
     /// Commands to the gateway and notices about its sub-devices.

@@ -8,10 +8,13 @@ use rumqttc::mqttbytes::v4::{
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
+use tokio_rustls::TlsAcceptor;
 
 /// A reading as the cloud counts it.
 pub type Key = (String, String, i64);
@@ -61,6 +64,8 @@ pub struct Broker {
     pub address: SocketAddr,
     pub seen: Arc<Mutex<Seen>>,
     pub connack: Arc<Mutex<Option<ConnectReturnCode>>>,
+    /// When set, nothing is answered any more, pings neither: what a half-open link looks like.
+    pub deaf: Arc<AtomicBool>,
     push: mpsc::Sender<(String, Value)>,
     changed: watch::Receiver<u64>,
     task: tokio::task::JoinHandle<()>,
@@ -77,7 +82,19 @@ impl Broker {
         Broker::start_at("127.0.0.1:0".parse().unwrap(), script).await
     }
 
+    pub async fn start_tls(tls: TlsAcceptor, script: impl FnMut(&str, &Value) -> Say + Send + 'static) -> Broker {
+        Broker::start_with("127.0.0.1:0".parse().unwrap(), Some(tls), script).await
+    }
+
     pub async fn start_at(address: SocketAddr, script: impl FnMut(&str, &Value) -> Say + Send + 'static) -> Broker {
+        Broker::start_with(address, None, script).await
+    }
+
+    async fn start_with(
+        address: SocketAddr,
+        tls: Option<TlsAcceptor>,
+        script: impl FnMut(&str, &Value) -> Say + Send + 'static,
+    ) -> Broker {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.set_reuseaddr(true).unwrap();
         socket.bind(address).unwrap();
@@ -85,11 +102,19 @@ impl Broker {
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Mutex::new(Seen::default()));
         let connack = Arc::new(Mutex::new(Some(ConnectReturnCode::Success)));
+        let deaf = Arc::new(AtomicBool::new(false));
         let (push, pushed) = mpsc::channel(16);
         let (change, changed) = watch::channel(0);
-        let server = Server { seen: Arc::clone(&seen), connack: Arc::clone(&connack), change, script: Box::new(script) };
+        let server = Server {
+            seen: Arc::clone(&seen),
+            connack: Arc::clone(&connack),
+            change,
+            tls,
+            deaf: Arc::clone(&deaf),
+            script: Box::new(script),
+        };
         let task = tokio::spawn(server.run(listener, pushed));
-        Broker { address, seen, connack, push, changed, task }
+        Broker { address, seen, connack, deaf, push, changed, task }
     }
 
     /// Ends the server and its connections; the port is free again then.
@@ -123,22 +148,35 @@ struct Server {
     seen: Arc<Mutex<Seen>>,
     connack: Arc<Mutex<Option<ConnectReturnCode>>>,
     change: watch::Sender<u64>,
+    tls: Option<TlsAcceptor>,
+    deaf: Arc<AtomicBool>,
     script: Box<Script>,
 }
 
 impl Server {
     async fn run(mut self, listener: TcpListener, mut pushed: mpsc::Receiver<(String, Value)>) {
         while let Ok((stream, _)) = listener.accept().await {
-            self.serve(stream, &mut pushed).await;
+            match self.tls.clone() {
+                None => self.serve(stream, &mut pushed).await,
+                Some(tls) => match tls.accept(stream).await {
+                    Ok(stream) => self.serve(stream, &mut pushed).await,
+                    Err(_) => None,
+                },
+            };
         }
     }
 
-    async fn serve(&mut self, mut stream: TcpStream, pushed: &mut mpsc::Receiver<(String, Value)>) -> Option<()> {
+    async fn serve(
+        &mut self,
+        mut stream: impl AsyncRead + AsyncWrite + Unpin,
+        pushed: &mut mpsc::Receiver<(String, Value)>,
+    ) -> Option<()> {
         let mut buffer = BytesMut::new();
         loop {
             let mut out = BytesMut::new();
             while let Some(packet) = parse(&mut buffer) {
-                let go_on = self.packet(packet, &mut out);
+                let greeting = matches!(packet, Packet::Connect(_));
+                let go_on = !greeting && self.deaf.load(Ordering::Relaxed) || self.packet(packet, &mut out);
                 self.change.send_modify(|n| *n += 1);
                 if !go_on {
                     let _ = stream.write_all(&out).await;

@@ -2,6 +2,7 @@
 
 mod broker;
 mod outlet;
+mod trust;
 
 use broker::{Broker, Say, code, ok};
 use enos_edge::cloud::{self, CloudSite, State, Status};
@@ -63,14 +64,7 @@ impl Gateway {
         let (stop, stopped) = watch::channel(false);
         let site = CloudSite { names: Arc::clone(names), credentials };
         let outlet = Arc::clone(&store);
-        let task = tokio::spawn(cloud::run(
-            config,
-            site,
-            outlet,
-            Arc::clone(&counters),
-            Arc::clone(&status),
-            stopped,
-        ));
+        let task = tokio::spawn(cloud::run(config, site, outlet, Arc::clone(&counters), Arc::clone(&status), stopped));
         Gateway { store, status, counters, stop, task }
     }
 
@@ -174,7 +168,10 @@ async fn late_readings_travel_as_resume_and_fresh_ones_as_post() {
     let seen = broker.seen.lock().unwrap();
     assert_eq!(seen.topics("post/batch")[0]["params"][0]["time"], fresh);
     let resume = seen.topics("resume/batch")[0];
-    assert_eq!((&resume["params"][0]["time"], &resume["method"]), (&json!(old), &json!("thing.measurepoint.resume.batch")));
+    assert_eq!(
+        (&resume["params"][0]["time"], &resume["method"]),
+        (&json!(old), &json!("thing.measurepoint.resume.batch"))
+    );
 }
 
 #[tokio::test]
@@ -210,7 +207,11 @@ async fn one_guilty_value_is_found_and_set_aside_and_all_others_arrive() {
 async fn others_flow_while_a_message_is_searched() {
     // The cloud never gets to an end with device d0: its parts are refused for lack of capacity now and then.
     let broker = Broker::start(move |topic: &str, payload: &Value| {
-        if is_data(topic) && items(payload).any(|i| i["deviceKey"] == "d0") { code(1212, "offline") } else { healthy(topic, payload) }
+        if is_data(topic) && items(payload).any(|i| i["deviceKey"] == "d0") {
+            code(1212, "offline")
+        } else {
+            healthy(topic, payload)
+        }
     })
     .await;
     let names = names(2, 10);
@@ -255,7 +256,11 @@ async fn a_busy_cloud_gets_pauses_and_loses_nothing() {
 #[tokio::test]
 async fn a_message_too_large_for_the_cloud_is_halved() {
     let broker = Broker::start(|topic: &str, payload: &Value| {
-        if is_data(topic) && payload.to_string().len() > 3000 { code(1008, "too large") } else { healthy(topic, payload) }
+        if is_data(topic) && payload.to_string().len() > 3000 {
+            code(1008, "too large")
+        } else {
+            healthy(topic, payload)
+        }
     })
     .await;
     let names = names(4, 200);
@@ -483,6 +488,35 @@ async fn stopping_waits_for_what_is_under_way() {
     let status = Arc::clone(&gateway.status);
     gateway.stop().await;
     assert_eq!((store.handed_out(), status.snapshot().state), (0, State::Stopped));
+}
+
+#[tokio::test]
+async fn a_half_open_link_is_noticed_within_one_and_a_half_keep_alives() {
+    for data in [false, true] {
+        let broker = Broker::start(|_: &str, _: &Value| Say::Nothing).await;
+        let names = names(1, 1);
+        let mut brisk = plain(broker.address);
+        brisk.keep_alive = Duration::from_secs(3);
+        let gateway = Gateway::start(brisk, &names);
+        gateway.store.add(true, batch(&names, &[0], 1, now()));
+        gateway.store.until_acknowledged(1).await;
+        broker.deaf.store(true, std::sync::atomic::Ordering::Relaxed);
+        let began = Instant::now();
+        if data {
+            gateway.store.add(true, batch(&names, &[0], 1, now() + 1));
+        }
+        let noticed = tokio::time::timeout(Duration::from_millis(4500), async {
+            while gateway.status.snapshot().last_error.is_none() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        });
+        assert!(noticed.await.is_ok(), "{:?}", began.elapsed());
+        broker.deaf.store(false, std::sync::atomic::Ordering::Relaxed);
+        if data {
+            gateway.store.until_acknowledged(2).await;
+        }
+        gateway.stop().await;
+    }
 }
 
 #[tokio::test]

@@ -141,8 +141,10 @@ fn put_entry(out: &mut Vec<u8>, key: PointKey<'_>, entry: &Entry<'_>) -> Option<
     Some(())
 }
 
-/// Why a reading can not travel over MQTT, if it can not.
-#[must_use]
+/// Whether a reading can travel over MQTT.
+///
+/// # Errors
+/// Why it can not.
 pub fn sendable(keys: &Keys, device: u32, entry: &Entry<'_>) -> Result<(), &'static str> {
     let Some(device) = keys.device(device) else {
         return Err("a logic asset has no MQTT login; its readings need the REST integration");
