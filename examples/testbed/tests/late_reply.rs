@@ -144,17 +144,17 @@ async fn on_a_line(name: &str, from: Duration, to: Duration, block: u16) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_late_answer_never_becomes_a_value_on_a_serial_line() {
-    on_a_line("rtu, 1-14 ms late", MS, 14 * MS, 4).await;
+    on_a_line("rtu, 1-10 ms late", MS, 10 * MS, 4).await;
 }
 
 /// Later than any quarantine that follows from the time-out: only the barrier helps.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_later_than_the_quarantine_never_becomes_a_value() {
-    on_a_line("rtu, 1-120 ms late", MS, 120 * MS, 4).await;
+    on_a_line("rtu, 1-35 ms late", MS, 35 * MS, 4).await;
 }
 
 /// Single registers, whose barrier can not ask for fewer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_of_one_register_never_becomes_another_ones_value() {
-    on_a_line("rtu, one register, 1-40 ms late", MS, 40 * MS, 1).await;
+    on_a_line("rtu, one register, 1-20 ms late", MS, 20 * MS, 1).await;
 }

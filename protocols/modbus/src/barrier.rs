@@ -9,7 +9,7 @@ use crate::pdu::Request;
 
 /// Bytes an RTU answer has around its protocol data unit.
 const AROUND: usize = 3;
-/// Barriers tried in one go before the quarantine alone has to do.
+/// Barriers tried in one go.
 const MOST: usize = 3;
 
 /// True when an answer to `request` could as well be the late answer to a suspect.
@@ -20,16 +20,19 @@ pub fn is_ambiguous(request: &Request<'_>, exception: bool, suspects: &[Suspect]
         .any(|s| s.function == request.function() && (exception || s.reply_len == request.reply_len() + AROUND))
 }
 
+/// True when a barrier has to be passed before `request`. The echo of a write carries address and
+/// value: it says itself what it answers.
+#[must_use]
+pub fn is_needed(request: &Request<'_>, suspects: &[Suspect]) -> bool {
+    matches!(request, Request::Read { .. }) && suspects.iter().any(|s| s.function == request.function())
+}
+
 /// Reads that may be sent before `request` to clear the way, the likeliest to be answered first.
 #[must_use]
 pub fn before(request: &Request<'_>, suspects: &[Suspect]) -> Vec<Request<'static>> {
     let Request::Read { area, address, count } = *request else {
-        // The echo of a write carries address and value: it says itself what it answers.
         return Vec::new();
     };
-    if !suspects.iter().any(|s| s.function == request.function()) {
-        return Vec::new();
-    }
     let read = |area, count| Request::Read { area, address, count };
     let unlike = |r: &Request<'_>| !is_ambiguous(r, false, suspects);
     // Fewer of the same addresses: every unit can answer that. Then another function: even the
@@ -51,11 +54,13 @@ mod tests {
 
     fn suspect(area: Area, count: u16) -> Suspect {
         let request = Request::Read { area, address: 0, count };
-        Suspect { unit: 1, function: request.function(), reply_len: request.reply_len() + 3, sent: Instant::now() }
+        let sent = Instant::now();
+        Suspect { unit: 1, function: request.function(), reply_len: request.reply_len() + 3, sent, expires: sent }
     }
 
     fn first(area: Area, count: u16, suspects: &[Suspect]) -> Option<Request<'static>> {
-        before(&Request::Read { area, address: 100, count }, suspects).first().copied()
+        let request = Request::Read { area, address: 100, count };
+        is_needed(&request, suspects).then(|| before(&request, suspects).first().copied())?
     }
 
     #[test]

@@ -129,10 +129,11 @@ impl Learned {
         }
     }
 
-    /// A read of more was refused where its halves, of at most `good` addresses, were answered.
+    /// A read of `refused` addresses was refused where its halves, of at most `good` addresses, were answered.
     /// True when that is news.
-    pub fn shrink(&mut self, area: Area, good: u16) -> bool {
+    pub fn shrink(&mut self, area: Area, good: u16, refused: u16) -> bool {
         let size = &mut self.sizes[usize::from(area.is_bits())];
+        let good = if size.proven < refused { good.max(size.proven) } else { good };
         let news = size.limit.is_none_or(|limit| good < limit.most);
         if news {
             size.limit = Some(Limit { most: good, retry_at: None, confirmed: true });

@@ -10,14 +10,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Requests whose answers may still come, oldest first.
+/// A kind of answer that may still come, by what an answer shows of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Suspect {
     pub unit: u8,
     pub function: u8,
     /// Length of the whole answer, CRC included.
     pub reply_len: usize,
+    /// When it was last asked for.
     pub sent: Instant,
+    /// When it is not waited for any more.
+    pub expires: Instant,
 }
 
 #[derive(Debug, Default)]
@@ -25,6 +28,7 @@ struct State {
     quiet_at: Option<Instant>,
     /// Longest time from a request to an answer that came too late.
     worst: Duration,
+    /// One entry a kind, so that their number is bounded by the requests the plan knows.
     suspects: Vec<Suspect>,
 }
 
@@ -32,10 +36,8 @@ struct State {
 #[derive(Debug, Default)]
 pub struct Line(Mutex<State>);
 
-/// An answer that did not come within this time is not waited for any more.
-const FORGET: Duration = Duration::from_secs(120);
-/// Marks kept; a line with more is dead and its oldest marks are the least likely to matter.
-const MOST_SUSPECTS: usize = 64;
+/// How long after its quarantine an answer is still reckoned with: gateways queue requests.
+const FORGET: Duration = Duration::from_secs(30);
 
 impl Line {
     /// The line of this port, the same for every connection of the process. One entry a port name.
@@ -50,40 +52,36 @@ impl Line {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Marks a request that goes out now and has to be answered by `deadline`.
-    pub fn sending(&self, suspect: Suspect, deadline: Instant, silence: Duration) {
+    /// Marks a request that goes out now and has to be answered by `deadline`. Gives back what
+    /// the unit still owes from before.
+    pub fn sending(
+        &self,
+        request: (u8, u8, usize),
+        sent: Instant,
+        deadline: Instant,
+        silence: Duration,
+    ) -> Vec<Suspect> {
+        let (unit, function, reply_len) = request;
         let mut state = self.state();
-        let patience = deadline.duration_since(suspect.sent);
+        let patience = deadline.duration_since(sent);
         // As late again as the dead-line, or half as much again as the latest answer seen.
         let late = patience.max((state.worst + state.worst / 2).saturating_sub(patience));
-        state.quiet_at = Some(deadline + late + silence);
-        if state.suspects.len() == MOST_SUSPECTS {
-            state.suspects.remove(0);
-        }
-        state.suspects.push(suspect);
+        let quiet_at = deadline + late + silence;
+        state.quiet_at = Some(quiet_at);
+        let older = state.of_unit(unit, sent);
+        state.suspects.retain(|s| (s.unit, s.function, s.reply_len) != request);
+        state.suspects.push(Suspect { unit, function, reply_len, sent, expires: quiet_at + FORGET });
+        older
     }
 
-    /// The request sent at `sent` got an answer. `ambiguous` says whether it may as well be the
-    /// late answer to one of the older requests given to it.
-    ///
-    /// A unit answers in the order it was asked. So after a certain answer nothing older of this
-    /// unit is on its way any more; after an ambiguous one, one answer is still due.
-    pub fn answer(&self, unit: u8, sent: Instant, ambiguous: impl FnOnce(&[Suspect]) -> bool) {
+    /// The request just marked got an answer. A unit answers in the order it was asked; so after
+    /// an answer that can be no older one, nothing older of this unit is on its way any more.
+    pub fn answered(&self, unit: u8, certain: bool) {
         let mut state = self.state();
         state.quiet_at = None;
-        let older: Vec<Suspect> = state.suspects.iter().filter(|s| s.unit == unit && s.sent < sent).copied().collect();
-        if !older.is_empty() && ambiguous(&older) {
-            let at = state.suspects.iter().position(|s| s.unit == unit).expect("invariant: one was just found");
-            state.suspects.remove(at);
-        } else {
+        if certain {
             state.suspects.retain(|s| s.unit != unit);
         }
-    }
-
-    /// True when the unit left a request unanswered.
-    #[must_use]
-    pub fn suspects_any(&self, unit: u8) -> bool {
-        self.state().suspects.iter().any(|s| s.unit == unit)
     }
 
     /// When the line will be quiet, if a request on it was given up.
@@ -106,12 +104,17 @@ impl Line {
         state.suspects.retain(|s| s.unit != unit || s.sent > suspect.sent);
     }
 
-    /// The unit's requests whose answers may still come.
+    /// What the unit still owes.
     #[must_use]
     pub fn suspects(&self, unit: u8, now: Instant) -> Vec<Suspect> {
-        let mut state = self.state();
-        state.suspects.retain(|s| now.duration_since(s.sent) < FORGET);
-        state.suspects.iter().filter(|s| s.unit == unit).copied().collect()
+        self.state().of_unit(unit, now)
+    }
+}
+
+impl State {
+    fn of_unit(&mut self, unit: u8, now: Instant) -> Vec<Suspect> {
+        self.suspects.retain(|s| now < s.expires);
+        self.suspects.iter().filter(|s| s.unit == unit).copied().collect()
     }
 }
 
@@ -119,52 +122,50 @@ impl Line {
 mod tests {
     use super::*;
 
-    fn suspect(unit: u8, sent: Instant) -> Suspect {
-        Suspect { unit, function: 3, reply_len: 7, sent }
-    }
+    const READ: (u8, u8, usize) = (7, 3, 7);
 
     #[tokio::test(start_paused = true)]
     async fn a_mark_stays_until_it_is_answered_or_old() {
         let line = Line::default();
         let now = Instant::now();
         let deadline = now + Duration::from_secs(1);
-        line.sending(suspect(7, now), deadline, Duration::from_millis(4));
-        line.sending(suspect(8, now), deadline, Duration::from_millis(4));
+        assert!(line.sending(READ, now, deadline, Duration::from_millis(4)).is_empty());
+        assert!(line.sending((8, 3, 7), now, deadline, Duration::from_millis(4)).is_empty());
         assert_eq!(line.quiet_at(), Some(now + Duration::from_millis(2004)));
-        line.answer(8, now, |_| false);
+        line.answered(8, true);
         assert_eq!(line.suspects(7, now).len(), 1);
         assert!(line.suspects(8, now).is_empty());
-        assert!(line.suspects(7, now + FORGET).is_empty());
+        assert!(line.suspects(7, now + Duration::from_millis(2004) + FORGET).is_empty());
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_latest_answer_seen_lengthens_the_quarantine() {
         let line = Line::default();
         let sent = Instant::now();
-        line.sending(suspect(7, sent), sent + Duration::from_secs(1), Duration::ZERO);
-        line.came_late(&suspect(7, sent), sent + Duration::from_secs(4));
+        line.sending(READ, sent, sent + Duration::from_secs(1), Duration::ZERO);
+        let suspect = line.suspects(7, sent)[0];
+        line.came_late(&suspect, sent + Duration::from_secs(4));
         assert!(line.suspects(7, sent).is_empty());
-        line.sending(suspect(7, sent), sent + Duration::from_secs(1), Duration::ZERO);
+        line.sending(READ, sent, sent + Duration::from_secs(1), Duration::ZERO);
         assert_eq!(line.quiet_at(), Some(sent + Duration::from_secs(6)));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn after_an_ambiguous_answer_one_is_still_due() {
+    async fn an_answer_that_may_be_an_older_one_clears_nothing() {
         let line = Line::default();
-        let first = Instant::now();
-        let second = first + Duration::from_secs(3);
-        line.sending(suspect(7, first), first, Duration::ZERO);
-        line.sending(suspect(7, second), second, Duration::ZERO);
-        line.answer(7, second, |older| older.len() == 1);
-        assert_eq!(line.suspects(7, second), [suspect(7, second)]);
+        let now = Instant::now();
+        line.sending(READ, now, now, Duration::ZERO);
+        assert_eq!(line.sending(READ, now, now, Duration::ZERO).len(), 1);
+        line.answered(7, false);
+        assert_eq!(line.suspects(7, now).len(), 1);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn marks_are_bounded() {
+    async fn marks_of_one_kind_are_one_mark() {
         let line = Line::default();
         for _ in 0..1000 {
-            line.sending(suspect(7, Instant::now()), Instant::now(), Duration::ZERO);
+            line.sending(READ, Instant::now(), Instant::now(), Duration::ZERO);
         }
-        assert_eq!(line.suspects(7, Instant::now()).len(), MOST_SUSPECTS);
+        assert_eq!(line.suspects(7, Instant::now()).len(), 1);
     }
 }

@@ -100,27 +100,30 @@ impl Link {
         if self.busy {
             return Err(SessionError::Broken("an earlier request was given up".to_owned()));
         }
-        if self.suspicious(unit) {
-            self.clear_the_way(unit, request).await?;
+        let suspects = self.line.as_ref().map(|line| line.suspects(unit, Instant::now())).unwrap_or_default();
+        if barrier::is_needed(request, &suspects) {
+            self.clear_the_way(unit, request, &suspects).await?;
         }
         self.ask(unit, request).await
     }
 
-    fn suspicious(&self, unit: u8) -> bool {
-        self.line.as_ref().is_some_and(|line| line.suspects_any(unit))
-    }
-
-    /// Makes sure that no late answer can pass for the answer to `request`.
-    async fn clear_the_way(&mut self, unit: u8, request: &Request<'_>) -> Result<(), SessionError> {
-        let suspects = self.line.as_ref().map(|line| line.suspects(unit, Instant::now())).unwrap_or_default();
-        for barrier in barrier::before(request, &suspects) {
+    /// Makes sure that no late answer can pass for the answer to `request`, or does not ask.
+    async fn clear_the_way(
+        &mut self,
+        unit: u8,
+        request: &Request<'_>,
+        suspects: &[Suspect],
+    ) -> Result<(), SessionError> {
+        for barrier in barrier::before(request, suspects) {
             debug!(unit, function = barrier.function(), "earlier request unanswered: asking for something else first");
             let exception = matches!(self.ask(unit, &barrier).await?, Reply::Exception(_));
-            if !barrier::is_ambiguous(&barrier, exception, &suspects) {
-                break;
+            if !barrier::is_ambiguous(&barrier, exception, suspects) {
+                return Ok(());
             }
         }
-        Ok(())
+        let problem =
+            format!("unit {unit} owes answers that could be taken for others; left alone until they are void");
+        Err(SessionError::Broken(problem))
     }
 
     async fn ask(&mut self, unit: u8, request: &Request<'_>) -> Result<Reply<'_>, SessionError> {
@@ -131,10 +134,10 @@ impl Link {
         let on_wire = self.timing.character * u32::try_from(self.sent.len() + reply_len).unwrap_or(u32::MAX);
         let deadline = now + self.timing.timeout + on_wire;
         self.busy = true;
-        if let Some(line) = &self.line {
-            let suspect = Suspect { unit, function: request.function(), reply_len, sent: now };
-            line.sending(suspect, deadline, self.timing.silence);
-        }
+        let older = match &self.line {
+            Some(line) => line.sending((unit, request.function(), reply_len), now, deadline, self.timing.silence),
+            None => Vec::new(),
+        };
         let (start, end) = match timeout_at(deadline, self.converse(unit, request)).await {
             Ok(found) => found?,
             Err(_) => return Err(SessionError::Timeout(self.timing.timeout)),
@@ -155,7 +158,8 @@ impl Link {
             self.last_byte = Some(Instant::now());
         }
         if let Some(line) = &self.line {
-            line.answer(unit, now, |older| barrier::is_ambiguous(request, matches!(reply, Reply::Exception(_)), older));
+            let exception = matches!(reply, Reply::Exception(_));
+            line.answered(unit, !barrier::is_ambiguous(request, exception, &older));
         }
         Ok(reply)
     }
@@ -192,12 +196,13 @@ impl Link {
         Ok(())
     }
 
-    /// Throws away what a line that was just opened still holds.
+    /// Throws away what a line still holds, longer if a request on it was `given_up`.
     ///
     /// # Errors
     /// When the line broke or is never silent.
-    pub async fn settle_down(&mut self) -> Result<(), SessionError> {
-        self.drain(self.timing.silence.max(SETTLE)).await
+    pub async fn settle_down(&mut self, given_up: bool) -> Result<(), SessionError> {
+        let least = if given_up { SETTLE } else { Duration::ZERO };
+        self.drain(self.timing.silence.max(least)).await
     }
 
     /// Throws away what comes until the line was silent for `silence`.
@@ -311,12 +316,10 @@ impl Link {
     }
 
     async fn listen(&mut self, line: &Line, quiet_at: Instant) {
-        loop {
-            if self.late_answer(line) {
-                break;
-            }
+        let mut came = false;
+        while !came {
             match timeout_at(quiet_at, self.io.read_buf(&mut self.received)).await {
-                Ok(Ok(n)) if n > 0 => {}
+                Ok(Ok(n)) if n > 0 => came = self.late_answer(line),
                 Err(_) => break,
                 // A broken port: whoever opens it next waits for the rest of the quarantine.
                 Ok(_) => return,
@@ -325,7 +328,7 @@ impl Link {
                 self.received.drain(..self.received.len() - rtu::MAX_FRAME);
             }
         }
-        if self.settle_down().await.is_ok() {
+        if self.settle_down(!came).await.is_ok() {
             line.is_quiet();
         }
     }

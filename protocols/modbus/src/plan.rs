@@ -239,7 +239,6 @@ async fn open(inner: &Inner, tap: Arc<dyn FrameTap>) -> Result<Link, SessionErro
 
 async fn open_serial(serial: &SerialSettings, timing: Timing, tap: Arc<dyn FrameTap>) -> Result<Link, SessionError> {
     let line = Line::of(&serial.port);
-    quarantine(&line).await;
     let parity = match serial.parity {
         Parity::None => tokio_serial::Parity::None,
         Parity::Even => tokio_serial::Parity::Even,
@@ -266,8 +265,9 @@ async fn quarantine(line: &Line) {
 
 /// Whatever the line held before it was opened is nobody's answer.
 async fn ready(mut link: Link, line: Arc<Line>) -> Result<Link, SessionError> {
+    let given_up = line.quiet_at().is_some();
     quarantine(&line).await;
-    link.settle_down().await?;
+    link.settle_down(given_up).await?;
     line.is_quiet();
     Ok(link.on(line))
 }

@@ -169,8 +169,11 @@ impl Scan<'_> {
                 to = right.address,
                 "addresses are not read along any more"
             );
-        } else if learned.shrink(left.area, left.count.max(right.count)) {
-            info!(unit, area = left.area.word(), most = left.count.max(right.count), "unit takes smaller reads only");
+        } else {
+            let refused = right.address - left.address + right.count;
+            if learned.shrink(left.area, left.count.max(right.count), refused) {
+                info!(unit, area = left.area.word(), refused, "unit takes smaller reads only");
+            }
         }
     }
 

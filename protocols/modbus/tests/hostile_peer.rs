@@ -136,9 +136,8 @@ async fn doubled_answers_are_passed_over() {
 #[tokio::test]
 async fn any_exception_code_is_survived() {
     for code in 0..=255u8 {
-        let script = move |request: &[u8]| {
-            vec![vec![request[0], request[1], 0, 0, 0, 3, request[6], request[7] | 0x80, code]]
-        };
+        let script =
+            move |request: &[u8]| vec![vec![request[0], request[1], 0, 0, 0, 3, request[6], request[7] | 0x80, code]];
         let result = outcome(Arc::new(script)).await;
         match code {
             0 => assert!(matches!(result, Err(SessionError::Broken(_))), "{result:?}"),

@@ -100,14 +100,15 @@ async fn serve_tcp(device: &Device) -> u16 {
     port
 }
 
-/// The path of the driver's end; the stream keeps it open.
-fn serve_rtu(device: &Device) -> (String, tokio_serial::SerialStream) {
-    let (ours, mut theirs) = tokio_serial::SerialStream::pair().expect("a pty pair");
-    theirs.set_exclusive(false).expect("the test opens it again");
+/// The path of the driver's end; the file keeps it open, for the server ends when nobody holds it.
+fn serve_rtu(device: &Device) -> (String, std::fs::File) {
+    let (ours, theirs) = tokio_serial::SerialStream::pair().expect("a pty pair");
     let path = theirs.name().expect("a pty has a name");
     let device = device.clone();
+    let held = std::fs::File::open(&path).expect("opens");
+    drop(theirs);
     tokio::spawn(async move { tokio_modbus::server::rtu::Server::new(ours).serve_forever(device).await });
-    (path, theirs)
+    (path, held)
 }
 
 const KINDS: &[Row<'_>] = &[

@@ -10,7 +10,12 @@ pub(super) enum Taken {
     More,
     /// Bytes that start no request.
     Skip(usize),
-    Request { transaction: u16, unit: u8, pdu: (usize, usize), len: usize },
+    Request {
+        transaction: u16,
+        unit: u8,
+        pdu: (usize, usize),
+        len: usize,
+    },
 }
 
 pub(super) fn take(wire: Wire, buffer: &[u8]) -> Taken {
