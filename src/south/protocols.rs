@@ -21,6 +21,7 @@ impl Protocols {
         let mut list: Vec<&dyn Protocol> = Vec::new();
         list.extend(modbus::protocols());
         list.push(&self.opcua);
+        list.push(&virtual_source::Virtual);
         list
     }
 }
