@@ -112,10 +112,11 @@ impl Walk<'_> {
             Ok(found) => found.len(),
             Err(e) => return self.refuse(name, format!("look at it: {e}")),
         };
-        self.total += len;
         if len > self.limits.file_bytes {
-            self.refuse(name, format!("is larger than {} bytes", self.limits.file_bytes));
-        } else if self.total > self.limits.total_bytes {
+            return self.refuse(name, format!("is larger than {} bytes", self.limits.file_bytes));
+        }
+        self.total += len;
+        if self.total > self.limits.total_bytes {
             self.refuse(name, format!("the package is larger than {} bytes", self.limits.total_bytes));
         } else if self.files.len() == self.limits.files {
             self.refuse("", format!("the package has more than {} files", self.limits.files));
