@@ -436,7 +436,8 @@ async fn timer_values_go_out_on_time_though_the_device_is_gone() {
     sleep(S * 60).await;
     let times = bench.kept.of(0);
     assert_eq!(times.len(), 2, "what was collected in the interval, and nothing twice");
-    assert!((times[1] - times[0]).abs_diff(S * 60) <= 2 * MS);
+    let waited = times[1] - times[0];
+    assert!(waited >= S * 60 && waited <= S * 61 + 2 * MS, "at most a probe under way is in between: {waited:?}");
     assert!(bench.counters.readings_held.get() >= 50);
 }
 
