@@ -24,7 +24,9 @@ impl Protocol for Fake {
 
     fn plan(&self, connection: &ConnectionText<'_>) -> Result<Arc<dyn Plan>, Vec<Diagnostic>> {
         let mut faults = Vec::new();
-        connection.parameters.refuse_unknown(&["host", "port", "serial_port", "endpoint", "scan_period_ms", "timeout_ms"], &mut faults);
+        connection
+            .parameters
+            .refuse_unknown(&["host", "port", "serial_port", "endpoint", "scan_period_ms", "timeout_ms"], &mut faults);
         connection.parameters.parse_or("port", 502u16, "a number from 1 to 65535", &mut faults);
         for row in connection.devices.iter().flat_map(|device| device.table.rows()) {
             if self.0.starts_with("modbus") && row.number().starts_with(char::is_alphabetic) {
