@@ -241,3 +241,47 @@ fn the_reference_describes_a_package_that_is_sound() {
     assert!(checked.warnings() <= 1, "only the missing seal: {}", report(&checked));
     assert_eq!((checked.counts.devices, checked.triggers.len()), (3, 1));
 }
+
+/// Every file under `folder`, for tests that damage one after the other.
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(folder).expect("is readable") {
+        let path = entry.expect("is readable").path();
+        if path.is_dir() { all.extend(files_below(&path)) } else { all.push(path) }
+    }
+    all.sort();
+    all
+}
+
+/// Hand editing loses lines and pastes them twice. Whatever comes of it is reported, never a panic, and a
+/// site exists exactly when there is no error.
+#[test]
+fn a_lost_or_repeated_line_never_breaks_the_check() {
+    let folder = copy_of_good();
+    let mut damaged = 0;
+    for path in files_below(folder.path()) {
+        let text = fs::read_to_string(&path).expect("is text");
+        let lines: Vec<&str> = text.split_inclusive('\n').collect();
+        for at in 0..lines.len() {
+            for copies in [0, 2] {
+                let mut changed = lines[..at].concat();
+                changed.push_str(&lines[at].repeat(copies));
+                changed.push_str(&lines[at + 1..].concat());
+                fs::write(&path, changed).expect("is writable");
+                let checked = checked(folder.path());
+                assert_eq!(checked.site.is_some(), checked.errors() == 0, "{}:{}", path.display(), at + 1);
+                damaged += 1;
+            }
+        }
+        fs::write(&path, text).expect("is writable");
+    }
+    assert!(damaged > 100, "damaged {damaged} lines");
+    assert!(checked(folder.path()).site.is_some(), "all files are whole again");
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_panics_the_yaml_tree(text in "([a-c]: |- |\\[|\\]|\\{|\\}|, |\"|'|&a |\\*a|<<: |\n|\n  |\t|# |---\n|!!str |\\? |\\| ?\n|x){0,40}") {
+        let _ = enos_edge::yaml::parse(&"fuzz.yaml".into(), &text);
+    }
+}

@@ -70,15 +70,16 @@ fn point_out_strays(source: &Source, faults: &mut Faults) {
     for file in source.files() {
         let (top, below) = file.split_once('/').map_or((file, None), |(top, below)| (top, Some(below)));
         let known = TOP.contains(&top.replace(".yml", ".yaml").as_str());
-        let in_yaml_folder = below.is_some() && matches!(top, "assets" | "models" | "triggers");
+        let unread = below.is_some() && matches!(top, "assets" | "models" | "triggers") && !is_yaml(file);
         let for_people = [".md", ".txt"].iter().any(|end| file.ends_with(end)) || matches!(top, "docs" | "LICENSE");
-        if for_people || known && !(in_yaml_folder && !is_yaml(file)) || !known && top == before {
-            continue;
-        }
+        let (shown, help) = match (known, unread) {
+            _ if for_people => continue,
+            (true, true) => (file, "only .yaml files are read there".to_owned()),
+            (true, false) => continue,
+            (false, _) if top == before => continue,
+            (false, _) => (top, did_you_mean(top, TOP.iter().copied())),
+        };
         before = top;
-        let shown = if known { file } else { top };
-        let help =
-            if known { "only .yaml files are read there".to_owned() } else { did_you_mean(top, TOP.iter().copied()) };
         let place = Place::new(&file.into(), 0, 0);
         faults.push(Diagnostic::warning(place, format!("{shown} is no part of a package; it is not read")).help(help));
     }
