@@ -12,7 +12,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Understands `host`, `port` and `serial_port`, and refuses numbers that start with a letter.
+/// Understands a few parameters, and refuses numbers that start with a letter.
 struct Fake(&'static str);
 
 struct FakePlan(Vec<Resource>);
@@ -24,7 +24,9 @@ impl Protocol for Fake {
 
     fn plan(&self, connection: &ConnectionText<'_>) -> Result<Arc<dyn Plan>, Vec<Diagnostic>> {
         let mut faults = Vec::new();
-        connection.parameters.refuse_unknown(&["host", "port", "serial_port"], &mut faults);
+        connection
+            .parameters
+            .refuse_unknown(&["host", "port", "serial_port", "endpoint", "scan_period_ms", "timeout_ms"], &mut faults);
         connection.parameters.parse_or("port", 502u16, "a number from 1 to 65535", &mut faults);
         for row in connection.devices.iter().flat_map(|device| device.table.rows()) {
             if self.0.starts_with("modbus") && row.number().starts_with(char::is_alphabetic) {
@@ -217,4 +219,69 @@ fn secrets_are_read_from_the_state_folder_when_the_site_is_loaded() {
     let site = enos_edge::package::load(folder.path(), &protocols, Some(secrets.path())).expect("is sound");
     let secret = enos_edge::config::Secret::new("hush".to_owned());
     assert_eq!(site.credentials[0], enos_edge::model::Credential::Device { secret });
+}
+
+/// Every fence of the reference that names a file, as one package.
+#[test]
+fn the_reference_describes_a_package_that_is_sound() {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference/package.md"))
+        .expect("the reference is there");
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut files = 0;
+    for fence in text.split("\n```").filter(|fence| fence.starts_with("yaml ") || fence.starts_with("text ")) {
+        let (head, body) = fence.split_once('\n').expect("a fence has lines");
+        let path = folder.path().join(head.split_once(' ').expect("a fence names its file").1);
+        fs::create_dir_all(path.parent().expect("is below the folder")).expect("is writable");
+        fs::write(path, format!("{body}\n")).expect("is writable");
+        files += 1;
+    }
+    assert!(files >= 10, "found {files} files in the reference");
+    let checked = checked(folder.path());
+    assert_eq!(checked.errors(), 0, "{}", report(&checked));
+    assert!(checked.warnings() <= 1, "only the missing seal: {}", report(&checked));
+    assert_eq!((checked.counts.devices, checked.triggers.len()), (3, 1));
+}
+
+/// Every file under `folder`, for tests that damage one after the other.
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(folder).expect("is readable") {
+        let path = entry.expect("is readable").path();
+        if path.is_dir() { all.extend(files_below(&path)) } else { all.push(path) }
+    }
+    all.sort();
+    all
+}
+
+/// Hand editing loses lines and pastes them twice. Whatever comes of it is reported, never a panic, and a
+/// site exists exactly when there is no error.
+#[test]
+fn a_lost_or_repeated_line_never_breaks_the_check() {
+    let folder = copy_of_good();
+    let mut damaged = 0;
+    for path in files_below(folder.path()) {
+        let text = fs::read_to_string(&path).expect("is text");
+        let lines: Vec<&str> = text.split_inclusive('\n').collect();
+        for at in 0..lines.len() {
+            for copies in [0, 2] {
+                let mut changed = lines[..at].concat();
+                changed.push_str(&lines[at].repeat(copies));
+                changed.push_str(&lines[at + 1..].concat());
+                fs::write(&path, changed).expect("is writable");
+                let checked = checked(folder.path());
+                assert_eq!(checked.site.is_some(), checked.errors() == 0, "{}:{}", path.display(), at + 1);
+                damaged += 1;
+            }
+        }
+        fs::write(&path, text).expect("is writable");
+    }
+    assert!(damaged > 100, "damaged {damaged} lines");
+    assert!(checked(folder.path()).site.is_some(), "all files are whole again");
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_panics_the_yaml_tree(text in "([a-c]: |- |\\[|\\]|\\{|\\}|, |\"|'|&a |\\*a|<<: |\n|\n  |\t|# |---\n|!!str |\\? |\\| ?\n|x){0,40}") {
+        let _ = enos_edge::yaml::parse(&"fuzz.yaml".into(), &text);
+    }
 }

@@ -40,12 +40,48 @@ pub struct Template {
 
 #[must_use]
 pub fn read(source: &Source, faults: &mut Faults) -> Texts {
+    point_out_strays(source, faults);
     Texts {
         assets: read_assets(source, faults),
         models: read_models(source, faults),
         connections: read_connections(source, faults),
         templates: read_templates(source, faults),
         triggers: files(source, "triggers").filter_map(|path| text(source, &path, faults)).collect(),
+    }
+}
+
+/// What may stand at the top of a package.
+const TOP: &[&str] = &[
+    "package.yaml",
+    "assets.yaml",
+    "assets",
+    "models.yaml",
+    "models",
+    "connections.yaml",
+    "connections",
+    "templates",
+    "triggers.yaml",
+    "triggers",
+];
+
+/// A file that is silently not read may be a misspelt one. Texts for people are no strays.
+fn point_out_strays(source: &Source, faults: &mut Faults) {
+    let mut before = "";
+    for file in source.files() {
+        let (top, below) = file.split_once('/').map_or((file, None), |(top, below)| (top, Some(below)));
+        let known = TOP.contains(&top.replace(".yml", ".yaml").as_str());
+        let unread = below.is_some() && matches!(top, "assets" | "models" | "triggers") && !is_yaml(file);
+        let for_people = [".md", ".txt"].iter().any(|end| file.ends_with(end)) || matches!(top, "docs" | "LICENSE");
+        let (shown, help) = match (known, unread) {
+            _ if for_people => continue,
+            (true, true) => (file, "only .yaml files are read there".to_owned()),
+            (true, false) => continue,
+            (false, _) if top == before => continue,
+            (false, _) => (top, did_you_mean(top, TOP.iter().copied())),
+        };
+        before = top;
+        let place = Place::new(&file.into(), 0, 0);
+        faults.push(Diagnostic::warning(place, format!("{shown} is no part of a package; it is not read")).help(help));
     }
 }
 

@@ -13,14 +13,14 @@ const KINDS: [PointKind; 6] =
 
 pub fn check(texts: &Texts, faults: &mut Faults) {
     let mut counted: HashMap<*const PointTable, [u64; 6]> = HashMap::new();
-    let mut groups: BTreeMap<(&str, &str), Vec<(&Device, &PointTable)>> = BTreeMap::new();
+    let mut groups: BTreeMap<(&str, &str), Vec<Member<'_>>> = BTreeMap::new();
     for device in &texts.assets.devices {
         let Some(table) = table(texts, device) else { continue };
         let counts = *counted.entry(std::ptr::from_ref(table)).or_insert_with(|| count(table));
         check_counts(device, table, counts, faults);
         let Some(connection) = &device.connection else { continue };
         let address = device.address.as_ref().map_or("", |address| address.text.as_str());
-        groups.entry((&connection.text, address)).or_default().push((device, table));
+        groups.entry((&connection.text, address)).or_default().push(Member { device, table, counts });
     }
     for ((_, address), devices) in groups.into_iter().filter(|(_, devices)| devices.len() > 1) {
         check_group(address, &devices, faults);
@@ -58,6 +58,13 @@ fn offset_place(device: &Device, kind: PointKind) -> Place {
     device.offsets.texts.iter().find(|(k, _)| *k == kind).map_or(&device.place, |(_, text)| &text.place).clone()
 }
 
+/// A device of a group, with the number of points of each kind.
+struct Member<'t> {
+    device: &'t Device,
+    table: &'t PointTable,
+    counts: [u64; 6],
+}
+
 /// What a device occupies, for the comparison.
 struct Taken {
     first: u32,
@@ -65,24 +72,25 @@ struct Taken {
     device: usize,
 }
 
-fn check_group(address: &str, devices: &[(&Device, &PointTable)], faults: &mut Faults) {
+fn check_group(address: &str, devices: &[Member<'_>], faults: &mut Faults) {
     let mut reported: HashSet<(usize, usize)> = HashSet::new();
     for kind in KINDS {
         let mut numbers: Vec<Taken> = Vec::new();
         let mut words: HashMap<(&str, &str), usize> = HashMap::new();
         let mut same_table: HashMap<*const PointTable, usize> = HashMap::new();
-        for (index, (device, table)) in devices.iter().enumerate() {
-            let ranges = &device.offsets.offsets.ranges[kind as usize];
+        for (index, member) in devices.iter().enumerate() {
+            let table = member.table;
+            let ranges = &member.device.offsets.offsets.ranges[kind as usize];
             numbers.extend(ranges.iter().map(|(first, last)| Taken { first: *first, last: *last, device: index }));
-            if !ranges.is_empty() || !table.rows().any(|row| row.row().kind == kind) {
+            if !ranges.is_empty() || member.counts[kind as usize] == 0 {
                 continue;
             }
             // Many devices on one table are compared by the table, not number by number.
-            if let Some(other) = same_table.get(&std::ptr::from_ref(*table)) {
+            if let Some(other) = same_table.get(&std::ptr::from_ref(table)) {
                 report(address, kind, devices, (*other, index), &mut reported, faults);
                 continue;
             }
-            same_table.insert(std::ptr::from_ref(*table), index);
+            same_table.insert(std::ptr::from_ref(table), index);
             for row in table.rows().filter(|row| row.row().kind == kind) {
                 // Equal numbers in different areas are different data.
                 let area = row.cell("area").or(row.cell("function")).unwrap_or("");
@@ -105,7 +113,7 @@ fn check_group(address: &str, devices: &[(&Device, &PointTable)], faults: &mut F
 fn sweep(
     address: &str,
     kind: PointKind,
-    devices: &[(&Device, &PointTable)],
+    devices: &[Member<'_>],
     mut numbers: Vec<Taken>,
     reported: &mut HashSet<(usize, usize)>,
     faults: &mut Faults,
@@ -125,7 +133,7 @@ fn sweep(
 fn report(
     address: &str,
     kind: PointKind,
-    devices: &[(&Device, &PointTable)],
+    devices: &[Member<'_>],
     pair: (usize, usize),
     reported: &mut HashSet<(usize, usize)>,
     faults: &mut Faults,
@@ -134,7 +142,7 @@ fn report(
     if !reported.insert((first, second)) {
         return;
     }
-    let (before, device) = (devices[first].0, devices[second].0);
+    let (before, device) = (devices[first].device, devices[second].device);
     let connection = device.connection.as_ref().map_or("", |name| name.text.as_str());
     let at = if address.is_empty() { "without a logical address".to_owned() } else { format!("at address {address}") };
     let (name, other) = (&device.name.text, &before.name.text);

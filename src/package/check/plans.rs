@@ -34,7 +34,8 @@ pub fn plan(texts: &Texts, protocols: &[&dyn Protocol], faults: &mut Faults) -> 
         if protocol.is_some() {
             check_families(connection, &devices, texts, faults);
         }
-        if let Some(protocol) = protocol.filter(|_| !devices.is_empty()) {
+        // Without devices, or with faulty ones, the parameters are still worth checking.
+        if let Some(protocol) = protocol {
             all.extend(plan_one(index, connection, protocol, &devices, texts, faults));
         }
     }
@@ -90,8 +91,8 @@ fn plan_one(
     let mut device_texts = Vec::with_capacity(devices.len());
     for at in devices {
         let device = &texts.assets.devices[*at];
-        let template = texts.templates.get(&device.template.as_ref()?.text)?;
-        let table = Arc::clone(template.table.as_ref()?);
+        let template = device.template.as_ref().and_then(|name| texts.templates.get(&name.text));
+        let Some(table) = template.and_then(|template| template.table.clone()) else { continue };
         placed.push((*at, first_point));
         let points = u32::try_from(table.len()).unwrap_or(u32::MAX);
         let Some(next) = first_point.checked_add(points).filter(|next| *next < u32::MAX) else {
