@@ -11,7 +11,7 @@ use crate::south::{Filter, South};
 use crate::telemetry::Counters;
 use crate::{cloud, diagnostic, outbox, package, shutdown};
 use anyhow::Context;
-use driver::{Answer, Severity};
+use driver::Answer;
 use serde_json::{Value as Json, json};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
@@ -94,17 +94,15 @@ async fn run(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The checked package as the daemon runs it. Warnings are logged; faults keep the gateway from starting.
+/// The checked package as the daemon runs it. Faults keep the gateway from starting.
 fn load(config: &Config) -> anyhow::Result<Arc<Site>> {
     let path = config.package.as_deref().context("no package is configured; name one in edge.yaml or with --package")?;
-    let checked = package::check(path, &Protocols::new(&config.state_dir).list());
-    let faults: Vec<_> = checked.diagnostics.iter().filter(|d| d.severity == Severity::Error).cloned().collect();
-    for warning in checked.diagnostics.iter().filter(|d| d.severity == Severity::Warning) {
-        tracing::warn!(place = %warning.place, "{}", warning.problem);
-    }
-    match checked.site {
-        Some(site) if faults.is_empty() => Ok(Arc::new(site)),
-        _ => anyhow::bail!("package {} has {} faults:\n{}", path.display(), faults.len(), diagnostic::joined(&faults)),
+    let secrets = config.state_dir.join("secrets");
+    match package::load(path, &Protocols::new(&config.state_dir).list(), Some(&secrets)) {
+        Ok(site) => Ok(Arc::new(site)),
+        Err(faults) => {
+            anyhow::bail!("package {} can not be used:\n{}", path.display(), diagnostic::joined(&faults))
+        }
     }
 }
 
