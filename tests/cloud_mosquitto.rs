@@ -1,6 +1,8 @@
 //! The link against a real mosquitto that is killed in mid-stream. Needs `mosquitto` on the path:
 //! `cargo test --test cloud_mosquitto -- --ignored`
 
+#![allow(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+
 #[path = "cloud_link/outlet.rs"]
 #[allow(dead_code)]
 mod outlet;

@@ -92,7 +92,7 @@ pub struct Connection {
 impl Connection {
     /// Nothing happens before [`Connection::next`] is called.
     #[must_use]
-    pub fn open(endpoint: &Endpoint) -> Connection {
+    pub fn begin(endpoint: &Endpoint) -> Connection {
         let reached = Arc::new(AtomicBool::new(false));
         let options = options(endpoint, &reached);
         let (client, mut event_loop) = AsyncClient::builder(options).capacity(endpoint.requests).build();

@@ -1,13 +1,18 @@
 //! PURE. Makes messages of parcels, and decides what an answer means for the readings it speaks of. Time and ids are
 //! arguments; what must happen outside is collected in [`Effects`].
 
+mod answers;
+mod screen;
+#[cfg(test)]
+mod tests;
+
 use super::in_flight::{Content, InFlight, Piece};
-use super::refusal::{ALL_POINTS, BUSY_UNTIL_SUSPECT, Refusals, Screened, Verdict, Who, Why};
+use super::refusal::Refusals;
 use super::upstream::KeyCache;
-use super::upstream::measurepoints::{Message, NotAdded, Route, sendable};
+use super::upstream::measurepoints::{Message, NotAdded, Route};
 use super::window::{Pace, Pause, Window};
 use crate::config::{Acknowledge, CloudConfig};
-use crate::model::{Batch, BatchBuilder, Lane, Names, Parcel, SetAside, Timestamp};
+use crate::model::{Batch, Lane, Parcel, SetAside, Timestamp};
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,14 +23,6 @@ const HARD_LIMIT: usize = (512 << 10) - 512;
 const MOST_SLOTS: usize = 1024;
 /// How many bytes of JSON one byte of a batch becomes, about.
 const EXPANSION: usize = 5;
-/// A message refused because of a device waits so long for the device's new login.
-const LOGIN_TAKES: Duration = Duration::from_secs(2);
-/// What a busy cloud refused waits so much longer than the rest, each time.
-const OTHERS_FIRST: Duration = Duration::from_millis(200);
-/// Codes of our own for what never went out.
-const UNSENDABLE: i64 = 0;
-const SHUT: i64 = 723;
-const TOO_LARGE: i64 = 1008;
 
 /// What has to be done outside, in this order.
 #[derive(Debug, Default)]
@@ -315,97 +312,6 @@ impl Publisher {
         Outgoing { route, text }
     }
 
-    /// The piece without what is known to be refused. What is to be tried once more goes a way of its own.
-    fn screened(&mut self, piece: Piece, lane: Lane, route: Route, now: Now) -> Option<Piece> {
-        if self.refusals.is_empty() && self.shut.is_empty() {
-            return Some(piece);
-        }
-        let epoch = piece.names.epoch;
-        let clear = piece.batch.blocks().flatten().all(|block| {
-            self.refusals.clear_of(epoch, block.device) && !is_shut(&self.shut, &piece.names, block.device)
-        });
-        if clear { Some(piece) } else { self.sorted(piece, lane, route, now) }
-    }
-
-    /// Takes out of a piece what can not be sent at all; the rest goes back to be sent.
-    fn set_unfit_aside(&mut self, piece: Piece, lane: Lane, route: Route, now: Now) {
-        let whole = piece.batch.count;
-        if let Some(rest) = self.sorted(piece, lane, route, now) {
-            if rest.batch.count == whole {
-                // Nothing in it is at fault and still it can not be written: the bytes are damaged.
-                self.aside(&rest, UNSENDABLE, "the stored batch is damaged", now);
-                self.in_flight.done(&[rest]);
-            } else {
-                self.ready[queue(lane, route)].push_front(rest);
-            }
-        }
-    }
-
-    fn sorted(&mut self, piece: Piece, lane: Lane, route: Route, now: Now) -> Option<Piece> {
-        let keys = self.keys.of(&piece.names);
-        let epoch = piece.names.epoch;
-        let mut refused: Vec<(Why, BatchBuilder)> = Vec::new();
-        let mut retry = BatchBuilder::default();
-        let (refusals, shut) = (&mut self.refusals, &self.shut);
-        let clean = piece.batch.filter(|device, time, entry| {
-            let why = if let Err(reason) = sendable(&keys, device, entry) {
-                Why { code: UNSENDABLE, reason: reason.to_owned() }
-            } else if is_shut(shut, &piece.names, device) {
-                Why { code: SHUT, reason: "the cloud has disabled the device".to_owned() }
-            } else {
-                match refusals.screen(epoch, device, entry.point, now.at) {
-                    Screened::Clean => return true,
-                    Screened::Refused(why) => why.clone(),
-                    Screened::Retry => {
-                        retry.begin(device, time);
-                        retry.push_ref(entry.point, entry.quality, entry.value);
-                        return false;
-                    }
-                }
-            };
-            let at = refused.iter().position(|(w, _)| *w == why).unwrap_or_else(|| {
-                refused.push((why, BatchBuilder::default()));
-                refused.len() - 1
-            });
-            refused[at].1.begin(device, time);
-            refused[at].1.push_ref(entry.point, entry.quality, entry.value);
-            false
-        });
-        let Ok(clean) = clean else {
-            self.aside(&piece, UNSENDABLE, "the stored batch is damaged", now);
-            self.in_flight.done(&[piece]);
-            return None;
-        };
-        for (why, mut builder) in refused {
-            if let Some(batch) = builder.finish(piece.batch.epoch) {
-                self.aside(&Piece { batch, ..piece.clone() }, why.code, &why.reason, now);
-            }
-        }
-        if let Some(batch) = retry.finish(piece.batch.epoch) {
-            let trial = Content { trial: true, ..Content::new(lane, route, vec![Piece { batch, ..piece.clone() }]) };
-            self.in_flight.pieces_added(&trial.pieces);
-            self.in_flight.send_again(trial);
-        }
-        match clean {
-            Some(batch) => Some(Piece { batch, ..piece }),
-            None => {
-                self.in_flight.done(&[piece]);
-                None
-            }
-        }
-    }
-
-    fn aside(&mut self, piece: &Piece, code: i64, reason: &str, now: Now) {
-        self.effects.set_aside.push(SetAside {
-            seq: piece.seq,
-            names: Arc::clone(&piece.names),
-            batch: piece.batch.clone(),
-            code,
-            reason: reason.to_owned(),
-            at: now.wall,
-        });
-    }
-
     /// Whether this id is under way.
     #[must_use]
     pub fn awaits(&self, id: u16) -> bool {
@@ -417,108 +323,6 @@ impl Publisher {
         if self.acknowledge == Acknowledge::Puback {
             self.answered(id, 200, "", now);
         }
-    }
-
-    /// The cloud's answer to a message.
-    pub fn answered(&mut self, id: u16, code: i64, reason: &str, now: Now) {
-        let Some(sent) = self.in_flight.answered(id) else {
-            return;
-        };
-        match Verdict::of(code) {
-            Verdict::Delivered => {
-                self.window.delivered(sent.bytes, now.at.saturating_sub(sent.at));
-                self.pause.delivered();
-                self.delivered += 1;
-                if sent.content.trial {
-                    whos(&sent.content).for_each(|who| self.refusals.forgiven(who));
-                }
-                self.in_flight.done(&sent.content.pieces);
-            }
-            Verdict::Value => self.search(sent.content, code, reason, now),
-            Verdict::Device => self.device_refused(sent.content, code, reason, now),
-            Verdict::TooLarge => {
-                self.limit = self.limit.min((sent.bytes / 2).max(16 << 10));
-                self.window.limit(self.limit);
-                self.too_large(sent.content, reason, now);
-            }
-            Verdict::Busy => self.busy(sent.content, code, reason, now),
-        }
-    }
-
-    /// Halves the message until the guilty value is alone.
-    fn search(&mut self, content: Content, code: i64, reason: &str, now: Now) {
-        if let Some(parts) = content.halves_by_device().or_else(|| content.halves()) {
-            self.in_flight.cut(&content, parts);
-            return;
-        }
-        for who in whos(&content) {
-            self.refusals.refused(who, Why { code, reason: reason.to_owned() }, now.at);
-        }
-        self.give_up(&content, code, reason, now);
-    }
-
-    fn device_refused(&mut self, mut content: Content, code: i64, reason: &str, now: Now) {
-        let devices = content.devices();
-        if self.sub_device_login && !content.logged_in_again {
-            content.logged_in_again = true;
-            content.busy_since = self.delivered;
-            for piece in &content.pieces {
-                for block in piece.batch.blocks().flatten() {
-                    if let Some(names) = piece.names.devices.get(block.device as usize) {
-                        self.effects.log_in_again.push((names.product_key.clone(), names.device_key.clone()));
-                    }
-                }
-            }
-            self.parked.push((now.at + LOGIN_TAKES, content));
-        } else if let Some(parts) = content.halves_by_device() {
-            self.in_flight.cut(&content, parts);
-        } else if self.delivered == content.busy_since && content.busy < BUSY_UNTIL_SUSPECT && self.has_others(&content)
-        {
-            // Nothing at all comes through: more likely the gateway's own trouble than this device's.
-            self.busy(content, code, reason, now);
-        } else {
-            for (epoch, device) in devices {
-                let why = Why { code, reason: reason.to_owned() };
-                self.refusals.refused((epoch, device, ALL_POINTS), why, now.at);
-            }
-            self.give_up(&content, code, reason, now);
-        }
-    }
-
-    fn has_others(&self, content: &Content) -> bool {
-        content.pieces.iter().any(|piece| piece.names.devices.len() > 1)
-    }
-
-    fn too_large(&mut self, content: Content, reason: &str, now: Now) {
-        match content.halves() {
-            Some(parts) => self.in_flight.cut(&content, parts),
-            None => {
-                // `send_again` calls this for a piece that is still counted.
-                self.give_up(&content, TOO_LARGE, reason, now);
-            }
-        }
-    }
-
-    fn busy(&mut self, mut content: Content, code: i64, reason: &str, now: Now) {
-        if content.busy == 0 && !content.logged_in_again {
-            content.busy_since = self.delivered;
-        }
-        content.busy += 1;
-        self.pause.busy(now.at, self.chance.f64());
-        self.window.troubled();
-        if content.busy >= BUSY_UNTIL_SUSPECT && self.delivered > content.busy_since {
-            self.search(content, code, reason, now);
-        } else {
-            // After the pause the others go first: it may be this message alone that the cloud stumbles over.
-            self.parked.push((self.pause.until() + OTHERS_FIRST * content.busy, content));
-        }
-    }
-
-    fn give_up(&mut self, content: &Content, code: i64, reason: &str, now: Now) {
-        for piece in &content.pieces {
-            self.aside(piece, code, reason, now);
-        }
-        self.in_flight.done(&content.pieces);
     }
 
     /// Messages without an answer are sent again. Returns whether the connection is to be given up.
@@ -579,24 +383,6 @@ fn queue(lane: Lane, route: Route) -> usize {
     }
 }
 
-fn is_shut(shut: &HashSet<(String, String)>, names: &Names, device: u32) -> bool {
-    !shut.is_empty()
-        && names
-            .devices
-            .get(device as usize)
-            .is_some_and(|d| shut.contains(&(d.product_key.clone(), d.device_key.clone())))
-}
-
-fn whos(content: &Content) -> impl Iterator<Item = Who> {
-    let pieces = content.pieces.iter();
-    pieces.flat_map(|piece| {
-        piece.batch.blocks().flatten().flat_map(|block| {
-            let epoch = piece.names.epoch;
-            block.entries().flatten().map(move |entry| (epoch, block.device, entry.point))
-        })
-    })
-}
-
 /// The batch, or its late and its fresh part. Damaged bytes stay whole; the encoder finds them.
 fn routed(batch: &Batch, cut: Timestamp) -> Vec<(Route, Batch)> {
     if batch.oldest >= cut {
@@ -612,213 +398,5 @@ fn routed(batch: &Batch, cut: Timestamp) -> Vec<(Route, Batch)> {
             fresh.map(|b| (Route::Post, b)).into_iter().chain(late.map(|b| (Route::Resume, b))).collect()
         }
         _ => vec![(Route::Post, batch.clone())],
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::{DeviceNames, PointName, PointNames, Value};
-    use serde_json::Value as Json;
-
-    fn config() -> CloudConfig {
-        CloudConfig {
-            host: String::new(),
-            port: 0,
-            tls: None,
-            product_key: "gwPK".to_owned(),
-            device_key: "gw".to_owned(),
-            device_secret: None,
-            acknowledge: Acknowledge::Reply,
-            sub_device_login: true,
-            keep_alive: Duration::from_secs(60),
-            reply_timeout: Duration::from_secs(30),
-            late_after: Duration::from_secs(7200),
-            linger: Duration::ZERO,
-            max_message_bytes: 500_000,
-            in_flight: 4,
-            backlog_bytes_per_second: None,
-        }
-    }
-
-    /// Three devices of four points, a publisher, and a clock that the test moves.
-    struct Bench {
-        publisher: Publisher,
-        names: Arc<Names>,
-        now: Duration,
-        seq: u64,
-        id: u16,
-        acknowledged: Vec<u64>,
-        aside: Vec<(i64, u32)>,
-        log_in_again: usize,
-    }
-
-    impl Bench {
-        fn new(config: &CloudConfig) -> Bench {
-            let points = (0..4).map(|n| PointName { id: format!("p{n}"), has_quality: false }).collect();
-            let points = Arc::new(PointNames { model: String::new(), points });
-            let devices = (0..3).map(|n| DeviceNames {
-                name: format!("d{n}"),
-                product_key: "pk".to_owned(),
-                device_key: format!("d{n}"),
-                asset_id: None,
-                points: Arc::clone(&points),
-            });
-            Bench {
-                publisher: Publisher::new(config),
-                names: Arc::new(Names::new(devices.collect())),
-                now: Duration::from_secs(1),
-                seq: 0,
-                id: 0,
-                acknowledged: Vec::new(),
-                aside: Vec::new(),
-                log_in_again: 0,
-            }
-        }
-
-        fn now(&self) -> Now {
-            let millis = i64::try_from(self.now.as_millis()).unwrap();
-            Now { at: self.now, wall: Timestamp(1_700_000_000_000 + millis) }
-        }
-
-        fn take(&mut self, lane: Lane, devices: &[u32]) {
-            let mut builder = BatchBuilder::default();
-            for device in devices {
-                builder.begin(*device, self.now().wall);
-                (0..4).for_each(|point| builder.push(point, 0, &Value::Int(1)));
-            }
-            self.seq += 1;
-            let batch = builder.finish(self.names.epoch).unwrap();
-            let parcel = Parcel { seq: self.seq, lane, names: Arc::clone(&self.names), batch };
-            self.publisher.take(vec![parcel], self.now());
-        }
-
-        fn next(&mut self) -> Option<(u16, Json)> {
-            self.id += 1;
-            let outgoing = self.publisher.next_message(self.id, self.now())?;
-            Some((self.id, serde_json::from_slice(&outgoing.text).unwrap()))
-        }
-
-        fn answer(&mut self, id: u16, code: i64) {
-            self.publisher.answered(id, code, "because", self.now());
-            let effects = self.publisher.effects();
-            self.aside.extend(effects.set_aside.iter().map(|aside| (aside.code, aside.batch.count)));
-            self.acknowledged.extend(effects.acknowledge);
-            self.log_in_again += effects.log_in_again.len();
-        }
-
-        /// Answers everything until nothing is left to do, moving the clock through all pauses.
-        fn settle(&mut self, mut code: impl FnMut(&Json) -> i64) -> usize {
-            let mut messages = 0;
-            for _ in 0..10_000 {
-                while let Some((id, json)) = self.next() {
-                    messages += 1;
-                    let code = code(&json);
-                    self.answer(id, code);
-                }
-                match self.publisher.wake(self.now()) {
-                    Some(wake) => self.now = wake,
-                    None => return messages,
-                }
-            }
-            panic!("it never comes to rest");
-        }
-    }
-
-    fn has(json: &Json, device: &str, point: &str) -> bool {
-        json["params"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .any(|item| item["deviceKey"] == device && item["measurepoints"].get(point).is_some())
-    }
-
-    #[test]
-    fn a_mended_model_is_noticed_after_ten_minutes_at_the_price_of_one_message() {
-        let mut bench = Bench::new(&config());
-        bench.take(Lane::Live, &[0, 1, 2]);
-        bench.settle(|json| if has(json, "d1", "p2") { 1204 } else { 200 });
-        assert_eq!((bench.aside.as_slice(), bench.acknowledged.as_slice()), ([(1204, 1)].as_slice(), [1].as_slice()));
-        bench.now += Duration::from_secs(700);
-        bench.take(Lane::Live, &[0, 1, 2]);
-        assert_eq!(bench.settle(|json| if has(json, "d1", "p2") { 1204 } else { 200 }), 2, "the trial travels alone");
-        assert_eq!(bench.aside.len(), 2);
-        bench.now += Duration::from_secs(700);
-        bench.take(Lane::Live, &[1]);
-        assert_eq!(bench.settle(|_| 200), 2);
-        bench.take(Lane::Live, &[1]);
-        assert_eq!(bench.settle(|_| 200), 1, "the point is like any other again");
-        assert_eq!((bench.aside.len(), bench.acknowledged.len()), (2, 4));
-    }
-
-    #[test]
-    fn a_cloud_that_stumbles_over_one_value_for_ever_does_not_keep_the_rest() {
-        let mut bench = Bench::new(&config());
-        let mut sent_bad = 0;
-        for round in 0..200 {
-            bench.take(Lane::Live, if round < 10 { &[0, 1, 2] } else { &[0] });
-            sent_bad += usize::from(round < 10);
-            while let Some((id, json)) = bench.next() {
-                bench.answer(id, if has(&json, "d2", "p3") { 500 } else { 200 });
-            }
-            bench.now = bench.publisher.wake(bench.now()).unwrap_or(bench.now + Duration::from_secs(1));
-        }
-        assert_eq!(bench.acknowledged.len(), 200);
-        assert_eq!(bench.aside, vec![(500, 1); sent_bad]);
-    }
-
-    #[test]
-    fn when_nobody_may_send_no_device_is_blamed_at_once() {
-        let mut bench = Bench::new(&config());
-        bench.take(Lane::Live, &[0, 1]);
-        let mut refusals = 0;
-        bench.settle(|_| {
-            refusals += 1;
-            if refusals > 5 { 200 } else { 1009 }
-        });
-        assert_eq!((bench.aside.len(), bench.acknowledged.as_slice()), (0, [1].as_slice()));
-        assert!(bench.log_in_again >= 2);
-    }
-
-    #[test]
-    fn live_readings_wait_for_company_as_long_as_asked() {
-        let mut bench = Bench::new(&CloudConfig { linger: Duration::from_millis(500), ..config() });
-        bench.take(Lane::Live, &[0]);
-        assert!(bench.next().is_none());
-        assert!(bench.publisher.wants(Lane::Live, bench.now()).is_some(), "company is welcome");
-        bench.now += Duration::from_millis(300);
-        bench.take(Lane::Live, &[1]);
-        assert_eq!(bench.publisher.wake(bench.now()), Some(Duration::from_millis(1500)));
-        bench.now += Duration::from_millis(200);
-        let (_, json) = bench.next().unwrap();
-        assert!(has(&json, "d0", "p0") && has(&json, "d1", "p0"));
-    }
-
-    #[test]
-    fn backlog_keeps_its_pace_and_leaves_a_slot_to_live_data() {
-        let mut bench = Bench::new(&CloudConfig { backlog_bytes_per_second: Some(1000), ..config() });
-        bench.take(Lane::Backlog, &[0]);
-        assert!(bench.next().is_some());
-        assert_eq!(bench.publisher.wants(Lane::Backlog, bench.now()), None, "the pace");
-        let mut bench = Bench::new(&config());
-        for _ in 0..3 {
-            bench.take(Lane::Backlog, &[0]);
-            assert!(bench.next().is_some());
-        }
-        assert_eq!(bench.publisher.wants(Lane::Backlog, bench.now()), None);
-        bench.take(Lane::Live, &[0]);
-        assert!(bench.next().is_some());
-        assert_eq!(bench.publisher.wants(Lane::Live, bench.now()), None, "the window is full");
-    }
-
-    #[test]
-    fn a_lost_link_forgets_all_and_late_answers_mean_nothing() {
-        let mut bench = Bench::new(&config());
-        bench.take(Lane::Live, &[0]);
-        let (id, _) = bench.next().unwrap();
-        bench.publisher.lost();
-        bench.answer(id, 200);
-        assert!(bench.acknowledged.is_empty());
-        assert!(bench.next().is_none());
     }
 }

@@ -91,7 +91,7 @@ async fn connect_and_converse(
         Ok(endpoint) => endpoint,
         Err(error) => return Some(failed(link, &format!("{error:#}"), Ended::Unreached)),
     };
-    let mut connection = Connection::open(&endpoint);
+    let mut connection = Connection::begin(&endpoint);
     let connected = tokio::select! {
         connected = wait_for_connack(&mut connection) => connected,
         () = stopped(stop) => return None,

@@ -1,0 +1,206 @@
+//! What the publisher does with answers, pauses and windows, on a clock that the test moves.
+
+use super::*;
+use crate::model::{BatchBuilder, DeviceNames, Names, PointName, PointNames, Value};
+use serde_json::Value as Json;
+
+fn config() -> CloudConfig {
+    CloudConfig {
+        host: String::new(),
+        port: 0,
+        tls: None,
+        product_key: "gwPK".to_owned(),
+        device_key: "gw".to_owned(),
+        device_secret: None,
+        acknowledge: Acknowledge::Reply,
+        sub_device_login: true,
+        keep_alive: Duration::from_secs(60),
+        reply_timeout: Duration::from_secs(30),
+        late_after: Duration::from_secs(7200),
+        linger: Duration::ZERO,
+        max_message_bytes: 500_000,
+        in_flight: 4,
+        backlog_bytes_per_second: None,
+    }
+}
+
+/// Three devices of four points, a publisher, and a clock that the test moves.
+struct Bench {
+    publisher: Publisher,
+    names: Arc<Names>,
+    now: Duration,
+    seq: u64,
+    id: u16,
+    acknowledged: Vec<u64>,
+    aside: Vec<(i64, u32)>,
+    log_in_again: usize,
+}
+
+impl Bench {
+    fn new(config: &CloudConfig) -> Bench {
+        let points = (0..4).map(|n| PointName { id: format!("p{n}"), has_quality: false }).collect();
+        let points = Arc::new(PointNames { model: String::new(), points });
+        let devices = (0..3).map(|n| DeviceNames {
+            name: format!("d{n}"),
+            product_key: "pk".to_owned(),
+            device_key: format!("d{n}"),
+            asset_id: None,
+            points: Arc::clone(&points),
+        });
+        Bench {
+            publisher: Publisher::new(config),
+            names: Arc::new(Names::new(devices.collect())),
+            now: Duration::from_secs(1),
+            seq: 0,
+            id: 0,
+            acknowledged: Vec::new(),
+            aside: Vec::new(),
+            log_in_again: 0,
+        }
+    }
+
+    fn now(&self) -> Now {
+        let millis = i64::try_from(self.now.as_millis()).unwrap();
+        Now { at: self.now, wall: Timestamp(1_700_000_000_000 + millis) }
+    }
+
+    fn take(&mut self, lane: Lane, devices: &[u32]) {
+        let mut builder = BatchBuilder::default();
+        for device in devices {
+            builder.begin(*device, self.now().wall);
+            (0..4).for_each(|point| builder.push(point, 0, &Value::Int(1)));
+        }
+        self.seq += 1;
+        let batch = builder.finish(self.names.epoch).unwrap();
+        let parcel = Parcel { seq: self.seq, lane, names: Arc::clone(&self.names), batch };
+        self.publisher.take(vec![parcel], self.now());
+    }
+
+    fn next(&mut self) -> Option<(u16, Json)> {
+        self.id += 1;
+        let outgoing = self.publisher.next_message(self.id, self.now())?;
+        Some((self.id, serde_json::from_slice(&outgoing.text).unwrap()))
+    }
+
+    fn answer(&mut self, id: u16, code: i64) {
+        self.publisher.answered(id, code, "because", self.now());
+        let effects = self.publisher.effects();
+        self.aside.extend(effects.set_aside.iter().map(|aside| (aside.code, aside.batch.count)));
+        self.acknowledged.extend(effects.acknowledge);
+        self.log_in_again += effects.log_in_again.len();
+    }
+
+    /// Answers everything until nothing is left to do, moving the clock through all pauses.
+    fn settle(&mut self, mut code: impl FnMut(&Json) -> i64) -> usize {
+        let mut messages = 0;
+        for _ in 0..10_000 {
+            while let Some((id, json)) = self.next() {
+                messages += 1;
+                let code = code(&json);
+                self.answer(id, code);
+            }
+            match self.publisher.wake(self.now()) {
+                Some(wake) => self.now = wake,
+                None => return messages,
+            }
+        }
+        panic!("it never comes to rest");
+    }
+}
+
+fn has(json: &Json, device: &str, point: &str) -> bool {
+    json["params"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .any(|item| item["deviceKey"] == device && item["measurepoints"].get(point).is_some())
+}
+
+#[test]
+fn a_mended_model_is_noticed_after_ten_minutes_at_the_price_of_one_message() {
+    let mut bench = Bench::new(&config());
+    bench.take(Lane::Live, &[0, 1, 2]);
+    bench.settle(|json| if has(json, "d1", "p2") { 1204 } else { 200 });
+    assert_eq!((bench.aside.as_slice(), bench.acknowledged.as_slice()), ([(1204, 1)].as_slice(), [1].as_slice()));
+    bench.now += Duration::from_secs(700);
+    bench.take(Lane::Live, &[0, 1, 2]);
+    assert_eq!(bench.settle(|json| if has(json, "d1", "p2") { 1204 } else { 200 }), 2, "the trial travels alone");
+    assert_eq!(bench.aside.len(), 2);
+    bench.now += Duration::from_secs(700);
+    bench.take(Lane::Live, &[1]);
+    assert_eq!(bench.settle(|_| 200), 2);
+    bench.take(Lane::Live, &[1]);
+    assert_eq!(bench.settle(|_| 200), 1, "the point is like any other again");
+    assert_eq!((bench.aside.len(), bench.acknowledged.len()), (2, 4));
+}
+
+#[test]
+fn a_cloud_that_stumbles_over_one_value_for_ever_does_not_keep_the_rest() {
+    let mut bench = Bench::new(&config());
+    let mut sent_bad = 0;
+    for round in 0..200 {
+        bench.take(Lane::Live, if round < 10 { &[0, 1, 2] } else { &[0] });
+        sent_bad += usize::from(round < 10);
+        while let Some((id, json)) = bench.next() {
+            bench.answer(id, if has(&json, "d2", "p3") { 500 } else { 200 });
+        }
+        bench.now = bench.publisher.wake(bench.now()).unwrap_or(bench.now + Duration::from_secs(1));
+    }
+    assert_eq!(bench.acknowledged.len(), 200);
+    assert_eq!(bench.aside, vec![(500, 1); sent_bad]);
+}
+
+#[test]
+fn when_nobody_may_send_no_device_is_blamed_at_once() {
+    let mut bench = Bench::new(&config());
+    bench.take(Lane::Live, &[0, 1]);
+    let mut refusals = 0;
+    bench.settle(|_| {
+        refusals += 1;
+        if refusals > 5 { 200 } else { 1009 }
+    });
+    assert_eq!((bench.aside.len(), bench.acknowledged.as_slice()), (0, [1].as_slice()));
+    assert!(bench.log_in_again >= 2);
+}
+
+#[test]
+fn live_readings_wait_for_company_as_long_as_asked() {
+    let mut bench = Bench::new(&CloudConfig { linger: Duration::from_millis(500), ..config() });
+    bench.take(Lane::Live, &[0]);
+    assert!(bench.next().is_none());
+    assert!(bench.publisher.wants(Lane::Live, bench.now()).is_some(), "company is welcome");
+    bench.now += Duration::from_millis(300);
+    bench.take(Lane::Live, &[1]);
+    assert_eq!(bench.publisher.wake(bench.now()), Some(Duration::from_millis(1500)));
+    bench.now += Duration::from_millis(200);
+    let (_, json) = bench.next().unwrap();
+    assert!(has(&json, "d0", "p0") && has(&json, "d1", "p0"));
+}
+
+#[test]
+fn backlog_keeps_its_pace_and_leaves_a_slot_to_live_data() {
+    let mut bench = Bench::new(&CloudConfig { backlog_bytes_per_second: Some(1000), ..config() });
+    bench.take(Lane::Backlog, &[0]);
+    assert!(bench.next().is_some());
+    assert_eq!(bench.publisher.wants(Lane::Backlog, bench.now()), None, "the pace");
+    let mut bench = Bench::new(&config());
+    for _ in 0..3 {
+        bench.take(Lane::Backlog, &[0]);
+        assert!(bench.next().is_some());
+    }
+    assert_eq!(bench.publisher.wants(Lane::Backlog, bench.now()), None);
+    bench.take(Lane::Live, &[0]);
+    assert!(bench.next().is_some());
+    assert_eq!(bench.publisher.wants(Lane::Live, bench.now()), None, "the window is full");
+}
+
+#[test]
+fn a_lost_link_forgets_all_and_late_answers_mean_nothing() {
+    let mut bench = Bench::new(&config());
+    bench.take(Lane::Live, &[0]);
+    let (id, _) = bench.next().unwrap();
+    bench.publisher.lost();
+    bench.answer(id, 200);
+    assert!(bench.acknowledged.is_empty());
+    assert!(bench.next().is_none());
+}
