@@ -140,6 +140,42 @@ async fn one_bad_page_of_a_segment_costs_that_segment_and_leaves_a_gap() {
 }
 
 #[tokio::test]
+async fn damage_while_running_is_set_aside_and_the_daemon_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let (outbox, _) = open(folder.path(), &config());
+    for number in 0..60 {
+        outbox.inlet().append(batch(number, 3000));
+        all_stored(&outbox);
+    }
+    outbox.close(PATIENCE).unwrap();
+    let (outbox, counters) = open(folder.path(), &config());
+    let database = folder.path().join("outbox.db");
+    let mut bytes = std::fs::read(&database).unwrap();
+    // All but the schema and the first tables: interior pages, leaves and bodies.
+    let (from, to) = (bytes.len() / 4, bytes.len() / 2);
+    bytes[from..to].fill(0xee);
+    {
+        use std::io::{Seek, Write};
+        // In place: the store thread has this file open.
+        let mut file = std::fs::File::options().write(true).open(&database).unwrap();
+        file.seek(std::io::SeekFrom::Start(from as u64)).unwrap();
+        file.write_all(&bytes[from..to]).unwrap();
+    }
+    let outlet = outbox.outlet(CLOUD);
+    outlet.link(true);
+    let seen = drain(&*outlet, &outbox).await;
+    assert!(seen.len() >= 20, "only {} of 60 batches came", seen.len());
+    assert!(counters.dropped.get() > 0);
+    balanced(&outbox);
+    outlet.link(false);
+    outbox.inlet().append(batch(100, 5));
+    all_stored(&outbox);
+    outlet.link(true);
+    assert!(drain(&*outlet, &outbox).await.contains_key(&100));
+    until("the gap is recorded", || outbox.gaps().is_ok_and(|gaps| gaps.iter().any(|g| g.reason == Reason::Damaged)));
+}
+
+#[tokio::test]
 async fn the_quota_drops_the_oldest_and_accounts_for_each() {
     let folder = tempfile::tempdir().unwrap();
     let quota = 2 << 20;

@@ -122,6 +122,23 @@ async fn what_was_on_its_way_when_the_link_fell_comes_again_and_nothing_else_doe
 }
 
 #[tokio::test]
+async fn a_thousand_reconnects_neither_lose_nor_remake_the_store() {
+    use std::os::unix::fs::MetadataExt;
+    let folder = tempfile::tempdir().unwrap();
+    let (outbox, counters) = open(folder.path(), &config());
+    let inode = || std::fs::metadata(folder.path().join("outbox.db")).unwrap().ino();
+    let (inlet, outlet, before) = (outbox.inlet(), outbox.outlet(CLOUD), inode());
+    for number in 0..1000 {
+        inlet.append(batch(number, 3));
+        outlet.link(number % 2 == 0);
+    }
+    outlet.link(true);
+    assert_eq!(drain(&*outlet, &outbox).await.len(), 1000);
+    assert_eq!((counters.acknowledged.get(), counters.dropped.get(), inode()), (3000, 0, before));
+    balanced(&outbox);
+}
+
+#[tokio::test]
 async fn live_parcels_do_not_wait_for_a_long_backlog() {
     let folder = tempfile::tempdir().unwrap();
     let (outbox, _) = open(folder.path(), &config());

@@ -18,17 +18,24 @@ pub struct Quarantine {
     pub readings_saved: u64,
 }
 
-/// Renames the damaged file and makes a new one from its readable rows.
+/// Renames the damaged file and makes a new one from its readable rows. `tell`: what is lost becomes a gap;
+/// a running outbox knows better what it had and tells itself.
 ///
 /// # Errors
 /// When the folder does not take a new file.
-pub fn replace(path: &Path, space: Space, problem: String, now: Timestamp) -> Result<(Store, Quarantine), StoreError> {
+pub fn replace(
+    path: &Path,
+    space: Space,
+    problem: String,
+    now: Timestamp,
+    tell: bool,
+) -> Result<(Store, Quarantine), StoreError> {
     let file = set_aside_file(path, now)?;
     let mut store = Store::open(path, space)?;
     let old = Store::open_damaged(&file);
     let mut quarantine = Quarantine { file, problem, segments_saved: 0, readings_saved: 0 };
     if let Ok(old) = old {
-        carry_over(&old, &mut store, &mut quarantine, now)?;
+        carry_over(&old, &mut store, &mut quarantine, tell.then_some(now))?;
     }
     Ok((store, quarantine))
 }
@@ -58,7 +65,7 @@ fn carry_over(
     old: &Connection,
     new: &mut Store,
     quarantine: &mut Quarantine,
-    now: Timestamp,
+    tell: Option<Timestamp>,
 ) -> Result<(), StoreError> {
     let segments = Segments::read(old);
     let destinations = store::all_destinations(old).unwrap_or_default();
@@ -88,7 +95,7 @@ fn carry_over(
     store::all_gaps(old).unwrap_or_default().iter().try_for_each(|gap| store::put_gap(&tx, gap))?;
     for (name, done) in &destinations {
         let done = Ranges::from_text(done).unwrap_or_default();
-        if let Some(gap) = segments.gap(name, &done, now) {
+        if let Some(gap) = tell.and_then(|now| segments.gap(name, &done, now)) {
             store::put_gap(&tx, &gap)?;
         }
     }

@@ -110,11 +110,20 @@ impl Store {
     /// # Errors
     /// As [`Store::open`].
     pub fn reopen(&mut self) -> Result<(), StoreError> {
-        let nothing = Connection::open_in_memory()?;
-        drop(std::mem::replace(&mut self.connection, nothing));
+        self.let_go()?;
         let fresh = Store::open(&self.path, self.space)?;
         let seq_limit = self.seq_limit.max(fresh.seq_limit);
         *self = Store { seq_limit, ..fresh };
+        Ok(())
+    }
+
+    /// Closes the file. Until it is opened again, everything asked of it fails.
+    ///
+    /// # Errors
+    /// When there is no memory.
+    pub fn let_go(&mut self) -> Result<(), StoreError> {
+        let nothing = Connection::open_in_memory()?;
+        drop(std::mem::replace(&mut self.connection, nothing));
         Ok(())
     }
 
@@ -651,4 +660,80 @@ fn write_side(path: &Path, limit: u64) -> std::io::Result<()> {
 
 pub(super) fn sync_folder(path: &Path) -> std::io::Result<()> {
     std::fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{BatchBuilder, Value};
+    use crate::outbox::ranges::Ranges;
+    use crate::outbox::segment::Numbered;
+    use crate::outbox::start;
+
+    const SPACE: Space = Space { quota: 64 << 20, reserve: 0 };
+
+    fn group(seqs: std::ops::Range<u64>, names: &Names) -> Group {
+        let parcel = |seq: u64| {
+            let mut builder = BatchBuilder::default();
+            builder.begin(0, Timestamp(seq as i64));
+            builder.push(0, 0, &Value::Int(seq as i64));
+            Numbered { seq, batch: builder.finish(names.epoch).unwrap() }
+        };
+        Group { parcels: seqs.map(parcel).collect(), names: vec![Arc::new(names.clone())], ..Group::default() }
+    }
+
+    #[test]
+    fn a_file_of_the_first_version_is_migrated_with_everything_in_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("outbox.db");
+        let names = Names::new(Vec::new());
+        {
+            let mut old = Connection::open(&path).unwrap();
+            old.execute_batch("PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL;").unwrap();
+            schema::migrate_to(&mut old, 1);
+            let tx = old.transaction().unwrap();
+            put_names(&tx, &names).unwrap();
+            for segment in segment::encode(&group(5..105, &names).parcels).unwrap() {
+                put_segment(&tx, &segment).unwrap();
+            }
+            put_destination(&tx, "cloud", "0-9 50-59").unwrap();
+            put_meta(&tx, "seq_limit", 1000).unwrap();
+            tx.commit().unwrap();
+        }
+        let mut store = Store::open(&path, SPACE).unwrap();
+        let loaded = start::load(&mut store, &["cloud"]).unwrap();
+        assert_eq!((loaded.next_seq, loaded.waiting), (1000, 85));
+        assert_eq!(store.number("user_version").unwrap(), schema::VERSION as u64);
+        assert!(store.set_aside().unwrap().is_empty());
+        let segment = store.segment_at(50, 1000).unwrap().unwrap();
+        assert_eq!(segment::decode(&segment).unwrap().len(), 100);
+        assert_eq!(*store.names(names.epoch).unwrap(), names);
+    }
+
+    #[test]
+    fn what_a_failed_commit_left_behind_is_written_again_and_not_doubled() {
+        let folder = tempfile::tempdir().unwrap();
+        let names = Names::new(Vec::new());
+        let mut store = Store::open(&folder.path().join("outbox.db"), SPACE).unwrap();
+        store.commit(&group(1..50, &names)).unwrap();
+        // Visible, but its fsync is said to have failed: the connection is opened again, the group grew meanwhile.
+        store.commit(&group(50..60, &names)).unwrap();
+        store.reopen().unwrap();
+        store.commit(&group(50..80, &names)).unwrap();
+        let (each, all) = start::waiting(&store, &[&Ranges::up_to(0)]).unwrap();
+        assert_eq!((each, all), (vec![79], 79));
+    }
+
+    #[test]
+    fn a_connection_that_was_let_go_answers_nothing_and_comes_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let names = Names::new(Vec::new());
+        let mut store = Store::open(&folder.path().join("outbox.db"), SPACE).unwrap();
+        store.commit(&group(1..50, &names)).unwrap();
+        store.let_go().unwrap();
+        assert!(store.commit(&group(50..60, &names)).is_err());
+        store.reopen().unwrap();
+        store.commit(&group(50..60, &names)).unwrap();
+        assert_eq!(store.highest_stored().unwrap(), 59);
+    }
 }
