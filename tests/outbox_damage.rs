@@ -1,5 +1,7 @@
 //! A damaged file, a full quota, a disk without room, a newer engine: the outbox starts, keeps the newest, and tells.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod outbox_support;
 
 use enos_edge::config::OutboxConfig;

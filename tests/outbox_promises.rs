@@ -1,5 +1,7 @@
 //! What the outbox promises, on a real file: stored within the bound, delivered once, in order, accounted for.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod outbox_support;
 
 use enos_edge::config::OutboxConfig;

@@ -212,7 +212,7 @@ impl Keeper {
         if let Err(e) = self.store.let_go() {
             return tracing::debug!(error = %chain(&e), "damaged outbox can not be let go yet");
         }
-        match salvage::replace(&self.store.path().to_owned(), self.space, problem, Timestamp::now(), false) {
+        match salvage::replace(self.store.path(), self.space, problem, Timestamp::now(), false) {
             Ok((store, quarantine)) => {
                 tracing::error!(file = %quarantine.file.display(), problem = %quarantine.problem, segments = quarantine.segments_saved,
                     "outbox file was damaged and set aside; what could be read was carried over");

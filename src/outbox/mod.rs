@@ -17,6 +17,7 @@ mod keeper;
 mod lock;
 mod outlet;
 mod ranges;
+mod rows;
 mod salvage;
 mod schema;
 mod segment;
