@@ -1,5 +1,7 @@
 //! A damaged file, a full quota, a disk without room, a newer engine: the outbox starts, keeps the newest, and tells.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod outbox_support;
 
 use enos_edge::config::OutboxConfig;
@@ -137,6 +139,42 @@ async fn one_bad_page_of_a_segment_costs_that_segment_and_leaves_a_gap() {
     let gaps = outbox.gaps().unwrap();
     assert_eq!((gaps.len(), gaps[0].reason, gaps[0].readings), (1, Reason::Damaged, 3000));
     balanced(&outbox);
+}
+
+#[tokio::test]
+async fn damage_while_running_is_set_aside_and_the_daemon_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let (outbox, _) = open(folder.path(), &config());
+    for number in 0..60 {
+        outbox.inlet().append(batch(number, 3000));
+        all_stored(&outbox);
+    }
+    outbox.close(PATIENCE).unwrap();
+    let (outbox, counters) = open(folder.path(), &config());
+    let database = folder.path().join("outbox.db");
+    let mut bytes = std::fs::read(&database).unwrap();
+    // All but the schema and the first tables: interior pages, leaves and bodies.
+    let (from, to) = (bytes.len() / 4, bytes.len() / 2);
+    bytes[from..to].fill(0xee);
+    {
+        use std::io::{Seek, Write};
+        // In place: the store thread has this file open.
+        let mut file = std::fs::File::options().write(true).open(&database).unwrap();
+        file.seek(std::io::SeekFrom::Start(from as u64)).unwrap();
+        file.write_all(&bytes[from..to]).unwrap();
+    }
+    let outlet = outbox.outlet(CLOUD);
+    outlet.link(true);
+    let seen = drain(&*outlet, &outbox).await;
+    assert!(seen.len() >= 20, "only {} of 60 batches came", seen.len());
+    assert!(counters.dropped.get() > 0);
+    balanced(&outbox);
+    outlet.link(false);
+    outbox.inlet().append(batch(100, 5));
+    all_stored(&outbox);
+    outlet.link(true);
+    assert!(drain(&*outlet, &outbox).await.contains_key(&100));
+    until("the gap is recorded", || outbox.gaps().is_ok_and(|gaps| gaps.iter().any(|g| g.reason == Reason::Damaged)));
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! `kill -9` at random moments: what was said to be safe is there, and no number is used twice.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 #[path = "powercut/writer.rs"]
 #[allow(dead_code, reason = "its main is the power-cut script's")]
 mod writer;

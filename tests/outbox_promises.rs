@@ -1,5 +1,7 @@
 //! What the outbox promises, on a real file: stored within the bound, delivered once, in order, accounted for.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod outbox_support;
 
 use enos_edge::config::OutboxConfig;
@@ -118,6 +120,23 @@ async fn what_was_on_its_way_when_the_link_fell_comes_again_and_nothing_else_doe
     let seen = drain(&*outlet, &outbox).await;
     let expected: Vec<u64> = (0..40).filter(|n| n % 2 == 0).chain(40..60).collect();
     assert_eq!(seen.keys().copied().collect::<Vec<_>>(), expected);
+    balanced(&outbox);
+}
+
+#[tokio::test]
+async fn a_thousand_reconnects_neither_lose_nor_remake_the_store() {
+    use std::os::unix::fs::MetadataExt;
+    let folder = tempfile::tempdir().unwrap();
+    let (outbox, counters) = open(folder.path(), &config());
+    let inode = || std::fs::metadata(folder.path().join("outbox.db")).unwrap().ino();
+    let (inlet, outlet, before) = (outbox.inlet(), outbox.outlet(CLOUD), inode());
+    for number in 0..1000 {
+        inlet.append(batch(number, 3));
+        outlet.link(number % 2 == 0);
+    }
+    outlet.link(true);
+    assert_eq!(drain(&*outlet, &outbox).await.len(), 1000);
+    assert_eq!((counters.acknowledged.get(), counters.dropped.get(), inode()), (3000, 0, before));
     balanced(&outbox);
 }
 

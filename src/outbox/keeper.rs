@@ -11,6 +11,7 @@ use super::store::{Space, Store, StoreError};
 use crate::model::Timestamp;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 /// Segments dropped for one transaction.
@@ -28,6 +29,8 @@ pub(super) struct Keeper {
     /// Held as long as the connection.
     pub(super) _lock: Lock,
     pub(super) told: Option<Instant>,
+    /// Dropped when the thread ends: whoever closes waits for that.
+    pub(super) _alive: SyncSender<()>,
 }
 
 impl Keeper {
@@ -195,17 +198,21 @@ impl Keeper {
         self.shared.set_trouble(Some(text));
         match e {
             StoreError::Damaged(problem) => self.replace(problem.clone()),
-            StoreError::Disk(_) | StoreError::File(_) => match self.store.reopen() {
+            StoreError::Full(_) => {}
+            // Also what a connection answers that could not be opened again last time.
+            _ => match self.store.reopen() {
                 Ok(()) => {}
                 Err(StoreError::Damaged(problem)) => self.replace(problem),
                 Err(e) => tracing::debug!(error = %chain(&e), "outbox can not be opened again yet"),
             },
-            _ => {}
         }
     }
 
     fn replace(&mut self, problem: String) {
-        match salvage::replace(&self.store.path().to_owned(), self.space, problem, Timestamp::now()) {
+        if let Err(e) = self.store.let_go() {
+            return tracing::debug!(error = %chain(&e), "damaged outbox can not be let go yet");
+        }
+        match salvage::replace(self.store.path(), self.space, problem, Timestamp::now(), false) {
             Ok((store, quarantine)) => {
                 tracing::error!(file = %quarantine.file.display(), problem = %quarantine.problem, segments = quarantine.segments_saved,
                     "outbox file was damaged and set aside; what could be read was carried over");
@@ -221,7 +228,7 @@ impl Keeper {
     fn reconcile(&self) {
         let done = self.shared.lock().done();
         match super::start::waiting(&self.store, &done.iter().collect::<Vec<_>>()) {
-            Ok((each, all)) => self.shared.lock().reconcile(&each, all, Instant::now()),
+            Ok((each, all)) => self.shared.lock().reconcile(&each, all, Timestamp::now(), Instant::now()),
             Err(e) => tracing::debug!(error = %chain(&e), "carried-over outbox can not be read yet"),
         }
     }
@@ -255,8 +262,8 @@ impl Keeper {
 
 /// A listing from the store.
 pub(super) enum Question {
-    Gaps(std::sync::mpsc::SyncSender<Result<Vec<Gap>, StoreError>>),
-    SetAside(std::sync::mpsc::SyncSender<Result<Vec<SetAsideRow>, StoreError>>),
+    Gaps(SyncSender<Result<Vec<Gap>, StoreError>>),
+    SetAside(SyncSender<Result<Vec<SetAsideRow>, StoreError>>),
 }
 
 /// An error with its causes, in one line.

@@ -17,6 +17,7 @@ mod keeper;
 mod lock;
 mod outlet;
 mod ranges;
+mod rows;
 mod salvage;
 mod schema;
 mod segment;
@@ -41,7 +42,7 @@ use outlet::{In, Out, Shared};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use store::{Space, Store, StoreError};
 use tail::{Limits, Tail};
 
@@ -69,8 +70,8 @@ pub enum OutboxError {
 pub struct Outbox {
     shared: Arc<Shared>,
     names: Vec<String>,
-    /// Taken by whoever ends it.
-    thread: Mutex<Option<JoinHandle<()>>>,
+    /// Taken by whoever ends it. Nothing is ever received: the thread's end is the message.
+    thread: Mutex<Option<(JoinHandle<()>, mpsc::Receiver<()>)>>,
 }
 
 /// Opens the outbox in `folder`, making or mending what is needed.
@@ -99,10 +100,21 @@ pub fn open(
     tail.use_names(names);
     let shared = Arc::new(Shared::new(tail, destinations.len(), quarantine, counters));
     shared.saw_disk(store.bytes(), store.oldest().ok().flatten());
-    let keeper = Keeper { shared: shared.clone(), store, space, max_age: config.max_age, _lock: lock, told: None };
+    // Nothing is ever sent: its end is the message.
+    let (alive, ended) = mpsc::sync_channel(1);
+    let keeper = Keeper {
+        shared: shared.clone(),
+        store,
+        space,
+        max_age: config.max_age,
+        _lock: lock,
+        told: None,
+        _alive: alive,
+    };
     let thread = std::thread::Builder::new().name("outbox".into()).spawn(move || keeper.run());
     let thread = thread.map_err(|e| OutboxError::Open { path: path.clone(), problem: e.to_string() })?;
-    Ok(Outbox { shared, names: destinations.iter().map(|&d| d.to_owned()).collect(), thread: Mutex::new(Some(thread)) })
+    let thread = Mutex::new(Some((thread, ended)));
+    Ok(Outbox { shared, names: destinations.iter().map(|&d| d.to_owned()).collect(), thread })
 }
 
 fn limits(config: &OutboxConfig, space: Space) -> Limits {
@@ -122,7 +134,7 @@ fn open_or_replace(
     });
     match opened {
         Err(StoreError::Damaged(problem)) => {
-            let (mut store, quarantine) = salvage::replace(path, space, problem, Timestamp::now())?;
+            let (mut store, quarantine) = salvage::replace(path, space, problem, Timestamp::now(), true)?;
             tracing::error!(file = %quarantine.file.display(), problem = %quarantine.problem, segments = quarantine.segments_saved,
                 "outbox file is damaged and was set aside; what could be read was carried over");
             let loaded = start::load(&mut store, destinations)?;
@@ -203,19 +215,14 @@ impl Outbox {
         self.end(deadline)
     }
 
-    fn take_thread(&self) -> Option<JoinHandle<()>> {
+    fn take_thread(&self) -> Option<(JoinHandle<()>, mpsc::Receiver<()>)> {
         self.thread.lock().expect("nobody panics holding this").take()
     }
 
     fn end(&self, deadline: Duration) -> Result<(), OutboxError> {
-        let Some(thread) = self.take_thread() else { return Ok(()) };
+        let Some((thread, ended)) = self.take_thread() else { return Ok(()) };
         self.shared.close();
-        let until = Instant::now() + deadline;
-        while !thread.is_finished() && Instant::now() < until {
-            // Nothing tells of a thread's end with a deadline; this runs once in the life of the daemon.
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        if !thread.is_finished() {
+        if ended.recv_timeout(deadline) == Err(mpsc::RecvTimeoutError::Timeout) {
             // The disk is stuck: the thread ends by itself when that call returns, or with the process.
             self.shared.abandon();
             return Err(OutboxError::NotStored { readings: self.shared.status().readings_in_memory });
@@ -227,7 +234,7 @@ impl Outbox {
     #[doc(hidden)]
     pub fn abandon(self) {
         self.shared.abandon();
-        if let Some(thread) = self.take_thread() {
+        if let Some((thread, _)) = self.take_thread() {
             thread.join().expect("the store thread does not panic");
         }
     }

@@ -2,6 +2,7 @@
 
 use super::gap::{Gap, Reason};
 use super::ranges::Ranges;
+use super::rows;
 use super::segment::{self, Segment};
 use super::store::{self, Space, Store, StoreError, beside};
 use crate::model::Timestamp;
@@ -18,17 +19,24 @@ pub struct Quarantine {
     pub readings_saved: u64,
 }
 
-/// Renames the damaged file and makes a new one from its readable rows.
+/// Renames the damaged file and makes a new one from its readable rows. `tell`: what is lost becomes a gap;
+/// a running outbox knows better what it had and tells itself.
 ///
 /// # Errors
 /// When the folder does not take a new file.
-pub fn replace(path: &Path, space: Space, problem: String, now: Timestamp) -> Result<(Store, Quarantine), StoreError> {
+pub fn replace(
+    path: &Path,
+    space: Space,
+    problem: String,
+    now: Timestamp,
+    tell: bool,
+) -> Result<(Store, Quarantine), StoreError> {
     let file = set_aside_file(path, now)?;
     let mut store = Store::open(path, space)?;
     let old = Store::open_damaged(&file);
     let mut quarantine = Quarantine { file, problem, segments_saved: 0, readings_saved: 0 };
     if let Ok(old) = old {
-        carry_over(&old, &mut store, &mut quarantine, now)?;
+        carry_over(&old, &mut store, &mut quarantine, tell.then_some(now))?;
     }
     Ok((store, quarantine))
 }
@@ -58,41 +66,41 @@ fn carry_over(
     old: &Connection,
     new: &mut Store,
     quarantine: &mut Quarantine,
-    now: Timestamp,
+    tell: Option<Timestamp>,
 ) -> Result<(), StoreError> {
     let segments = Segments::read(old);
-    let destinations = store::all_destinations(old).unwrap_or_default();
-    let limit = store::read_meta(old, "seq_limit").ok().flatten().unwrap_or(0);
+    let destinations = rows::all_destinations(old).unwrap_or_default();
+    let limit = rows::read_meta(old, "seq_limit").ok().flatten().unwrap_or(0);
     let highest = segments.good.keys().chain(segments.bad.iter().map(|s| &s.last)).copied().max().unwrap_or(0);
     let limit = limit.max(new.seq_limit()).max(highest + 1).min(i64::MAX as u64 / 2);
 
     let tx = new.connection.transaction()?;
-    for (first, _) in &segments.good {
+    for first in segments.good.keys() {
         let Ok(segment) = read_one(old, *first) else { continue };
-        if store::put_segment_if_fits(&tx, &segment)? {
+        if rows::put_segment_if_fits(&tx, &segment)? {
             quarantine.segments_saved += 1;
             quarantine.readings_saved += segment.readings;
         }
     }
     for epoch in segments.good.values() {
-        if let Ok(names) = store::read_names(old, *epoch) {
-            store::put_names(&tx, &names)?;
+        if let Ok(names) = rows::read_names(old, *epoch) {
+            rows::put_names(&tx, &names)?;
         }
     }
     for (name, done) in &destinations {
         if Ranges::from_text(done).is_some() {
-            store::put_destination(&tx, name, done)?;
+            rows::put_destination(&tx, name, done)?;
         }
     }
-    store::all_set_aside(old).unwrap_or_default().iter().try_for_each(|row| store::put_set_aside(&tx, row))?;
-    store::all_gaps(old).unwrap_or_default().iter().try_for_each(|gap| store::put_gap(&tx, gap))?;
+    rows::all_set_aside(old).unwrap_or_default().iter().try_for_each(|row| rows::put_set_aside(&tx, row))?;
+    rows::all_gaps(old).unwrap_or_default().iter().try_for_each(|gap| rows::put_gap(&tx, gap))?;
     for (name, done) in &destinations {
         let done = Ranges::from_text(done).unwrap_or_default();
-        if let Some(gap) = segments.gap(name, &done, now) {
-            store::put_gap(&tx, &gap)?;
+        if let Some(gap) = tell.and_then(|now| segments.gap(name, &done, now)) {
+            rows::put_gap(&tx, &gap)?;
         }
     }
-    store::put_meta(&tx, "seq_limit", limit)?;
+    rows::put_meta(&tx, "seq_limit", limit)?;
     tx.commit()?;
     new.raise_seq_limit(limit);
     Ok(())
@@ -178,11 +186,11 @@ fn next_first(old: &Connection, at: i64) -> rusqlite::Result<Option<i64>> {
 
 fn read_one(old: &Connection, first: u64) -> rusqlite::Result<Segment> {
     let sql = "SELECT first, last, epoch, readings, oldest, newest, body FROM segment WHERE first = ?1";
-    old.query_row(sql, params![first as i64], store::to_segment)
+    old.query_row(sql, params![first as i64], rows::to_segment)
 }
 
 /// The row without its body, which may lie on other pages.
 fn read_facts(old: &Connection, first: i64) -> rusqlite::Result<Segment> {
     let sql = "SELECT first, last, epoch, readings, oldest, newest, x'' FROM segment WHERE first = ?1";
-    old.query_row(sql, params![first], store::to_segment)
+    old.query_row(sql, params![first], rows::to_segment)
 }

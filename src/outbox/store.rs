@@ -5,10 +5,11 @@
 
 use super::gap::{Gap, Reason, SetAsideRow};
 use super::group::Group;
+use super::rows::{self, signed};
 use super::schema;
 use super::segment::{self, Segment};
 use crate::model::{Names, Timestamp};
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, Transaction, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
@@ -20,9 +21,6 @@ const OLDEST_SQLITE: i32 = 3_051_003;
 const CHECK_TIME: Duration = Duration::from_secs(2);
 /// The log is written back when it has grown to this, or to a quarter of a small quota.
 const WAL_BYTES: u64 = 4 << 20;
-/// Refused values kept, gaps kept.
-pub const SET_ASIDE_ROWS: i64 = 10_000;
-const GAP_ROWS: i64 = 10_000;
 /// Pages given back at a time.
 const VACUUM_PAGES: u64 = 1024;
 /// Names read back from the file are kept for this many epochs.
@@ -110,11 +108,20 @@ impl Store {
     /// # Errors
     /// As [`Store::open`].
     pub fn reopen(&mut self) -> Result<(), StoreError> {
-        let nothing = Connection::open_in_memory()?;
-        drop(std::mem::replace(&mut self.connection, nothing));
+        self.let_go()?;
         let fresh = Store::open(&self.path, self.space)?;
         let seq_limit = self.seq_limit.max(fresh.seq_limit);
         *self = Store { seq_limit, ..fresh };
+        Ok(())
+    }
+
+    /// Closes the file. Until it is opened again, everything asked of it fails.
+    ///
+    /// # Errors
+    /// When there is no memory.
+    pub fn let_go(&mut self) -> Result<(), StoreError> {
+        let nothing = Connection::open_in_memory()?;
+        drop(std::mem::replace(&mut self.connection, nothing));
         Ok(())
     }
 
@@ -159,18 +166,18 @@ impl Store {
         }
         drop(finish);
         for names in &group.names {
-            put_names(&tx, names)?;
+            rows::put_names(&tx, names)?;
         }
         for segment in &segments {
-            put_segment(&tx, segment)?;
+            rows::put_segment(&tx, segment)?;
         }
         for (name, done) in &group.cursors {
-            put_destination(&tx, name, done)?;
+            rows::put_destination(&tx, name, done)?;
         }
-        group.set_aside.iter().try_for_each(|row| put_set_aside(&tx, row))?;
-        group.gaps.iter().try_for_each(|gap| put_gap(&tx, gap))?;
+        group.set_aside.iter().try_for_each(|row| rows::put_set_aside(&tx, row))?;
+        group.gaps.iter().try_for_each(|gap| rows::put_gap(&tx, gap))?;
         if group.seq_limit > self.seq_limit {
-            put_meta(&tx, "seq_limit", group.seq_limit)?;
+            rows::put_meta(&tx, "seq_limit", group.seq_limit)?;
         }
         tx.commit()?;
         self.seq_limit = group.seq_limit.max(self.seq_limit);
@@ -187,7 +194,7 @@ impl Store {
              WHERE first >= coalesce((SELECT max(first) FROM segment WHERE first <= ?1), 0) AND last >= ?1 AND first < ?2
              ORDER BY first LIMIT 1",
         )?;
-        Ok(query.query_row([signed(from), signed(until)], to_segment).optional()?)
+        Ok(query.query_row([signed(from), signed(until)], rows::to_segment).optional()?)
     }
 
     /// Time of the oldest reading on disk.
@@ -217,7 +224,7 @@ impl Store {
         if let Some(names) = self.names.get(&epoch) {
             return Ok(names.clone());
         }
-        let names = Arc::new(read_names(&self.connection, epoch)?);
+        let names = Arc::new(rows::read_names(&self.connection, epoch)?);
         if self.names.len() >= NAMES_CACHED {
             self.names.clear();
         }
@@ -303,7 +310,7 @@ impl Store {
     /// # Errors
     /// When the disk or the file fails.
     pub fn gaps(&self) -> Result<Vec<Gap>, StoreError> {
-        all_gaps(&self.connection)
+        rows::all_gaps(&self.connection)
     }
 
     /// Refused values, the newest last.
@@ -311,7 +318,7 @@ impl Store {
     /// # Errors
     /// When the disk or the file fails.
     pub fn set_aside(&self) -> Result<Vec<SetAsideRow>, StoreError> {
-        all_set_aside(&self.connection)
+        rows::all_set_aside(&self.connection)
     }
 
     /// Name and what it is done with.
@@ -319,7 +326,7 @@ impl Store {
     /// # Errors
     /// When the disk or the file fails.
     pub fn destinations(&self) -> Result<Vec<(String, String)>, StoreError> {
-        all_destinations(&self.connection)
+        rows::all_destinations(&self.connection)
     }
 
     /// # Errors
@@ -384,7 +391,7 @@ impl Store {
     }
 
     fn meta(&self, key: &str) -> Result<Option<u64>, StoreError> {
-        read_meta(&self.connection, key)
+        rows::read_meta(&self.connection, key)
     }
 }
 
@@ -446,181 +453,6 @@ fn group_bytes(group: &Group) -> u64 {
     (group.parcels.iter().map(|p| p.batch.bytes.len() + 16).sum::<usize>() + rows) as u64
 }
 
-pub(super) fn to_segment(row: &Row<'_>) -> rusqlite::Result<Segment> {
-    Ok(Segment {
-        first: row.get::<_, i64>(0)? as u64,
-        last: row.get::<_, i64>(1)? as u64,
-        epoch: row.get::<_, i64>(2)? as u64,
-        readings: row.get::<_, i64>(3)? as u64,
-        oldest: Timestamp(row.get(4)?),
-        newest: Timestamp(row.get(5)?),
-        body: row.get(6)?,
-    })
-}
-
-pub(super) fn put_segment(to: &Transaction<'_>, s: &Segment) -> rusqlite::Result<()> {
-    to.prepare_cached("INSERT OR REPLACE INTO segment VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
-        .execute(params![
-            s.first as i64,
-            s.last as i64,
-            s.epoch as i64,
-            s.readings as i64,
-            s.oldest.0,
-            s.newest.0,
-            s.body
-        ])
-        .map(drop)
-}
-
-/// As [`put_segment`]; false when the quota leaves no room for it.
-pub(super) fn put_segment_if_fits(to: &Transaction<'_>, segment: &Segment) -> rusqlite::Result<bool> {
-    match put_segment(to, segment) {
-        Err(e) if e.sqlite_error_code() == Some(ErrorCode::DiskFull) => Ok(false),
-        other => other.map(|()| true),
-    }
-}
-
-pub(super) fn put_names(to: &Transaction<'_>, names: &Names) -> Result<(), StoreError> {
-    let known = to.prepare_cached("SELECT 1 FROM names WHERE epoch = ?1")?.exists([names.epoch as i64])?;
-    if !known {
-        let json = serde_json::to_vec(names).expect("names are plain strings");
-        let body = zstd::bulk::compress(&json, 3)?;
-        to.execute("INSERT INTO names VALUES (?1, ?2)", params![names.epoch as i64, body])?;
-    }
-    Ok(())
-}
-
-pub(super) fn read_names(from: &Connection, epoch: u64) -> Result<Names, StoreError> {
-    let damaged = || StoreError::Damaged(format!("names of epoch {epoch} are unreadable"));
-    let body: Option<Vec<u8>> =
-        from.query_row("SELECT body FROM names WHERE epoch = ?1", [epoch as i64], |row| row.get(0)).optional()?;
-    let json = zstd::stream::decode_all(body.ok_or_else(damaged)?.as_slice()).map_err(|_| damaged())?;
-    serde_json::from_slice(&json).map_err(|_| damaged())
-}
-
-pub(super) fn put_destination(to: &Transaction<'_>, name: &str, done: &str) -> rusqlite::Result<()> {
-    to.prepare_cached("INSERT INTO destination VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET done = ?2")?
-        .execute([name, done])
-        .map(drop)
-}
-
-pub(super) fn put_set_aside(to: &Transaction<'_>, r: &SetAsideRow) -> rusqlite::Result<()> {
-    let mut insert = to.prepare_cached(
-        "INSERT OR REPLACE INTO set_aside (destination, seq, device, product_key, device_key, point, time, value, quality, code, reason, at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
-    )?;
-    insert.execute(params![
-        r.destination,
-        r.seq as i64,
-        r.device,
-        r.product_key,
-        r.device_key,
-        r.point,
-        r.time,
-        r.value,
-        r.quality,
-        r.code,
-        r.reason,
-        r.at
-    ])?;
-    to.prepare_cached("DELETE FROM set_aside WHERE id <= (SELECT max(id) FROM set_aside) - ?1")?
-        .execute([SET_ASIDE_ROWS])
-        .map(drop)
-}
-
-pub(super) fn put_gap(to: &Transaction<'_>, gap: &Gap) -> rusqlite::Result<()> {
-    let last = to
-        .prepare_cached(
-            "SELECT destination, reason, first, last, from_time, to_time, readings, id FROM gap
-             WHERE destination = ?1 ORDER BY id DESC LIMIT 1",
-        )?
-        .query_row([&gap.destination], |row| Ok((to_gap(row)?, row.get::<_, i64>(7)?)))
-        .optional()?;
-    let mut merged = gap.clone();
-    let mut id = None;
-    if let Some((mut before, before_id)) = last
-        && before.merge(gap)
-    {
-        (merged, id) = (before, Some(before_id));
-    }
-    to.prepare_cached("INSERT OR REPLACE INTO gap VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?.execute(params![
-        id,
-        merged.destination,
-        merged.reason.as_str(),
-        merged.first as i64,
-        merged.last as i64,
-        merged.from,
-        merged.to,
-        merged.readings as i64
-    ])?;
-    to.prepare_cached("DELETE FROM gap WHERE id <= (SELECT max(id) FROM gap) - ?1")?.execute([GAP_ROWS]).map(drop)
-}
-
-fn to_gap(row: &Row<'_>) -> rusqlite::Result<Gap> {
-    Ok(Gap {
-        destination: row.get(0)?,
-        reason: Reason::from_text(&row.get::<_, String>(1)?),
-        first: row.get::<_, i64>(2)? as u64,
-        last: row.get::<_, i64>(3)? as u64,
-        from: row.get(4)?,
-        to: row.get(5)?,
-        readings: row.get::<_, i64>(6)? as u64,
-    })
-}
-
-pub(super) fn all_gaps(from: &Connection) -> Result<Vec<Gap>, StoreError> {
-    let mut query =
-        from.prepare("SELECT destination, reason, first, last, from_time, to_time, readings FROM gap ORDER BY id")?;
-    Ok(query.query_map([], to_gap)?.collect::<Result<_, _>>()?)
-}
-
-pub(super) fn all_set_aside(from: &Connection) -> Result<Vec<SetAsideRow>, StoreError> {
-    let mut query = from.prepare(
-        "SELECT destination, seq, device, product_key, device_key, point, time, value, quality, code, reason, at
-         FROM set_aside ORDER BY id",
-    )?;
-    let rows = query.query_map([], |row| {
-        Ok(SetAsideRow {
-            destination: row.get(0)?,
-            seq: row.get::<_, i64>(1)? as u64,
-            device: row.get(2)?,
-            product_key: row.get(3)?,
-            device_key: row.get(4)?,
-            point: row.get(5)?,
-            time: row.get(6)?,
-            value: row.get(7)?,
-            quality: row.get(8)?,
-            code: row.get(9)?,
-            reason: row.get(10)?,
-            at: row.get(11)?,
-        })
-    })?;
-    Ok(rows.collect::<Result<_, _>>()?)
-}
-
-pub(super) fn all_destinations(from: &Connection) -> Result<Vec<(String, String)>, StoreError> {
-    let mut query = from.prepare("SELECT name, done FROM destination")?;
-    Ok(query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?)
-}
-
-pub(super) fn put_meta(to: &Transaction<'_>, key: &str, value: u64) -> rusqlite::Result<()> {
-    to.execute(
-        "INSERT INTO meta VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = ?2",
-        params![key, signed(value)],
-    )
-    .map(drop)
-}
-
-pub(super) fn read_meta(from: &Connection, key: &str) -> Result<Option<u64>, StoreError> {
-    let value =
-        from.query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get::<_, i64>(0)).optional()?;
-    Ok(value.map(|v| v as u64))
-}
-
-fn signed(seq: u64) -> i64 {
-    i64::try_from(seq).unwrap_or(i64::MAX)
-}
-
 pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
@@ -651,4 +483,80 @@ fn write_side(path: &Path, limit: u64) -> std::io::Result<()> {
 
 pub(super) fn sync_folder(path: &Path) -> std::io::Result<()> {
     std::fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{BatchBuilder, Value};
+    use crate::outbox::ranges::Ranges;
+    use crate::outbox::segment::Numbered;
+    use crate::outbox::start;
+
+    const SPACE: Space = Space { quota: 64 << 20, reserve: 0 };
+
+    fn group(seqs: std::ops::Range<u64>, names: &Names) -> Group {
+        let parcel = |seq: u64| {
+            let mut builder = BatchBuilder::default();
+            builder.begin(0, Timestamp(seq as i64));
+            builder.push(0, 0, &Value::Int(seq as i64));
+            Numbered { seq, batch: builder.finish(names.epoch).unwrap() }
+        };
+        Group { parcels: seqs.map(parcel).collect(), names: vec![Arc::new(names.clone())], ..Group::default() }
+    }
+
+    #[test]
+    fn a_file_of_the_first_version_is_migrated_with_everything_in_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("outbox.db");
+        let names = Names::new(Vec::new());
+        {
+            let mut old = Connection::open(&path).unwrap();
+            old.execute_batch("PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL;").unwrap();
+            schema::migrate_to(&mut old, 1);
+            let tx = old.transaction().unwrap();
+            rows::put_names(&tx, &names).unwrap();
+            for segment in segment::encode(&group(5..105, &names).parcels).unwrap() {
+                rows::put_segment(&tx, &segment).unwrap();
+            }
+            rows::put_destination(&tx, "cloud", "0-9 50-59").unwrap();
+            rows::put_meta(&tx, "seq_limit", 1000).unwrap();
+            tx.commit().unwrap();
+        }
+        let mut store = Store::open(&path, SPACE).unwrap();
+        let loaded = start::load(&mut store, &["cloud"]).unwrap();
+        assert_eq!((loaded.next_seq, loaded.waiting), (1000, 85));
+        assert_eq!(store.number("user_version").unwrap(), schema::VERSION as u64);
+        assert!(store.set_aside().unwrap().is_empty());
+        let segment = store.segment_at(50, 1000).unwrap().unwrap();
+        assert_eq!(segment::decode(&segment).unwrap().len(), 100);
+        assert_eq!(*store.names(names.epoch).unwrap(), names);
+    }
+
+    #[test]
+    fn what_a_failed_commit_left_behind_is_written_again_and_not_doubled() {
+        let folder = tempfile::tempdir().unwrap();
+        let names = Names::new(Vec::new());
+        let mut store = Store::open(&folder.path().join("outbox.db"), SPACE).unwrap();
+        store.commit(&group(1..50, &names)).unwrap();
+        // Visible, but its fsync is said to have failed: the connection is opened again, the group grew meanwhile.
+        store.commit(&group(50..60, &names)).unwrap();
+        store.reopen().unwrap();
+        store.commit(&group(50..80, &names)).unwrap();
+        let (each, all) = start::waiting(&store, &[&Ranges::up_to(0)]).unwrap();
+        assert_eq!((each, all), (vec![79], 79));
+    }
+
+    #[test]
+    fn a_connection_that_was_let_go_answers_nothing_and_comes_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let names = Names::new(Vec::new());
+        let mut store = Store::open(&folder.path().join("outbox.db"), SPACE).unwrap();
+        store.commit(&group(1..50, &names)).unwrap();
+        store.let_go().unwrap();
+        assert!(store.commit(&group(50..60, &names)).is_err());
+        store.reopen().unwrap();
+        store.commit(&group(50..60, &names)).unwrap();
+        assert_eq!(store.highest_stored().unwrap(), 59);
+    }
 }

@@ -249,22 +249,31 @@ impl Tail {
 
     /// Rows were lost under us. What waits now is what the store still has, for each destination and for any,
     /// and what was never stored.
-    pub fn reconcile(&mut self, each: &[u64], all: u64, now: Instant) {
+    pub fn reconcile(&mut self, each: &[u64], all: u64, found: Timestamp, now: Instant) {
         let fresh = self.readings_in_memory();
         for (i, stored) in each.iter().enumerate() {
             let (cursor, stored_upto) = (self.destinations[i].done.cursor(), self.stored_upto);
+            let unstored = self.unstored_for(i);
             let one = &mut self.destinations[i];
             // Read again from the start: what was on its way may not be on disk any more.
             one.flights.retain(|seq, _| *seq > stored_upto);
             one.forget_queue();
             (one.scan_next, one.generation, one.fetching) = (cursor + 1, one.generation + 1, false);
-            let lost = one.tally.waiting.saturating_sub(stored + fresh);
+            let lost = one.tally.waiting.saturating_sub(stored + unstored);
             if lost > 0 {
                 one.tally.dropped += lost;
                 one.tally.waiting -= lost;
                 let destination = one.name.clone();
                 let (first, last) = (cursor + 1, stored_upto);
-                self.put_gap(Gap { destination, reason: Reason::Damaged, first, last, from: 0, to: 0, readings: lost });
+                self.put_gap(Gap {
+                    destination,
+                    reason: Reason::Damaged,
+                    first,
+                    last,
+                    from: found.0,
+                    to: found.0,
+                    readings: lost,
+                });
                 self.rows_since.get_or_insert(now);
             }
         }
@@ -272,6 +281,16 @@ impl Tail {
         self.counters.dropped.add(lost);
         self.waiting -= lost;
         self.counters.outbox_readings.set(self.waiting);
+    }
+
+    /// Readings that wait for a destination and were never on disk.
+    fn unstored_for(&self, destination: usize) -> u64 {
+        let one = &self.destinations[destination];
+        let first = (self.stored_upto + 1).max(self.front);
+        let in_memory = (first..self.next_seq).filter(|seq| !one.done.contains(*seq));
+        let in_memory: u64 = in_memory.filter_map(|seq| self.entry(seq)).map(|e| u64::from(e.batch.count)).sum();
+        let gone = one.flights.range(self.stored_upto + 1..).filter(|(_, flight)| flight.gone.is_some());
+        in_memory + gone.map(|(_, flight)| flight.facts.readings).sum::<u64>()
     }
 
     #[must_use]

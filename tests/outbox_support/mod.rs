@@ -1,6 +1,7 @@
 //! What the outbox's tests share: a folder, batches whose values tell their number, and a destination that counts.
 
 #![allow(dead_code, reason = "each test file uses its part")]
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use enos_edge::config::{Durability, OutboxConfig};
 use enos_edge::model::{
