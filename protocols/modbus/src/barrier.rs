@@ -55,7 +55,14 @@ mod tests {
     fn suspect(area: Area, count: u16) -> Suspect {
         let request = Request::Read { area, address: 0, count };
         let sent = Instant::now();
-        Suspect { unit: 1, function: request.function(), reply_len: request.reply_len() + 3, sent, expires: sent }
+        Suspect {
+            unit: 1,
+            function: request.function(),
+            reply_len: request.reply_len() + 3,
+            sent,
+            times: 1,
+            expires: sent,
+        }
     }
 
     fn first(area: Area, count: u16, suspects: &[Suspect]) -> Option<Request<'static>> {

@@ -75,6 +75,7 @@ fn text(spec: &Spec, wire: &[u8]) -> Datum {
 }
 
 /// What is written for a value.
+#[expect(clippy::large_enum_variant, reason = "lives on the stack for one write")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Written {
     /// A coil.
@@ -139,8 +140,9 @@ fn whole<T: TryFrom<i64>>(value: &Value) -> Result<T, Reason> {
         Value::Int(i) => *i,
         other => {
             let rounded = number(other)?.round();
-            // 2^63 is the first double beyond i64.
-            if !(-9.223_372_036_854_775_8e18..9.223_372_036_854_775_8e18).contains(&rounded) {
+            // The first double beyond i64.
+            let beyond = 2f64.powi(63);
+            if !(-beyond..beyond).contains(&rounded) {
                 return Err(Reason::OutOfRange);
             }
             #[expect(clippy::cast_possible_truncation, reason = "checked to be whole and in range")]

@@ -5,6 +5,7 @@
 //! answered; whoever opens the line next waits until the mark has lost its meaning. A read future
 //! that was dropped, a session that was dropped and a reloaded package all find the mark.
 
+use crate::rtu;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -19,6 +20,8 @@ pub struct Suspect {
     pub reply_len: usize,
     /// When it was last asked for.
     pub sent: Instant,
+    /// How often it was asked for; with 1 its answer is known to be the one to `sent`.
+    pub times: u32,
     /// When it is not waited for any more.
     pub expires: Instant,
 }
@@ -36,8 +39,10 @@ struct State {
 #[derive(Debug, Default)]
 pub struct Line(Mutex<State>);
 
-/// How long after its quarantine an answer is still reckoned with: gateways queue requests.
-const FORGET: Duration = Duration::from_secs(30);
+/// After its quarantine an answer is still reckoned with for this many times the dead-line: gateways queue requests.
+const FORGET_AFTER: u32 = 10;
+/// And for at least this long.
+const LEAST_MEMORY: Duration = Duration::from_secs(1);
 
 impl Line {
     /// The line of this port, the same for every connection of the process. One entry a port name.
@@ -69,8 +74,11 @@ impl Line {
         let quiet_at = deadline + late + silence;
         state.quiet_at = Some(quiet_at);
         let older = state.of_unit(unit, sent);
-        state.suspects.retain(|s| (s.unit, s.function, s.reply_len) != request);
-        state.suspects.push(Suspect { unit, function, reply_len, sent, expires: quiet_at + FORGET });
+        let same = |s: &Suspect| (s.unit, s.function, s.reply_len) == request;
+        let times = state.suspects.iter().find(|s| same(s)).map_or(0, |s| s.times) + 1;
+        state.suspects.retain(|s| !same(s));
+        let expires = quiet_at + (patience * FORGET_AFTER).max(state.worst * 3).max(LEAST_MEMORY);
+        state.suspects.push(Suspect { unit, function, reply_len, sent, times, expires });
         older
     }
 
@@ -95,13 +103,22 @@ impl Line {
         self.state().quiet_at = None;
     }
 
-    /// An answer to one of the suspects came `after` its request.
-    pub fn came_late(&self, suspect: &Suspect, now: Instant) {
+    /// Looks for late answers in what the line carries and strikes out what they settle. True when
+    /// nothing is owed any more.
+    pub fn observe(&self, received: &mut Vec<u8>, now: Instant) -> bool {
         let mut state = self.state();
-        state.worst = state.worst.max(now.duration_since(suspect.sent));
-        // In order again: what was asked of this unit before is answered or never will be.
-        let unit = suspect.unit;
-        state.suspects.retain(|s| s.unit != unit || s.sent > suspect.sent);
+        state.suspects.retain(|s| now < s.expires);
+        let mut start = 0;
+        while start + 4 < received.len() {
+            match state.late_answer(&received[start..], now) {
+                Some(len) => {
+                    received.drain(..start + len);
+                    start = 0;
+                }
+                None => start += 1,
+            }
+        }
+        state.suspects.is_empty()
     }
 
     /// What the unit still owes.
@@ -112,6 +129,24 @@ impl Line {
 }
 
 impl State {
+    /// The length of the late answer `rest` starts with.
+    fn late_answer(&mut self, rest: &[u8], now: Instant) -> Option<usize> {
+        let [unit, function, ..] = *rest else { return None };
+        let exception = function & 0x80 != 0;
+        let fits = |s: &Suspect| {
+            let len = if exception { 5 } else { s.reply_len };
+            s.unit == unit && s.function == function & 0x7F && rest.get(..len).is_some_and(rtu::is_sound)
+        };
+        let mut found = self.suspects.iter().filter(|s| fits(s));
+        let (suspect, more) = (*found.next()?, found.next().is_some());
+        self.worst = self.worst.max(now.duration_since(suspect.sent));
+        if suspect.times == 1 && !more {
+            // Units answer in order: what was asked of this one before is settled, too.
+            self.suspects.retain(|s| s.unit != unit || s.sent > suspect.sent);
+        }
+        Some(if exception { 5 } else { suspect.reply_len })
+    }
+
     fn of_unit(&mut self, unit: u8, now: Instant) -> Vec<Suspect> {
         self.suspects.retain(|s| now < s.expires);
         self.suspects.iter().filter(|s| s.unit == unit).copied().collect()
@@ -135,7 +170,7 @@ mod tests {
         line.answered(8, true);
         assert_eq!(line.suspects(7, now).len(), 1);
         assert!(line.suspects(8, now).is_empty());
-        assert!(line.suspects(7, now + Duration::from_millis(2004) + FORGET).is_empty());
+        assert!(line.suspects(7, now + Duration::from_secs(13)).is_empty());
     }
 
     #[tokio::test(start_paused = true)]
@@ -143,8 +178,10 @@ mod tests {
         let line = Line::default();
         let sent = Instant::now();
         line.sending(READ, sent, sent + Duration::from_secs(1), Duration::ZERO);
-        let suspect = line.suspects(7, sent)[0];
-        line.came_late(&suspect, sent + Duration::from_secs(4));
+        let mut received = vec![0xFF, 7, 3, 2, 0, 9];
+        let sum = rtu::crc(&received[1..]);
+        received.extend_from_slice(&sum.to_le_bytes());
+        assert!(line.observe(&mut received, sent + Duration::from_secs(4)));
         assert!(line.suspects(7, sent).is_empty());
         line.sending(READ, sent, sent + Duration::from_secs(1), Duration::ZERO);
         assert_eq!(line.quiet_at(), Some(sent + Duration::from_secs(6)));
@@ -158,6 +195,18 @@ mod tests {
         assert_eq!(line.sending(READ, now, now, Duration::ZERO).len(), 1);
         line.answered(7, false);
         assert_eq!(line.suspects(7, now).len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_late_answer_asked_for_twice_settles_nothing() {
+        let line = Line::default();
+        let now = Instant::now();
+        line.sending(READ, now, now, Duration::ZERO);
+        line.sending(READ, now, now, Duration::ZERO);
+        let mut received = vec![7, 3, 2, 0, 9];
+        rtu::finish(&mut received);
+        assert!(!line.observe(&mut received, now));
+        assert!(received.is_empty());
     }
 
     #[tokio::test(start_paused = true)]

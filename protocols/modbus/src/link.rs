@@ -196,15 +196,6 @@ impl Link {
         Ok(())
     }
 
-    /// Throws away what a line still holds, longer if a request on it was `given_up`.
-    ///
-    /// # Errors
-    /// When the line broke or is never silent.
-    pub async fn settle_down(&mut self, given_up: bool) -> Result<(), SessionError> {
-        let least = if given_up { SETTLE } else { Duration::ZERO };
-        self.drain(self.timing.silence.max(least)).await
-    }
-
     /// Throws away what comes until the line was silent for `silence`.
     ///
     /// # Errors
@@ -306,58 +297,47 @@ impl Link {
         found
     }
 
-    /// Ends the conversation; on a serial line with an unanswered request, listens until the line
-    /// is quiet, so that a late answer is seen and thrown away.
+    /// Ends the conversation; on a line with an unanswered request, listens until the line is quiet,
+    /// so that a late answer is seen and thrown away.
     pub async fn close(mut self) {
-        let Some(line) = self.line.take() else { return };
-        if let (true, Some(quiet_at)) = (self.busy, line.quiet_at()) {
-            self.listen(&line, quiet_at).await;
+        if let (true, Some(line)) = (self.busy, self.line.take()) {
+            // Best effort: whoever opens the line next finds what is left of the quarantine.
+            let _ = self.quarantine(&line).await;
         }
     }
 
-    async fn listen(&mut self, line: &Line, quiet_at: Instant) {
-        let mut came = false;
-        while !came {
+    /// Gets a line that was just opened into a known state: whatever it holds is nobody's answer.
+    ///
+    /// # Errors
+    /// When the line broke or is never silent.
+    pub async fn quarantine(&mut self, line: &Line) -> Result<(), SessionError> {
+        let mut silence = self.timing.silence;
+        if let Some(quiet_at) = line.quiet_at()
+            && !self.listen(line, quiet_at).await?
+        {
+            silence = silence.max(SETTLE);
+        }
+        self.drain(silence).await?;
+        line.is_quiet();
+        Ok(())
+    }
+
+    /// Listens for late answers. True as soon as nothing is owed any more, false at `quiet_at`.
+    async fn listen(&mut self, line: &Line, quiet_at: Instant) -> Result<bool, SessionError> {
+        loop {
             match timeout_at(quiet_at, self.io.read_buf(&mut self.received)).await {
-                Ok(Ok(n)) if n > 0 => came = self.late_answer(line),
-                Err(_) => break,
-                // A broken port: whoever opens it next waits for the rest of the quarantine.
-                Ok(_) => return,
+                Err(_) => return Ok(false),
+                Ok(Ok(0)) => return Err(SessionError::Disconnected("closed by the peer".to_owned())),
+                Ok(Err(error)) => return Err(SessionError::Disconnected(error.to_string())),
+                Ok(Ok(_)) => {}
+            }
+            if line.observe(&mut self.received, Instant::now()) {
+                return Ok(true);
             }
             if self.received.len() > MOST_NOISE {
                 self.received.drain(..self.received.len() - rtu::MAX_FRAME);
             }
         }
-        if self.settle_down(!came).await.is_ok() {
-            line.is_quiet();
-        }
-    }
-
-    /// Looks for the answer to the request that was given up; with it the line is clean again.
-    fn late_answer(&mut self, line: &Line) -> bool {
-        let now = Instant::now();
-        let unit = match self.sent.first() {
-            Some(unit) => *unit,
-            None => return false,
-        };
-        let suspects = line.suspects(unit, now);
-        let Some(last) = suspects.last() else { return false };
-        for start in 0..self.received.len() {
-            let rest = &self.received[start..];
-            let len = match rest {
-                [u, f, ..] if *u == unit && *f == last.function => last.reply_len,
-                [u, f, ..] if *u == unit && *f == last.function | 0x80 => 5,
-                _ => continue,
-            };
-            if rest.get(..len).is_some_and(rtu::is_sound) {
-                self.tap.frame(Direction::Received, &rest[..len]);
-                if suspects.len() == 1 {
-                    line.came_late(last, now);
-                    return true;
-                }
-            }
-        }
-        false
     }
 }
 

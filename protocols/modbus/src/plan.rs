@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpStream;
-use tokio::time::{sleep_until, timeout};
+use tokio::time::timeout;
 use tokio_serial::SerialPortBuilderExt as _;
 
 /// One device: a unit and the points of its template.
@@ -257,17 +257,7 @@ async fn open_serial(serial: &SerialSettings, timing: Timing, tap: Arc<dyn Frame
 
 /// Waits until no answer to a request that was given up can come any more. Bounded by the line:
 /// the dead-line of that request, or half as much again as the latest answer seen.
-async fn quarantine(line: &Line) {
-    if let Some(quiet_at) = line.quiet_at() {
-        sleep_until(quiet_at).await;
-    }
-}
-
-/// Whatever the line held before it was opened is nobody's answer.
 async fn ready(mut link: Link, line: Arc<Line>) -> Result<Link, SessionError> {
-    let given_up = line.quiet_at().is_some();
-    quarantine(&line).await;
-    link.settle_down(given_up).await?;
-    line.is_quiet();
+    link.quarantine(&line).await?;
     Ok(link.on(line))
 }

@@ -52,7 +52,8 @@ pub async fn group(session: &mut ModbusSession, group: usize, samples: &mut Vec<
     reading.refresh(inner, group);
     let shape = &inner.groups[group];
     let device = &inner.devices[shape.device];
-    let last_start = Instant::now() + shape.patience - Link::patience(&inner.timing);
+    // A request may need three others before it, see barrier.rs.
+    let last_start = Instant::now() + shape.patience - Link::patience(&inner.timing) * 4;
     let mut scan = Scan { inner, device, link, samples, last_start };
     let items = reading.live.as_deref().unwrap_or(&shape.items);
     for (at, block) in reading.blocks.iter().enumerate() {

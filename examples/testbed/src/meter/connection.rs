@@ -80,7 +80,8 @@ async fn one<W: AsyncWrite + Unpin>(
             sleep(wait).await;
         }
         if faults.drop_connection {
-            return Ok(false);
+            // A line can not be hung up; there it is silence.
+            return Ok(shared.on_a_line);
         }
         if faults.silent {
             return Ok(true);

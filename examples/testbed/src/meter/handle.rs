@@ -29,6 +29,7 @@ pub(super) struct Shared {
     pub(super) registers: Registers,
     pub(super) served: AtomicU64,
     pub(super) answered: AtomicU64,
+    pub(super) on_a_line: bool,
     connections: AtomicU64,
     faults: RwLock<Box<[Option<Arc<Faults>>; 256]>>,
 }
@@ -51,7 +52,7 @@ pub struct Meters {
 impl Meters {
     /// Modbus TCP or RTU over TCP on `address`; port 0 takes a free one.
     pub async fn listen(wire: Wire, address: &str, units: RangeInclusive<u8>, pattern: Pattern) -> io::Result<Meters> {
-        let shared = shared(units, pattern);
+        let shared = shared(units, pattern, false);
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let task = Mutex::new(tokio::spawn(accept(listener, wire, Arc::clone(&shared))));
@@ -70,7 +71,7 @@ impl Meters {
 
     /// RTU on a pseudo-terminal, see [`Meters::path`].
     pub fn serial(units: RangeInclusive<u8>, pattern: Pattern) -> io::Result<Meters> {
-        let shared = shared(units, pattern);
+        let shared = shared(units, pattern, true);
         let pty = Pty::open()?;
         let path = pty.path.clone();
         let served = Arc::clone(&shared);
@@ -168,12 +169,13 @@ fn knobs(faults: Faults) -> Option<Arc<Faults>> {
     (faults != Faults::default()).then(|| Arc::new(faults))
 }
 
-fn shared(units: RangeInclusive<u8>, pattern: Pattern) -> Arc<Shared> {
+fn shared(units: RangeInclusive<u8>, pattern: Pattern, on_a_line: bool) -> Arc<Shared> {
     Arc::new(Shared {
         units,
         registers: Registers::new(pattern),
         served: AtomicU64::new(0),
         answered: AtomicU64::new(0),
+        on_a_line,
         connections: AtomicU64::new(0),
         faults: RwLock::new(Box::new([const { None }; 256])),
     })
