@@ -47,12 +47,9 @@ pub(crate) async fn open(inner: Arc<Inner>, tap: Arc<dyn FrameTap>) -> Result<Bo
 
 async fn conversation(inner: Arc<Inner>, tap: Arc<dyn FrameTap>) -> Result<Box<dyn Session>, SessionError> {
     let settings = &inner.settings;
-    let identity = if settings.secure() { Some(own_identity(settings).await?) } else { None };
-    let store = blocking({
-        let settings = settings.clone();
-        move || Ok(store_for(&settings))
-    })
-    .await?;
+    // Never asked for anything without security, so nothing has to exist.
+    let mut store = Arc::new(RwLock::new(CertificateStore::new(&settings.pki_dir)));
+    let mut identity = None;
     let plain = EndpointDescription::from((
         settings.endpoint.url.as_str(),
         SecurityPolicy::None.to_str(),
@@ -63,6 +60,8 @@ async fn conversation(inner: Arc<Inner>, tap: Arc<dyn FrameTap>) -> Result<Box<d
     if settings.secure() {
         line.close().await;
         accept(settings, &endpoint).await?;
+        identity = Some(own_identity(settings).await?);
+        store = library_store(settings).await?;
         line = dial(settings, &store, endpoint.clone(), &tap).await?;
     }
     let session_timeout = log_in(settings, &line, &store, &endpoint, identity).await?;
@@ -70,13 +69,9 @@ async fn conversation(inner: Arc<Inner>, tap: Arc<dyn FrameTap>) -> Result<Box<d
     Ok(Box::new(OpcUaSession::start(inner, line, &facts)))
 }
 
-fn store_for(settings: &Settings) -> Store {
-    if settings.secure() {
-        identity::store(&settings.pki_dir)
-    } else {
-        // Never asked for anything, so nothing has to exist.
-        Arc::new(RwLock::new(CertificateStore::new(&settings.pki_dir)))
-    }
+async fn library_store(settings: &Settings) -> Result<Store, SessionError> {
+    let pki = settings.pki_dir.clone();
+    blocking(move || Ok(identity::store(&pki))).await
 }
 
 async fn own_identity(settings: &Settings) -> Result<Identity, SessionError> {

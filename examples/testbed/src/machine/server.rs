@@ -190,7 +190,8 @@ fn move_once(handle: &ServerHandle, manager: &SimpleNodeManager, faults: &Mutex<
         .map(|index| {
             let spoilt = faults.spoilt.get(&index).copied();
             let data = DataValue {
-                value: spoilt.is_none().then(|| values::value(index, tick)),
+                // With its value: the library drops the status of a variable that has none.
+                value: Some(values::value(index, tick)),
                 status: Some(spoilt.unwrap_or(StatusCode::Good)),
                 source_timestamp: Some(source),
                 server_timestamp: Some(DateTime::now()),
