@@ -52,6 +52,7 @@ fn plan() -> Plan {
 /// # Errors
 /// When a part cannot start, the gateway ends by itself, or anything was lost.
 pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let started = Instant::now();
     let temporary = tempfile::tempdir().context("temporary folder")?;
     let folder = arguments.keep.as_deref().unwrap_or(temporary.path());
     let mut parts = Parts::start(plan()).await?;
@@ -61,7 +62,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let mut run = Run {
         gateway: Gateway::start(&program, &config, &log)?,
         screen: Screen::new(arguments.json),
-        started: Instant::now(),
+        started,
         view: View { note: "starting", cloud_up: true, ..View::default() },
         before: (Instant::now(), 0, 0),
     };
