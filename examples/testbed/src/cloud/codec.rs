@@ -213,10 +213,7 @@ mod tests {
     /// Flags 0xC2 with user name and password, as the vendor's clients send it.
     fn connect_packet() -> BytesMut {
         let mut body = BytesMut::new();
-        for text in ["MQTT"] {
-            body.put_u16(text.len() as u16);
-            body.put_slice(text.as_bytes());
-        }
+        body.put_slice(b"\x00\x04MQTT");
         body.put_slice(&[4, 0xc2, 0, 60]);
         for text in ["cid", "dk&pk", "secret"] {
             body.put_u16(text.len() as u16);

@@ -59,7 +59,7 @@ impl Server {
         });
         let faults = Arc::new(Mutex::new(Faults::default()));
         add_nodes(&manager, config);
-        move_once(&handle, &manager, &faults, config);
+        move_once(&handle, &manager, &faults, config, now_in_ticks(config.tick));
         let mover = Mover { handle: handle.clone(), manager: Arc::clone(&manager), faults: Arc::clone(&faults) };
         let mover = tokio::spawn(mover.run(config.clone()));
         Ok(Server { handle, manager, port, faults, tasks: [run, mover] })
@@ -173,17 +173,29 @@ impl Mover {
     async fn run(self, config: MachineConfig) {
         let mut tick = tokio::time::interval(config.tick);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        let mut moved = now_in_ticks(config.tick);
         loop {
             tick.tick().await;
-            move_once(&self.handle, &self.manager, &self.faults, &config);
+            // A late timer skips no tick: a ledger counts them, and takes a missing one for a lost reading.
+            let now = now_in_ticks(config.tick);
+            for number in moved + 1..=now {
+                move_once(&self.handle, &self.manager, &self.faults, &config, number);
+            }
+            moved = moved.max(now);
         }
     }
 }
 
-/// Sets every variable to its value of now. The source time is the start of the tick, so that value
+/// Sets every variable to its value of a tick. The source time is the start of the tick, so that value
 /// and time prove each other.
-fn move_once(handle: &ServerHandle, manager: &SimpleNodeManager, faults: &Mutex<Faults>, config: &MachineConfig) {
-    let (tick, source) = now_in_ticks(config.tick);
+fn move_once(
+    handle: &ServerHandle,
+    manager: &SimpleNodeManager,
+    faults: &Mutex<Faults>,
+    config: &MachineConfig,
+    tick: u64,
+) {
+    let source = start_of(tick, config.tick);
     let faults = lock(faults);
     let alive = (0..config.variables).filter(|i| !faults.removed.contains(i));
     let moved: Vec<(NodeId, DataValue)> = alive
@@ -206,11 +218,17 @@ fn move_once(handle: &ServerHandle, manager: &SimpleNodeManager, faults: &Mutex<
     }
 }
 
-fn now_in_ticks(period: Duration) -> (u64, DateTime) {
+fn period_ms(period: Duration) -> u64 {
+    u64::try_from(period.as_millis()).unwrap_or(u64::MAX).max(1)
+}
+
+fn now_in_ticks(period: Duration) -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let period = u64::try_from(period.as_millis()).unwrap_or(u64::MAX).max(1);
-    let tick = u64::try_from(now.as_millis()).unwrap_or(u64::MAX) / period;
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX) / period_ms(period)
+}
+
+fn start_of(tick: u64, period: Duration) -> DateTime {
     // Ticks of 100 ns since 1601, as the wire has them (OPC 10000-6, clause 5.2.2.5).
-    let ms = i64::try_from(tick * period).unwrap_or(i64::MAX / 20_000);
-    (tick, DateTime::from((ms + 11_644_473_600_000) * 10_000))
+    let ms = i64::try_from(tick * period_ms(period)).unwrap_or(i64::MAX / 20_000);
+    DateTime::from((ms + 11_644_473_600_000) * 10_000)
 }

@@ -137,6 +137,12 @@ impl Meters {
         self.shared.registers.read(unit, area, address)
     }
 
+    /// How often a holding register was read under [`Pattern::Reads`], modulo 65536.
+    #[must_use]
+    pub fn reads(&self, unit: u8, address: u16) -> u16 {
+        self.shared.registers.reads(unit, address)
+    }
+
     /// Puts a value into a register, as a write of the driver would.
     pub fn set_register(&self, unit: u8, area: Area, address: u16, value: u16) {
         self.shared.registers.write(unit, area, address, value);

@@ -13,4 +13,4 @@ mod request;
 
 pub use faults::{Faults, TooMany};
 pub use handle::{Meters, Wire};
-pub use registers::{Area, Pattern, address_value};
+pub use registers::{Area, FIRST_COUNTING, Pattern, address_value};

@@ -1,8 +1,8 @@
 //! What the registers of the stand-in devices hold.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -23,7 +23,13 @@ pub enum Pattern {
     Counter,
     /// Registers 2n and 2n+1 are a float (ABCD) that swings around 230.
     Wave,
+    /// Below [`FIRST_COUNTING`] as `Wave`; from there on each holding register counts how often it was read, so
+    /// that a ledger can tell a reading that got lost.
+    Reads,
 }
+
+/// The first register that counts under [`Pattern::Reads`].
+pub const FIRST_COUNTING: u16 = 1000;
 
 /// The value of a register under [`Pattern::Address`]: no two addresses of an area share it, and
 /// the same address differs from unit to unit. A coil or discrete input is on when it has an odd
@@ -47,12 +53,34 @@ pub(super) struct Registers {
     written: Mutex<HashMap<(u8, Area, u16), u16>>,
     /// Spares the lock while nothing was written.
     any_written: AtomicBool,
+    reads: Reads,
+}
+
+/// How often each holding register was read, unit by unit.
+#[derive(Debug)]
+struct Reads(Box<[OnceLock<Box<[AtomicU16]>>]>);
+
+impl Reads {
+    fn new() -> Reads {
+        Reads((0..256).map(|_| OnceLock::new()).collect())
+    }
+
+    fn of(&self, unit: u8, address: u16) -> &AtomicU16 {
+        let registers = self.0[usize::from(unit)].get_or_init(|| (0..=u16::MAX).map(|_| AtomicU16::new(0)).collect());
+        &registers[usize::from(address)]
+    }
 }
 
 impl Registers {
     pub(super) fn new(pattern: Pattern) -> Registers {
         let written = Mutex::new(HashMap::new());
-        Registers { pattern, started: Instant::now(), written, any_written: AtomicBool::new(false) }
+        Registers {
+            pattern,
+            started: Instant::now(),
+            written,
+            any_written: AtomicBool::new(false),
+            reads: Reads::new(),
+        }
     }
 
     pub(super) fn write(&self, unit: u8, area: Area, address: u16, value: u16) {
@@ -71,8 +99,16 @@ impl Registers {
             Pattern::Address => address_value(unit, area, address),
             #[expect(clippy::cast_possible_truncation, reason = "a counter that wraps")]
             Pattern::Counter => (self.started.elapsed().as_secs() as u16).wrapping_add(address),
-            Pattern::Wave => self.wave(unit, address),
+            Pattern::Reads if area == Area::Holding && address >= FIRST_COUNTING => {
+                self.reads.of(unit, address).fetch_add(1, Ordering::Relaxed).wrapping_add(1)
+            }
+            Pattern::Wave | Pattern::Reads => self.wave(unit, address),
         }
+    }
+
+    /// How often a holding register was read under [`Pattern::Reads`], modulo 65536.
+    pub(super) fn reads(&self, unit: u8, address: u16) -> u16 {
+        self.reads.of(unit, address).load(Ordering::Relaxed)
     }
 
     pub(super) fn is_on(&self, unit: u8, area: Area, address: u16) -> bool {

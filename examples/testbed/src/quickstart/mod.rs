@@ -52,6 +52,7 @@ fn plan() -> Plan {
 /// # Errors
 /// When a part cannot start, the gateway ends by itself, or anything was lost.
 pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let started = Instant::now();
     let temporary = tempfile::tempdir().context("temporary folder")?;
     let folder = arguments.keep.as_deref().unwrap_or(temporary.path());
     let mut parts = Parts::start(plan()).await?;
@@ -61,7 +62,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let mut run = Run {
         gateway: Gateway::start(&program, &config, &log)?,
         screen: Screen::new(arguments.json),
-        started: Instant::now(),
+        started,
         view: View { note: "starting", cloud_up: true, ..View::default() },
         before: (Instant::now(), 0, 0),
     };
@@ -160,9 +161,10 @@ impl Run {
         Ok(())
     }
 
-    /// Data came again since the outage began, and no hole is left.
+    /// Data came again since the outage began, no hole is left, and no more waits than a second brings.
     fn caught_up(&self, delivered_before: u64) -> bool {
-        self.view.delivered > delivered_before && self.view.missing == 0
+        let nothing_waits = self.view.waiting.is_none_or(|waiting| waiting <= self.view.polled);
+        self.view.delivered > delivered_before && self.view.missing == 0 && nothing_waits
     }
 
     async fn first_data(&mut self, parts: &Parts) -> anyhow::Result<()> {
@@ -203,7 +205,7 @@ impl Run {
         }
         self.view.elapsed = self.started.elapsed();
         let shown =
-            [("meter-pk/meter-0-1", "voltage"), ("meter-pk/meter-0-1", "r0"), ("machine-pk/machine", "ticks_0")];
+            [("meter-pk/meter-0-1", "voltage_1"), ("meter-pk/meter-0-1", "r0"), ("machine-pk/machine", "ticks_0")];
         parts.cloud.ledger(|ledger| {
             let totals = ledger.totals();
             (self.view.delivered, self.view.duplicated) = (totals.delivered, totals.duplicated);

@@ -74,7 +74,7 @@ fn modbus_tcp(name: &str, address: Address, period: Duration) -> Connection {
 }
 
 fn meter_points(shape: Shape) -> Vec<Point> {
-    let displayed = ["voltage", "current", "power"].iter().zip(0..).take(shape.displayed);
+    let displayed = ["voltage_1", "voltage_2", "voltage_3"].iter().zip(0..).take(shape.displayed);
     let displayed = displayed.map(|(id, n)| Point {
         id: (*id).to_owned(),
         kind: "ai",
@@ -82,7 +82,7 @@ fn meter_points(shape: Shape) -> Vec<Point> {
         value_type: "float",
         coefficient: 1.0,
         data_type: "float",
-        unit: "",
+        unit: "V",
         counts: None,
     });
     displayed.chain((0..shape.registers).map(counting_register)).collect()
