@@ -96,7 +96,8 @@ async fn run(config: Config) -> anyhow::Result<()> {
 
 /// The checked package as the daemon runs it. Faults keep the gateway from starting.
 fn load(config: &Config) -> anyhow::Result<Arc<Site>> {
-    let path = config.package.as_deref().context("no package is configured; name one in edge.yaml or with --package")?;
+    let path =
+        config.package.as_deref().context("no package is configured; name one in edge.yaml or with --package")?;
     let secrets = config.state_dir.join("secrets");
     match package::load(path, &Protocols::new(&config.state_dir).list(), Some(&secrets)) {
         Ok(site) => Ok(Arc::new(site)),

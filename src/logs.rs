@@ -67,6 +67,11 @@ where
             Level::DEBUG | Level::TRACE => 7,
         };
         write!(writer, "<{priority}>")?;
-        Format::default().without_time().with_level(false).with_target(false).with_ansi(false).format_event(context, writer, event)
+        Format::default()
+            .without_time()
+            .with_level(false)
+            .with_target(false)
+            .with_ansi(false)
+            .format_event(context, writer, event)
     }
 }

@@ -23,7 +23,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
 ];
 
 /// What a PURE file can not hold.
-const IMPURE: &[&str] = &["tokio", "std::fs", "std::net", "SystemTime::now", "Instant::now", "Timestamp::now", "std::thread"];
+const IMPURE: &[&str] =
+    &["tokio", "std::fs", "std::net", "SystemTime::now", "Instant::now", "Timestamp::now", "std::thread"];
 
 /// Things with one owner: text, the files below src/ that may hold it.
 const OWNERS: &[(&str, &[&str])] = &[
@@ -96,9 +97,12 @@ fn what_has_one_owner_is_touched_by_no_other_file() {
 
 #[test]
 fn protocols_depend_on_the_contract_and_not_on_the_daemon() {
-    for manifest in ["driver", "modbus", "opcua", "virtual"].map(|p| root().join("protocols").join(p).join("Cargo.toml")) {
+    for manifest in
+        ["driver", "modbus", "opcua", "virtual"].map(|p| root().join("protocols").join(p).join("Cargo.toml"))
+    {
         let text = read(&manifest);
-        let depends = text.lines().filter(|l| !l.starts_with("name")).any(|l| l.contains("enos-edge") || l.contains("../.."));
+        let depends =
+            text.lines().filter(|l| !l.starts_with("name")).any(|l| l.contains("enos-edge") || l.contains("../.."));
         assert!(!depends, "{} depends on the daemon", manifest.display());
     }
 }

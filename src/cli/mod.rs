@@ -64,9 +64,7 @@ pub fn main_from(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     match cli.command {
         Command::Run(arguments) => run::run(arguments),
-        Command::Check(arguments) => {
-            check::run(&arguments, &Protocols::new(Path::new(".")).list())
-        },
+        Command::Check(arguments) => check::run(&arguments, &Protocols::new(Path::new(".")).list()),
         Command::Package(arguments) => package::run(arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Monitor(arguments) => monitor::run(&arguments),
@@ -80,8 +78,12 @@ impl DoorArguments {
         if let Some(path) = &self.socket {
             return Ok(path.clone());
         }
-        let config = crate::config::read(&self.config)
-            .map_err(|faults| anyhow::anyhow!("{}\nname the socket with --socket, or the configuration with --config", crate::diagnostic::joined(&faults)))?;
+        let config = crate::config::read(&self.config).map_err(|faults| {
+            anyhow::anyhow!(
+                "{}\nname the socket with --socket, or the configuration with --config",
+                crate::diagnostic::joined(&faults)
+            )
+        })?;
         Ok(config.control_socket)
     }
 }

@@ -43,7 +43,8 @@ fn watch(arguments: &Arguments) -> anyhow::Result<()> {
         let written = if arguments.json {
             writeln!(out, "{values}")
         } else {
-            let header = if live { visitor.ask("status", &json!({})).map(|s| super::status::shown(&s))? } else { String::new() };
+            let header =
+                if live { visitor.ask("status", &json!({})).map(|s| super::status::shown(&s))? } else { String::new() };
             show(&mut out, &header, &values, live)
         };
         // A reader that has gone (`| head`) ends the watch, and is no failure.

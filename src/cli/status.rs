@@ -36,7 +36,8 @@ pub(super) fn shown(status: &Json) -> String {
     );
     page.push_str(&format!("cloud   {}\n", cloud(&status["cloud"])));
     page.push_str(&format!("outbox  {}\n\n", outbox(status)));
-    let rows: Vec<Vec<String>> = status["south"]["connections"].as_array().into_iter().flatten().flat_map(connection_rows).collect();
+    let rows: Vec<Vec<String>> =
+        status["south"]["connections"].as_array().into_iter().flatten().flat_map(connection_rows).collect();
     page.push_str(&table(&["connection", "device", "state", "reads", "timeouts", "last error"], &rows));
     page
 }

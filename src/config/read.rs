@@ -30,8 +30,7 @@ const CLOUD_KEYS: &[&str] = &[
     "in_flight",
     "backlog_kb_per_s",
 ];
-const OUTBOX_KEYS: &[&str] =
-    &["durability", "bound_ms", "quota_mb", "max_age_h", "disk_reserve_mb", "memory_mb"];
+const OUTBOX_KEYS: &[&str] = &["durability", "bound_ms", "quota_mb", "max_age_h", "disk_reserve_mb", "memory_mb"];
 const LOG_KEYS: &[&str] = &["level", "format"];
 
 const ACKNOWLEDGE: &[(&str, Acknowledge)] = &[("reply", Acknowledge::Reply), ("puback", Acknowledge::Puback)];
@@ -43,12 +42,8 @@ const LEVELS: &[(&str, tracing::Level)] = &[
     ("debug", tracing::Level::DEBUG),
     ("trace", tracing::Level::TRACE),
 ];
-const FORMATS: &[(&str, LogFormat)] = &[
-    ("auto", LogFormat::Auto),
-    ("text", LogFormat::Text),
-    ("json", LogFormat::Json),
-    ("journal", LogFormat::Journal),
-];
+const FORMATS: &[(&str, LogFormat)] =
+    &[("auto", LogFormat::Auto), ("text", LogFormat::Text), ("json", LogFormat::Json), ("journal", LogFormat::Journal)];
 
 /// All keys of the file, for the test that holds the reference page true.
 #[cfg(test)]
@@ -132,15 +127,15 @@ fn cloud(fields: &Fields<'_, '_>, folder: &Path, faults: &mut Faults) -> Option<
     let acknowledge = fields.word("acknowledge", ACKNOWLEDGE, faults).unwrap_or(Acknowledge::Reply);
     let device_secret = secret(fields, folder, faults);
     if device_secret.is_none() && acknowledge == Acknowledge::Reply {
-        faults.push(
-            Diagnostic::error(fields.place.clone(), "cloud has no device_secret")
-                .help("name a file with `device_secret_file: …`; a plain broker without log-in wants `acknowledge: puback`"),
-        );
+        faults.push(Diagnostic::error(fields.place.clone(), "cloud has no device_secret").help(
+            "name a file with `device_secret_file: …`; a plain broker without log-in wants `acknowledge: puback`",
+        ));
     }
     let ca_file = fields.text("ca_file", faults);
     if let (Some((_, _, false)), Some(ca)) = (&address, &ca_file) {
         faults.push(
-            Diagnostic::error(ca.place.clone(), "ca_file has no use with tcp://").help("write ssl:// in url to encrypt"),
+            Diagnostic::error(ca.place.clone(), "ca_file has no use with tcp://")
+                .help("write ssl:// in url to encrypt"),
         );
     }
     let sub_device_login = fields.flag("sub_device_login", acknowledge == Acknowledge::Reply, faults);
@@ -239,23 +234,42 @@ fn outbox(fields: &Fields<'_, '_>, faults: &mut Faults) -> OutboxConfig {
     }
 }
 
-fn seconds(f: &Fields<'_, '_>, key: &str, default: u64, range: std::ops::RangeInclusive<u64>, faults: &mut Faults) -> Duration {
+fn seconds(
+    f: &Fields<'_, '_>,
+    key: &str,
+    default: u64,
+    range: std::ops::RangeInclusive<u64>,
+    faults: &mut Faults,
+) -> Duration {
     Duration::from_secs(whole(f, key, default, range, faults))
 }
 
-fn millis(f: &Fields<'_, '_>, key: &str, default: u64, range: std::ops::RangeInclusive<u64>, faults: &mut Faults) -> Duration {
+fn millis(
+    f: &Fields<'_, '_>,
+    key: &str,
+    default: u64,
+    range: std::ops::RangeInclusive<u64>,
+    faults: &mut Faults,
+) -> Duration {
     Duration::from_millis(whole(f, key, default, range, faults))
 }
 
-fn whole(fields: &Fields<'_, '_>, key: &str, default: u64, range: std::ops::RangeInclusive<u64>, faults: &mut Faults) -> u64 {
+fn whole(
+    fields: &Fields<'_, '_>,
+    key: &str,
+    default: u64,
+    range: std::ops::RangeInclusive<u64>,
+    faults: &mut Faults,
+) -> u64 {
     let Some(text) = fields.text(key, faults) else { return default };
     match text.text.parse::<u64>() {
         Ok(number) if range.contains(&number) => number,
         _ => {
-            faults.push(
-                Diagnostic::error(text.place, format!("{key}: \"{}\" does not fit", text.text))
-                    .help(format!("write a whole number from {} to {}; default {default}", range.start(), range.end())),
-            );
+            faults.push(Diagnostic::error(text.place, format!("{key}: \"{}\" does not fit", text.text)).help(format!(
+                "write a whole number from {} to {}; default {default}",
+                range.start(),
+                range.end()
+            )));
             default
         }
     }
@@ -299,7 +313,8 @@ mod tests {
 
     #[test]
     fn a_plain_broker_needs_no_secret_and_logs_nobody_in() {
-        let text = "state_dir: s\ncloud: { url: \"tcp://[::1]:1883\", product_key: p, device_key: d, acknowledge: puback }\n";
+        let text =
+            "state_dir: s\ncloud: { url: \"tcp://[::1]:1883\", product_key: p, device_key: d, acknowledge: puback }\n";
         let cloud = read(text).unwrap().cloud.unwrap();
         assert_eq!((cloud.host.as_str(), cloud.port, cloud.tls.is_some()), ("::1", 1883, false));
         assert!(!cloud.sub_device_login);
@@ -319,6 +334,9 @@ mod tests {
         let example = page.split("```yaml").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
         let faults = read(example).map(|_| ()).unwrap_err();
         // The secret's file is not on the machine that runs the test; nothing else may be wrong.
-        assert!(faults.contains("device_secret_file") && faults.lines().filter(|l| l.contains(": ")).count() <= 3, "{faults}");
+        assert!(
+            faults.contains("device_secret_file") && faults.lines().filter(|l| l.contains(": ")).count() <= 3,
+            "{faults}"
+        );
     }
 }

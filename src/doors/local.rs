@@ -134,8 +134,9 @@ impl Visitor {
     /// # Errors
     /// When no gateway answers there.
     pub fn connect(path: &Path) -> anyhow::Result<Visitor> {
-        let stream = BlockingStream::connect(path)
-            .with_context(|| format!("no gateway answers at {}; is it running, and may this user open it?", path.display()))?;
+        let stream = BlockingStream::connect(path).with_context(|| {
+            format!("no gateway answers at {}; is it running, and may this user open it?", path.display())
+        })?;
         stream.set_read_timeout(Some(PATIENCE + Duration::from_secs(1)))?;
         Ok(Visitor { stream: BufReader::new(stream) })
     }
