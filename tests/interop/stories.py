@@ -5,6 +5,7 @@
 import contextlib
 import pathlib
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -189,40 +190,48 @@ def it_starts_polls_and_buffers_with_the_broker_down(folder):
                 gateway.stop()
 
 
-def opcua_values_arrive(folder, security):
+MACHINE = """name,number,value type,point type,coefficient,base value,alias
+double,ns=2;s=Machine.Var000,double,ai,2,1,
+int,ns=2;s=Machine.Var001,int,ai,1,0,
+bool,ns=2;s=Machine.Var002,bool,di,1,0,
+text,ns=2;s=Machine.Var003,string,ai,1,0,
+absent,ns=2;s=Machine.Absent,double,ai,1,0,
+"""
+MACHINE_POINTS = [("double", "ai", "Var000"), ("int", "ai", "Var001"), ("bool", "di", "Var002"), ("text", "ai", "Var003"), ("absent", "ai", "Absent")]
+
+
+def opcua_values_arrive(folder, security, user=()):
     port = free_port()
-    peer = Peer(PYTHON, PEERS / "asyncua_server.py", "--port", port, "--security", security)
-    broker = Mosquitto(folder)
-    secure = (
-        "  security_policy: Basic256Sha256\n  security_mode: SignAndEncrypt\n  user: operator\n  password: let-me-in\n"
-        "  trust: first-use\n"
-    )
+    server = [PYTHON, PEERS / "asyncua_server.py", port, security, *user]
+    peer, broker = Peer(*server), Mosquitto(folder)
+    secure = "  security_policy: Basic256Sha256\n  security_mode: SignAndEncrypt\n  trust: first-use\n"
+    named = f"  user: {user[0]}\n  password: {user[1]}\n" if user else ""
     write_site(
         folder,
-        f"name: line\nprotocol: opcua\nprotocol.sys:\n  endpoint: opc.tcp://127.0.0.1:{port}/enos/\n"
-        f"  publishing_interval_ms: 100\n{secure if security != 'none' else ''}",
-        "name,number,value type,point type,coefficient,base value,alias\n"
-        "double,ns=2;s=Machine.Double,double,ai,2,1,\n"
-        "int,ns=2;s=Machine.Int,int,ai,1,0,\n"
-        "bool,ns=2;s=Machine.Bool,bool,di,1,0,\n"
-        "text,ns=2;s=Machine.Text,string,ai,1,0,\n"
-        "absent,ns=2;s=Machine.Absent,double,ai,1,0,\n",
+        f"name: line\nprotocol: opcua\nprotocol.sys:\n  endpoint: opc.tcp://127.0.0.1:{port}/peer\n"
+        f"  publishing_interval_ms: 100\n{secure if security != 'none' else ''}{named}",
+        MACHINE,
         [("machine", "1")],
-        [("double", "double"), ("int", "int"), ("bool", "bool"), ("text", "string"), ("absent", "double")],
-        [(p, f"{'di' if p == 'bool' else 'ai'}.ns=2;s=Machine.{p.capitalize()}") for p in ("double", "int", "bool", "text", "absent")],
+        [(name, {"int": "int", "bool": "bool", "text": "string"}.get(name, "double")) for name, _, _ in MACHINE_POINTS],
+        [(name, f"{kind}.ns=2;s=Machine.{node}") for name, kind, node in MACHINE_POINTS],
         plain_broker(broker.port),
     )
     listener = Listener(broker.port)
     gateway = Gateway(folder)
     with running(peer, broker, gateway):
         for point in ("double", "int", "bool", "text"):
-            wait_until(f"{point} arrives; {gateway.tail()}", lambda: listener.last("machine", point) is not None)
+            wait_until(f"{point} arrives; {gateway.tail()}", lambda: listener.last("machine", point) is not None, 30)
         wait_until("values change", lambda: len({v for _, v in listener.values[("machine", "int")]}) >= 5)
-        assert listener.last("machine", "absent") is None
+        for _, value in listener.values[("machine", "int")]:
+            assert 1_000_000 <= value < 2_000_000, f"int: {value}"
+        for _, value in listener.values[("machine", "double")]:
+            # a(x+b) with a = 2 and b = 1 over whole ticks: even, and never 0.
+            assert value % 2 == 0 and 2 <= value <= 2_000_002, f"double: {value}"
+        assert all(v.startswith("Var003:") for _, v in listener.values[("machine", "text")])
+        assert listener.last("machine", "absent") is None, "an unknown node yields no value"
         peer.kill()
         count = len(listener.values[("machine", "int")])
-        peer2 = Peer(PYTHON, PEERS / "asyncua_server.py", "--port", port, "--security", security)
-        with running(peer2):
+        with running(Peer(*server)):
             wait_until("data flows after a server restart", lambda: len(listener.values[("machine", "int")]) > count + 5, 30)
             gateway.stop()
 
@@ -232,10 +241,28 @@ def asyncua_values_arrive_without_security(folder):
 
 
 def asyncua_values_arrive_signed_and_encrypted_with_a_user(folder):
-    opcua_values_arrive(folder, "Basic256Sha256")
+    opcua_values_arrive(folder, "basic256sha256", ("operator", "let-me-in"))
+
+
+def the_vendor_s_sdk_speaks_with_the_stand_in_cloud(folder):
+    gateway, subs, monitor = "gwPK01/gwDK01/gwDS01SecretXYZ", ["subPK01/subDK01/s1", "subPK01/subDK02/s2"], "m:m"
+    port = free_port()
+    several = [word for sub in subs for word in ("--sub-device", sub)]
+    cloud = Peer(
+        TESTBED, "cloud", "--port", port, "--gateway", gateway, *several, "--monitor", monitor, "--accept-all", "--no-connect-limit"
+    )
+    with running(cloud):
+        sdk = subprocess.run(
+            [PYTHON, PEERS / "vendor_sdk.py", "127.0.0.1", str(port), gateway, *several, "--monitor", monitor],
+            capture_output=True, text=True, timeout=120,
+        )
+        said = [line for line in sdk.stdout.splitlines() if line.startswith("OK")]
+        print(f"    {len(said)} claims")
+        assert sdk.returncode == 0 and said, sdk.stdout[-2000:] + sdk.stderr[-2000:]
 
 
 STORIES = [
+    the_vendor_s_sdk_speaks_with_the_stand_in_cloud,
     pymodbus_values_of_every_type_arrive_at_a_mosquitto_subscriber,
     a_pymodbus_hole_is_bad_alone_and_its_neighbours_stay_good,
     nothing_is_lost_when_the_cable_to_mosquitto_is_cut_and_the_broker_killed,
