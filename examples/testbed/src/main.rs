@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
 use std::process::ExitCode;
-use testbed::{quickstart, serve};
+use testbed::{bench, quickstart, serve};
 
 /// Stand-ins for a site and for the EnOS Cloud.
 #[derive(Parser)]
@@ -23,6 +23,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// Measure the gateway: CPU per value, memory, latency, and catching up after an outage.
+    Bench(bench::Arguments),
     /// Run only the stand-in cloud, until stopped.
     Cloud(serve::CloudArguments),
     /// Run only the stand-in Modbus devices, until stopped.
@@ -53,6 +55,7 @@ fn run(command: Command) -> anyhow::Result<()> {
     runtime.block_on(async {
         match command {
             Command::Quickstart(arguments) => quickstart::run(arguments).await,
+            Command::Bench(arguments) => bench::run(arguments).await,
             Command::Gateway { .. } => unreachable!("the gateway has a runtime of its own"),
             Command::Cloud(arguments) => serve::cloud(arguments).await,
             Command::Meter(arguments) => serve::meter(arguments).await,

@@ -125,8 +125,9 @@ impl World {
         } else {
             self.stats.live_messages += 1;
         }
+        let now = now_ms();
         for (item, device) in message.items.iter().zip(devices) {
-            let slot = self.ledger.begin(*device, item.time.unwrap_or_else(now_ms));
+            let slot = self.ledger.begin(*device, item.time.unwrap_or(now), now);
             for at in item.values.clone() {
                 let point = self.resolved[at];
                 if point != SKIPPED {

@@ -3,11 +3,13 @@
 //! Duplicates are found by device, point and time. What never came is found independently of the gateway, by
 //! points whose source counts its own readings: a missing count is a lost reading, with the times around it.
 
+mod latency;
 mod report;
 mod runs;
 mod times;
 mod track;
 
+pub use latency::Latency;
 pub use report::{LostRun, Report, Totals};
 pub use runs::{Hole, Runs};
 pub use times::{Bits, Times};
@@ -22,6 +24,8 @@ pub struct Ledger {
     devices: Vec<Device>,
     by_name: HashMap<String, u32>,
     totals: Totals,
+    /// From the reading's time to its arrival, of live data.
+    pub latency: Latency,
 }
 
 #[derive(Debug, Default)]
@@ -37,6 +41,7 @@ pub struct Slot {
     device: u32,
     time: i64,
     slot: u32,
+    took_ms: i64,
 }
 
 impl Ledger {
@@ -69,10 +74,10 @@ impl Ledger {
         self.track_mut(device, point).map(|track| track.settle(produced)).is_some()
     }
 
-    /// Deliveries of this device at this time follow.
-    pub fn begin(&mut self, device: u32, time: i64) -> Slot {
+    /// Deliveries of this device at this time follow; they arrived at `now`.
+    pub fn begin(&mut self, device: u32, time: i64, now: i64) -> Slot {
         let slot = self.devices[device as usize].times.slot(time);
-        Slot { device, time, slot }
+        Slot { device, time, slot, took_ms: now - time }
     }
 
     /// One delivery. `late` is one that came as history.
@@ -80,6 +85,9 @@ impl Ledger {
         let track = &mut self.devices[at.device as usize].tracks[point as usize];
         let verdict = track.record(at.slot, at.time, value);
         self.totals.take(verdict, late);
+        if !late {
+            self.latency.record(at.took_ms);
+        }
         verdict
     }
 
@@ -128,7 +136,7 @@ mod tests {
     fn once_twice_and_never_are_told_apart() {
         let (mut ledger, device, point) = ledger();
         for (time, value) in [(100, 1.0), (200, 2.0), (200, 2.0)] {
-            let at = ledger.begin(device, time);
+            let at = ledger.begin(device, time, time);
             ledger.record(at, point, value, false);
         }
         let received = [100, 200, 300].map(|time| ledger.received("pk/dk", "reads", time));
@@ -141,7 +149,7 @@ mod tests {
     fn a_lost_run_says_which_and_when() {
         let (mut ledger, device, point) = ledger();
         for (time, value) in [(100, 1.0), (500, 5.0), (600, 6.0)] {
-            let at = ledger.begin(device, time);
+            let at = ledger.begin(device, time, time);
             ledger.record(at, point, value, true);
         }
         ledger.settle("pk/dk", "reads", 7);

@@ -41,6 +41,12 @@ impl Gateway {
         Ok(Gateway { child, program: program.to_owned(), config: config.to_owned() })
     }
 
+    /// Its process, while it runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.child.id()
+    }
+
     /// What the gateway says of itself, or nothing while it does not answer.
     pub async fn status(&self) -> Option<serde_json::Value> {
         let mut asking = Command::new(&self.program);

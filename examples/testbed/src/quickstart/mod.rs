@@ -56,7 +56,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let temporary = tempfile::tempdir().context("temporary folder")?;
     let folder = arguments.keep.as_deref().unwrap_or(temporary.path());
     let mut parts = Parts::start(plan()).await?;
-    let config = write_files(&parts, folder)?;
+    let config = write_files(&parts, folder, "  late_after_s: 5\n")?;
     let program = std::env::current_exe().context("own program")?;
     let log = folder.join("gateway.log");
     let mut run = Run {
@@ -84,11 +84,15 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Package, configuration and state folder; returns the configuration's path.
-fn write_files(parts: &Parts, folder: &Path) -> anyhow::Result<PathBuf> {
+/// Package, configuration and state folder; returns the configuration's path. `more` ends the file: lines of the
+/// cloud section, or sections of their own.
+///
+/// # Errors
+/// When the disk refuses.
+pub fn write_files(parts: &Parts, folder: &Path, more: &str) -> anyhow::Result<PathBuf> {
     parts.write_package(&folder.join("package"))?;
     let path = folder.join("edge.yaml");
-    std::fs::write(&path, edge_yaml(parts, folder)).with_context(|| format!("write {}", path.display()))?;
+    std::fs::write(&path, edge_yaml(parts, folder) + more).with_context(|| format!("write {}", path.display()))?;
     Ok(path)
 }
 
@@ -97,7 +101,7 @@ fn edge_yaml(parts: &Parts, folder: &Path) -> String {
     let path = |name: &str| serde_json::Value::from(folder.join(name).to_string_lossy()).to_string();
     format!(
         "state_dir: {}\npackage: {}\ncloud:\n  url: tcp://{}\n  product_key: {}\n  device_key: {}\n  \
-         device_secret: {}\n  late_after_s: 5\n",
+         device_secret: {}\n",
         path("state"),
         path("package"),
         parts.cloud.address(),
@@ -108,7 +112,7 @@ fn edge_yaml(parts: &Parts, folder: &Path) -> String {
 }
 
 /// The end of the gateway's log: it says best why it went.
-fn last_lines(log: &Path) -> String {
+pub fn last_lines(log: &Path) -> String {
     let text = std::fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     format!("gateway's log ends with:\n{}", lines[lines.len().saturating_sub(15)..].join("\n"))
