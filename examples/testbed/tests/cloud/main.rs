@@ -1,5 +1,7 @@
 //! The stand-in cloud as a foreign MQTT client sees it.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests, where a failed step is the failed test")]
+
 mod client;
 mod messages;
 mod sessions;
