@@ -23,7 +23,7 @@ use tokio::sync::watch;
 const ENOS: &str = "enos";
 
 /// Two threads: one may be busy with a device's cryptography while the other keeps periods.
-const WORKERS: usize = 2;
+const WORKERS: usize = 1;
 
 /// A device that has not answered by then does not answer.
 const READ_PATIENCE: Duration = Duration::from_secs(20);
