@@ -25,18 +25,21 @@ type Told = watch::Receiver<Option<Instant>>;
 pub(super) fn lines(site: &Site, inlet: &Arc<dyn Inlet>, counters: &Arc<Counters>, told: &Told) -> Vec<Handle> {
     let mut mappings: HashMap<*const Template, Arc<Mapping>> = HashMap::new();
     let mut lines = Vec::with_capacity(site.connections.len());
+    let began = Instant::now();
     for connection in &site.connections {
         let live = Arc::new(live(site, connection, &mut mappings));
         let tap = Arc::new(Tap::default());
         // Requests of people and clouds; a full queue refuses the next one as busy.
         let (requests, asked) = mpsc::channel(WAITING);
         let outbound = Outbound::new(site.names.epoch, Arc::clone(inlet), Arc::clone(counters));
-        let line = line(connection, Arc::clone(&live), outbound, Arc::clone(counters), Arc::clone(&tap), asked, told);
+        let line =
+            line(connection, Arc::clone(&live), outbound, Arc::clone(counters), Arc::clone(&tap), asked, told, began);
         lines.push(Handle { live, tap, requests, task: Mutex::new(Some(tokio::spawn(line.run()))) });
     }
     lines
 }
 
+#[expect(clippy::too_many_arguments, reason = "every part of one line, named once")]
 fn line(
     connection: &Connection,
     live: Arc<Live>,
@@ -45,6 +48,7 @@ fn line(
     tap: Arc<Tap>,
     requests: mpsc::Receiver<super::Request>,
     told: &Told,
+    began: Instant,
 ) -> Line {
     let groups = connection.plan.scan_groups();
     let seed = fastrand::u64(..);
@@ -64,7 +68,7 @@ fn line(
         tap,
         requests,
         stop: told.clone(),
-        began: Instant::now(),
+        began,
         rng: fastrand::Rng::with_seed(seed),
     }
 }

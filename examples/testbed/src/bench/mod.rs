@@ -128,9 +128,10 @@ impl Bench {
         let after = self.parts.cloud.stats();
         let values = (after.values - before.values) as f64;
         let (rss, peak) = process::memory(pid)?;
-        let (p50, p99, missing) = self.parts.cloud.ledger(|ledger| {
-            (ledger.latency.quantile(0.5), ledger.latency.quantile(0.99), ledger.missing())
-        });
+        let (p50, p99, missing) = self
+            .parts
+            .cloud
+            .ledger(|ledger| (ledger.latency.quantile(0.5), ledger.latency.quantile(0.99), ledger.missing()));
         let written = process::written(pid)? - written;
         let outage = match self.arguments.outage {
             0 => None,
@@ -166,7 +167,9 @@ impl Bench {
         let backlog = counters("outbox_readings");
         // Caught up: no more waits than a second brings. The ledger's count needs no question to the gateway.
         let wanted = before + backlog;
-        while (self.parts.cloud.stats().values as f64) < wanted as f64 + live_rate * up.elapsed().as_secs_f64() - live_rate {
+        while (self.parts.cloud.stats().values as f64)
+            < wanted as f64 + live_rate * up.elapsed().as_secs_f64() - live_rate
+        {
             if up.elapsed() > PATIENCE {
                 bail!("backlog not delivered within {PATIENCE:?}");
             }
