@@ -54,6 +54,8 @@ pub(super) struct State {
     /// A request that wants a session first.
     pub asked: Option<Request>,
     pub has_pushed: bool,
+    /// The trouble people were told of last; nothing while all is well.
+    pub told: Option<String>,
     /// The session has answered a read.
     pub answered: bool,
     /// The group that is being read once more after its conversation broke.
@@ -176,6 +178,9 @@ impl Line {
     fn connected(&mut self) {
         self.counters.sessions.add(1);
         (self.state.answered, self.state.retry_at) = (false, None);
+        if self.state.told.take().is_some() {
+            info!(connection = %self.live.name, endpoint = %self.live.endpoint, "connected again");
+        }
         let mut live = self.live.lock();
         live.sessions += 1;
         live.enter(ConnectionState::Connected);
@@ -183,17 +188,18 @@ impl Line {
     }
 
     fn connect_failed(&mut self, error: SessionError) {
-        let first = self.state.backoff.failures() == 0;
         let wait = self.state.backoff.failed(self.rng.f64());
         self.state.retry_at = Some(Instant::now() + wait);
         let text = error.to_string();
         if let Some(request) = self.state.asked.take() {
             request.answer(Err(AskError::NotConnected(text.clone())));
         }
-        if first {
-            warn!(connection = %self.live.name, endpoint = %self.live.endpoint, %error, "can not connect; will try again");
-        } else {
+        // Each trouble is told once; another one is told again.
+        if self.state.told.as_deref() == Some(text.as_str()) {
             debug!(connection = %self.live.name, %error, ?wait, "can not connect; next try after the wait");
+        } else {
+            warn!(connection = %self.live.name, endpoint = %self.live.endpoint, %error, "can not connect; will try again");
+            self.state.told = Some(text.clone());
         }
         {
             let mut live = self.live.lock();
@@ -274,7 +280,13 @@ impl Line {
             self.state.backoff = Backoff::default();
         }
         self.state.retry_at = Some(Instant::now() + wait);
-        debug!(connection = %self.live.name, %error, ?wait, "the conversation ended");
+        if self.state.has_pushed {
+            // No scan will tell of it.
+            warn!(connection = %self.live.name, endpoint = %self.live.endpoint, %error, "the connection broke; will try again");
+            self.state.told = Some(String::new());
+        } else {
+            debug!(connection = %self.live.name, %error, ?wait, "the conversation ended");
+        }
         self.live.lock().last_error = Some(error.to_string());
         self.pushed_bad(error.reason());
     }

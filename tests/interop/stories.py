@@ -202,7 +202,9 @@ MACHINE_POINTS = [("double", "ai", "Var000"), ("int", "ai", "Var001"), ("bool", 
 
 def opcua_values_arrive(folder, security, user=()):
     port = free_port()
-    server = [PYTHON, PEERS / "asyncua_server.py", port, security, *user]
+    # The same key after a restart: another one would rightly be refused.
+    server = [PYTHON, PEERS / "asyncua_server.py", port, security, *user, "--pki", folder / "peer-pki"]
+    (folder / "peer-pki").mkdir()
     peer, broker = Peer(*server), Mosquitto(folder)
     secure = "  security_policy: Basic256Sha256\n  security_mode: SignAndEncrypt\n  trust: first-use\n"
     named = f"  user: {user[0]}\n  password: {user[1]}\n" if user else ""
