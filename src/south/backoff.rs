@@ -31,11 +31,6 @@ impl Backoff {
         }
         self.failed(jitter)
     }
-
-    #[must_use]
-    pub fn failures(&self) -> u32 {
-        self.failures
-    }
 }
 
 #[cfg(test)]
