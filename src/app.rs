@@ -22,8 +22,10 @@ use tokio::sync::watch;
 /// The one destination so far.
 const ENOS: &str = "enos";
 
-/// Two threads: one may be busy with a device's cryptography while the other keeps periods.
-const WORKERS: usize = 1;
+/// Threads for what blocks: names of hosts, cryptography of a connect, questions to the outbox. More wait.
+const BLOCKING: usize = 16;
+/// None of that needs more stack.
+const STACK: usize = 512 << 10;
 
 /// A device that has not answered by then does not answer.
 const READ_PATIENCE: Duration = Duration::from_secs(20);
@@ -33,8 +35,10 @@ const READ_PATIENCE: Duration = Duration::from_secs(20);
 /// # Errors
 /// When it can not start: package, state folder, outbox or door. Never because a peer is out of reach.
 pub fn run_blocking(config: Config) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(WORKERS)
+    // One thread: what the package reader gives back is used again by what runs, and nobody is woken to take over.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .max_blocking_threads(BLOCKING)
+        .thread_stack_size(STACK)
         .thread_name("enos-edge")
         .enable_all()
         .build()
@@ -89,7 +93,9 @@ async fn run(config: Config) -> anyhow::Result<()> {
     if let Some(cloud) = cloud {
         shutdown::part("cloud", async { drop(cloud.task.await) }).await;
     }
-    tokio::task::block_in_place(|| running.outbox.close(shutdown::PART)).context("store what waits")?;
+    let closing = Arc::clone(&running);
+    let closed = tokio::task::spawn_blocking(move || closing.outbox.close(shutdown::PART)).await;
+    closed.context("close the outbox")?.context("store what waits")?;
     tracing::info!(waiting = running.counters.outbox_readings.get(), "stopped; what waits is on disk");
     Ok(())
 }

@@ -22,7 +22,8 @@ impl Line {
         let Some(planned) = plan.scan_groups().get(group) else { return Ok(()) };
         let device = planned.device as usize;
         self.schedule.started(group, self.now());
-        let mut samples = std::mem::take(&mut self.state.samples);
+        // Not kept for the next scan: few connections read at the same time, and a sample has 48 bytes.
+        let mut samples = Vec::with_capacity(planned.points.len());
         let began = Instant::now();
         let result = self.call(planned.patience + SLACK, session.read(group, &mut samples)).await;
         let took = began.elapsed();
@@ -38,7 +39,6 @@ impl Line {
                 self.state.second_chance = Some(group);
                 self.schedule.again(group, self.now());
                 self.publish(&mut samples);
-                self.state.samples = samples;
                 return result;
             }
             other => other,
@@ -52,7 +52,6 @@ impl Line {
         let silent = result.is_err() || no_answer_at_all(&samples);
         let exceptions = samples.iter().filter(|sample| is_exception(&sample.datum)).count();
         self.publish(&mut samples);
-        self.state.samples = samples;
         self.count_scan(device, took, exceptions as u64);
         match &result {
             Err(Fault::Stopped) => {}

@@ -1,8 +1,8 @@
 //! Lets a communication test see the raw frames of a connection. Off, and free of cost, unless somebody listens.
 
 use driver::{Direction, FrameTap, Timestamp};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use tokio::sync::broadcast;
 
 /// Frames kept for a listener that is slow; then it loses the oldest and is told how many.
@@ -17,22 +17,20 @@ pub struct Frame {
 }
 
 /// The tap of one connection, handed to every session.
+#[derive(Default)]
 pub struct Tap {
     listeners: AtomicUsize,
-    frames: broadcast::Sender<Frame>,
-}
-
-impl Default for Tap {
-    fn default() -> Tap {
-        Tap { listeners: AtomicUsize::new(0), frames: broadcast::channel(KEPT).0 }
-    }
+    /// Made for the first listener: room for all frames kept is 60 kB a connection.
+    frames: OnceLock<broadcast::Sender<Frame>>,
 }
 
 impl FrameTap for Tap {
     fn frame(&self, direction: Direction, bytes: &[u8]) {
-        if self.listeners.load(Ordering::Relaxed) > 0 {
+        if self.listeners.load(Ordering::Relaxed) > 0
+            && let Some(frames) = self.frames.get()
+        {
             // Fails only when the last listener has just left.
-            let _ = self.frames.send(Frame { direction, time: Timestamp::now(), bytes: bytes.into() });
+            let _ = frames.send(Frame { direction, time: Timestamp::now(), bytes: bytes.into() });
         }
     }
 }
@@ -45,7 +43,7 @@ pub struct Capture {
 
 impl Capture {
     pub(super) fn new(tap: &Arc<Tap>) -> Capture {
-        let frames = tap.frames.subscribe();
+        let frames = tap.frames.get_or_init(|| broadcast::channel(KEPT).0).subscribe();
         tap.listeners.fetch_add(1, Ordering::Relaxed);
         Capture { tap: Arc::clone(tap), frames }
     }

@@ -48,23 +48,62 @@ pub(crate) async fn open(inner: Arc<Inner>, tap: Arc<dyn FrameTap>) -> Result<Bo
 async fn conversation(inner: Arc<Inner>, tap: Arc<dyn FrameTap>) -> Result<Box<dyn Session>, SessionError> {
     let settings = &inner.settings;
     // Never asked for anything without security, so nothing has to exist.
-    let mut store = Arc::new(RwLock::new(CertificateStore::new(&settings.pki_dir)));
-    let mut identity = None;
+    let store = Arc::new(RwLock::new(CertificateStore::new(&settings.pki_dir)));
     let plain = EndpointDescription::from((
         settings.endpoint.url.as_str(),
         SecurityPolicy::None.to_str(),
         MessageSecurityMode::None,
     ));
-    let mut line = dial(settings, &store, plain, &tap).await?;
+    let line = dial(settings, &store, plain, &tap).await?;
     let endpoint = choose(settings, discover(settings, &line).await?)?;
-    if settings.secure() {
-        line.close().await;
-        accept(settings, &endpoint).await?;
-        identity = Some(own_identity(settings).await?);
-        store = library_store(settings).await?;
-        line = dial(settings, &store, endpoint.clone(), &tap).await?;
+    let token = identity_token(settings).await?;
+    if !settings.secure() {
+        return start(inner, line, LogIn { store, endpoint, identity: None, token }).await;
     }
-    let session_timeout = log_in(settings, &line, &store, &endpoint, identity).await?;
+    line.close().await;
+    accept(settings, &endpoint).await?;
+    let identity = Some(own_identity(settings).await?);
+    let store = library_store(settings).await?;
+    let log_in = LogIn { store, endpoint, identity, token };
+    apart(async move {
+        let line = dial(&inner.settings, &log_in.store, log_in.endpoint.clone(), &tap).await?;
+        start(inner, line, log_in).await
+    })
+    .await
+}
+
+/// Runs what signs and decrypts on a thread of its own: a private key takes tens of milliseconds on a small
+/// processor, and no other device shall wait for that. Only servers that answered the discovery come this far, so dead
+/// ones hold no thread. Dropped, it ends there too.
+async fn apart(
+    work: impl Future<Output = Result<Box<dyn Session>, SessionError>> + Send + 'static,
+) -> Result<Box<dyn Session>, SessionError> {
+    let runtime = tokio::runtime::Handle::current();
+    // Nothing is ever sent: dropping it is the message.
+    let (_held, released) = tokio::sync::oneshot::channel::<()>();
+    let thread = tokio::task::spawn_blocking(move || {
+        runtime.block_on(async {
+            tokio::select! {
+                answer = work => answer,
+                _ = released => Err(SessionError::Disconnected("given up while connecting".to_owned())),
+            }
+        })
+    });
+    thread.await.unwrap_or_else(|_| {
+        Err(SessionError::Disconnected("the OPC UA library failed while connecting".to_owned()))
+    })
+}
+
+/// What a log-in needs.
+struct LogIn {
+    store: Store,
+    endpoint: EndpointDescription,
+    identity: Option<Identity>,
+    token: IdentityToken,
+}
+
+async fn start(inner: Arc<Inner>, line: Line, with: LogIn) -> Result<Box<dyn Session>, SessionError> {
+    let session_timeout = log_in(&line, with, &inner.settings).await?;
     let facts = Facts { namespaces: learn(&inner, &line).await?, session_timeout };
     Ok(Box::new(OpcUaSession::start(inner, line, &facts)))
 }
@@ -189,19 +228,13 @@ fn choose(settings: &Settings, offered: Vec<EndpointDescription>) -> Result<Endp
     )))
 }
 
-/// CreateSession and ActivateSession; answers how long the server keeps a silent session.
-async fn log_in(
-    settings: &Settings,
-    line: &Line,
-    store: &Store,
-    endpoint: &EndpointDescription,
-    identity: Option<Identity>,
-) -> Result<Duration, SessionError> {
+/// CreateSession and ActivateSession. Answers how long the server keeps a silent session.
+async fn log_in(line: &Line, with: LogIn, settings: &Settings) -> Result<Duration, SessionError> {
+    let LogIn { store, endpoint, identity, token } = with;
     let talk = &line.talk;
-    let token = identity_token(settings).await?;
     let (number, timeout, null, handle) = talk.head();
     #[expect(clippy::cast_precision_loss, reason = "a minute in milliseconds")]
-    let mut create = CreateSession::new_manual(store, endpoint, number, timeout, null, handle)
+    let mut create = CreateSession::new_manual(&store, &endpoint, number, timeout, null, handle)
         .client_description(description(identity.as_ref()))
         .endpoint_url(settings.endpoint.url.as_str())
         .session_name("enos-edge")
@@ -216,7 +249,7 @@ async fn log_in(
     talk.set_token(&created.authentication_token);
     let (number, timeout, token_id, handle) = talk.head();
     let mut activate =
-        ActivateSession::new_manual(endpoint.clone(), number, timeout, token_id, handle).identity_token(token);
+        ActivateSession::new_manual(endpoint, number, timeout, token_id, handle).identity_token(token);
     if let Some(key) = key {
         activate = activate.private_key(key);
     }

@@ -4,11 +4,12 @@ mod process;
 
 use crate::cloud::Options;
 use crate::parts::{Parts, Plan};
-use crate::quickstart::{Gateway, last_lines, write_files};
+use crate::quickstart::{Gateway, Program, last_lines, write_files};
 use crate::site::Shape;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use serde::Serialize;
+use std::path::PathBuf;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -32,6 +33,9 @@ pub struct Arguments {
     /// Then stop the cloud for this many seconds and measure how fast the backlog goes.
     #[arg(long, default_value_t = 0)]
     outage: u64,
+    /// The `enos-edge` to be measured, instead of the gateway within this program.
+    #[arg(long, value_name = "FILE")]
+    gateway: Option<PathBuf>,
     /// More lines for edge.yaml.
     #[arg(long, default_value = "")]
     config: String,
@@ -46,6 +50,8 @@ struct Figures {
     devices: usize,
     registers: u16,
     period_ms: u64,
+    /// From the start of the gateway's process to the first value in the cloud.
+    first_value_s: f64,
     values_per_second: f64,
     cpu_seconds_per_million_values: f64,
     cpu_share_of_a_core: f64,
@@ -82,9 +88,10 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let parts = Parts::start(plan(&arguments)).await?;
     let config = write_files(&parts, folder.path(), &arguments.config)?;
     let log = folder.path().join("gateway.log");
-    let program = std::env::current_exe().context("own program")?;
-    let gateway = Gateway::start(&program, &config, &log)?;
-    let bench = Bench { parts, gateway, arguments };
+    let program = arguments.gateway.clone().map_or(Program::Own, Program::At);
+    let began = Instant::now();
+    let gateway = Gateway::start(program, &config, &log)?;
+    let bench = Bench { parts, gateway, arguments, began };
     let figures = bench.measure().await.with_context(|| last_lines(&log))?;
     if bench.arguments.json {
         println!("{}", serde_json::to_string(&figures)?);
@@ -113,11 +120,13 @@ struct Bench {
     parts: Parts,
     gateway: Gateway,
     arguments: Arguments,
+    began: Instant,
 }
 
 impl Bench {
     async fn measure(&self) -> anyhow::Result<Figures> {
         self.wait_for_values(0).await?;
+        let first_value = self.began.elapsed();
         sleep(Duration::from_secs(self.arguments.warm_up)).await;
         let pid = self.gateway.pid().context("the gateway has ended")?;
         self.parts.cloud.ledger(|ledger| ledger.latency = Default::default());
@@ -141,6 +150,7 @@ impl Bench {
             devices: self.arguments.devices,
             registers: self.arguments.registers,
             period_ms: self.arguments.period,
+            first_value_s: first_value.as_secs_f64(),
             values_per_second: values / took,
             cpu_seconds_per_million_values: cpu * 1e6 / values.max(1.0),
             cpu_share_of_a_core: cpu / took,

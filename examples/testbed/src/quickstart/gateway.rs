@@ -12,23 +12,45 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 /// Status is asked every second: one that takes longer is given up.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// What is started as the gateway.
+#[derive(Clone, Debug)]
+pub enum Program {
+    /// This very program, as `testbed gateway …`.
+    Own,
+    /// An `enos-edge`.
+    At(PathBuf),
+}
+
+impl Program {
+    fn command(&self) -> anyhow::Result<Command> {
+        Ok(match self {
+            Program::At(path) => Command::new(path),
+            Program::Own => {
+                let mut command = Command::new(std::env::current_exe().context("own program")?);
+                command.arg("gateway");
+                command
+            }
+        })
+    }
+}
+
 /// A running gateway. Dropping it kills it.
 pub struct Gateway {
     child: Child,
-    program: PathBuf,
+    program: Program,
     config: PathBuf,
 }
 
 impl Gateway {
-    /// Starts this very program again as `gateway run`, its log in `log`.
+    /// Starts the gateway's `run`, its log in `log`.
     ///
     /// # Errors
     /// When the process cannot be started.
-    pub fn start(program: &Path, config: &Path, log: &Path) -> anyhow::Result<Gateway> {
+    pub fn start(program: Program, config: &Path, log: &Path) -> anyhow::Result<Gateway> {
         let file = std::fs::OpenOptions::new().create(true).append(true).open(log);
         let file = file.with_context(|| format!("open {}", log.display()))?;
-        let child = Command::new(program)
-            .arg("gateway")
+        let child = program
+            .command()?
             .arg("run")
             .arg("--config")
             .arg(config)
@@ -37,8 +59,8 @@ impl Gateway {
             .stderr(file)
             .kill_on_drop(true)
             .spawn()
-            .with_context(|| format!("start {}", program.display()))?;
-        Ok(Gateway { child, program: program.to_owned(), config: config.to_owned() })
+            .with_context(|| format!("start {program:?}"))?;
+        Ok(Gateway { child, program, config: config.to_owned() })
     }
 
     /// Its process, while it runs.
@@ -49,8 +71,8 @@ impl Gateway {
 
     /// What the gateway says of itself, or nothing while it does not answer.
     pub async fn status(&self) -> Option<serde_json::Value> {
-        let mut asking = Command::new(&self.program);
-        asking.arg("gateway").arg("status").arg("--json").arg("--config").arg(&self.config).kill_on_drop(true);
+        let mut asking = self.program.command().ok()?;
+        asking.arg("status").arg("--json").arg("--config").arg(&self.config).kill_on_drop(true);
         let output = timeout(STATUS_TIMEOUT, asking.stdin(Stdio::null()).output()).await.ok()?.ok()?;
         serde_json::from_slice(&output.stdout).ok()
     }

@@ -4,7 +4,7 @@ mod gateway;
 mod screen;
 mod story;
 
-pub use gateway::Gateway;
+pub use gateway::{Gateway, Program};
 
 use crate::cloud::Options;
 use crate::ledger::Report;
@@ -57,10 +57,9 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let folder = arguments.keep.as_deref().unwrap_or(temporary.path());
     let mut parts = Parts::start(plan()).await?;
     let config = write_files(&parts, folder, "  late_after_s: 5\n")?;
-    let program = std::env::current_exe().context("own program")?;
     let log = folder.join("gateway.log");
     let mut run = Run {
-        gateway: Gateway::start(&program, &config, &log)?,
+        gateway: Gateway::start(Program::Own, &config, &log)?,
         screen: Screen::new(arguments.json),
         started,
         view: View { note: "starting", cloud_up: true, ..View::default() },
