@@ -27,6 +27,9 @@ const BLOCKING: usize = 16;
 /// None of that needs more stack.
 const STACK: usize = 512 << 10;
 
+/// Gaps and refused values that `status` lists, the newest last.
+const LISTED: usize = 20;
+
 /// A device that has not answered by then does not answer.
 const READ_PATIENCE: Duration = Duration::from_secs(20);
 
@@ -72,7 +75,8 @@ async fn run(config: Config) -> anyhow::Result<()> {
         begun: Instant::now(),
         site: Arc::clone(&site),
         south,
-        outbox,
+        outbox: Arc::new(outbox),
+        endpoint: config.cloud.as_ref().map(endpoint),
         cloud: cloud.as_ref().map(|c| c.status.clone()),
         counters,
     });
@@ -93,8 +97,8 @@ async fn run(config: Config) -> anyhow::Result<()> {
     if let Some(cloud) = cloud {
         shutdown::part("cloud", async { drop(cloud.task.await) }).await;
     }
-    let closing = Arc::clone(&running);
-    let closed = tokio::task::spawn_blocking(move || closing.outbox.close(shutdown::PART)).await;
+    let outbox = Arc::clone(&running.outbox);
+    let closed = tokio::task::spawn_blocking(move || outbox.close(shutdown::PART)).await;
     closed.context("close the outbox")?.context("store what waits")?;
     tracing::info!(waiting = running.counters.outbox_readings.get(), "stopped; what waits is on disk");
     Ok(())
@@ -169,26 +173,58 @@ fn announce_ready(site: &Site) {
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
 }
 
+fn endpoint(cloud: &CloudConfig) -> String {
+    let scheme = if cloud.tls.is_some() { "ssl" } else { "tcp" };
+    format!("{scheme}://{}:{}", cloud.host, cloud.port)
+}
+
+/// The newest losses and refusals; null when the disk does not tell.
+fn listings(outbox: &Outbox) -> (Json, Json) {
+    fn newest<T: serde::Serialize>(rows: Result<Vec<T>, outbox::OutboxError>) -> Json {
+        rows.map_or(Json::Null, |rows| json!(rows[rows.len().saturating_sub(LISTED)..]))
+    }
+    (newest(outbox.gaps()), newest(outbox.set_aside_rows()))
+}
+
 /// All parts, as operations see them.
 struct Running {
     begun: Instant,
     site: Arc<Site>,
     south: South,
-    outbox: Outbox,
+    outbox: Arc<Outbox>,
+    /// Where the cloud is, for people.
+    endpoint: Option<String>,
     cloud: Option<Arc<cloud::Status>>,
     counters: Arc<Counters>,
 }
 
 impl Gateway for Running {
-    fn status(&self) -> Json {
-        json!({
-            "version": env!("CARGO_PKG_VERSION"),
-            "uptime_s": self.begun.elapsed().as_secs(),
-            "package": {"name": self.site.package.name, "version": self.site.package.version, "epoch": self.site.names.epoch},
-            "south": self.south.status(),
-            "cloud": self.cloud.as_ref().map(|c| c.snapshot()),
-            "outbox": self.outbox.status(),
-            "counters": self.counters.all().map(|(name, value)| (name.to_owned(), Json::from(value))).collect::<serde_json::Map<_, _>>(),
+    fn status(&self, with_listings: bool) -> Answer<'_, Json> {
+        Box::pin(async move {
+            let mut outbox = json!(self.outbox.status());
+            if with_listings {
+                let asked = Arc::clone(&self.outbox);
+                // They ask the disk, and the disk may be stuck.
+                let listed = tokio::task::spawn_blocking(move || listings(&asked)).await;
+                (outbox["gaps"], outbox["set_aside_rows"]) = listed.unwrap_or_default();
+            }
+            json!({
+                "version": env!("CARGO_PKG_VERSION"),
+                "uptime_s": self.begun.elapsed().as_secs(),
+                "package": {
+                    "name": self.site.package.name,
+                    "version": self.site.package.version,
+                    "epoch": self.site.names.epoch,
+                },
+                "south": self.south.status(),
+                "cloud": self.cloud.as_ref().map(|cloud| {
+                    let mut cloud = json!(cloud.snapshot());
+                    cloud["endpoint"] = json!(self.endpoint);
+                    cloud
+                }),
+                "outbox": outbox,
+                "counters": self.counters.all().collect::<std::collections::BTreeMap<_, _>>(),
+            })
         })
     }
 

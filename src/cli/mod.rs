@@ -1,6 +1,7 @@
 //! The command line: one file a command.
 
 pub mod check;
+mod moments;
 mod monitor;
 pub mod package;
 mod read;

@@ -29,6 +29,16 @@ pub(super) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     out
 }
 
+/// As much of a line as fits the columns of a screen.
+pub(super) fn cut(line: &str, columns: usize) -> &str {
+    let mut used = 0;
+    let end = line.char_indices().find(|(_, c)| {
+        used += width(c.encode_utf8(&mut [0; 4]));
+        used > columns
+    });
+    end.map_or(line, |(at, _)| &line[..at])
+}
+
 /// Columns on screen: Chinese, Japanese and Korean characters take two.
 fn width(text: &str) -> usize {
     text.chars().map(|c| if matches!(c as u32, 0x1100..=0x115f | 0x2e80..=0xa4cf | 0xac00..=0xd7a3 | 0xf900..=0xfaff | 0xfe30..=0xfe6f | 0xff00..=0xff60) { 2 } else { 1 }).sum()
@@ -55,6 +65,11 @@ mod tests {
     fn wide_characters_keep_the_columns_straight() {
         let shown = table(&["name", "value"], &[vec!["电压".into(), "1".into()], vec!["U".into(), "22".into()]]);
         assert_eq!(shown, "name  value\n电压  1\nU     22\n");
+    }
+
+    #[test]
+    fn a_line_is_cut_where_the_screen_ends() {
+        assert_eq!(["abc", "abcdef", "a电压", "电压表"].map(|line| cut(line, 4)), ["abc", "abcd", "a电", "电压"]);
     }
 
     #[test]

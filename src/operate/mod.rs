@@ -10,8 +10,8 @@ use serde_json::Value as Json;
 
 /// The running gateway as operations see it; `app.rs` joins the parts.
 pub trait Gateway: Send + Sync {
-    /// Everything `enos-edge status` shows.
-    fn status(&self) -> Json;
+    /// Everything `enos-edge status` shows. Without `listings` the disk is not asked for gaps and refused values.
+    fn status(&self, listings: bool) -> Answer<'_, Json>;
     /// Latest values of the points whose device or point name contains `filter`; empty: all.
     fn values(&self, filter: &str) -> Json;
     /// Reads all points of a device now, between the scans that are due.

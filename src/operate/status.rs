@@ -2,5 +2,9 @@
 
 use super::Operation;
 
-pub(super) const OPERATION: Operation =
-    Operation { name: "status", run: |gateway, _| Box::pin(async move { Ok(gateway.status()) }) };
+pub(super) const OPERATION: Operation = Operation {
+    name: "status",
+    run: |gateway, arguments| {
+        Box::pin(async move { Ok(gateway.status(arguments["listings"].as_bool().unwrap_or(true)).await) })
+    },
+};

@@ -243,13 +243,12 @@ impl Line {
         }
         let now = self.now();
         let turn = self.schedule.next(now);
-        let due = matches!(turn, Turn::Read(_));
-        let wake = match turn {
-            Turn::Read(_) => now,
-            Turn::Wait(at) => at.min(self.wakes_at()),
-            Turn::Idle => self.wakes_at(),
+        let (due, wake) = match turn {
+            Turn::Read(group) => (Some(group), Duration::MAX),
+            Turn::Wait(at) => (None, at.min(self.wakes_at())),
+            Turn::Idle => (None, self.wakes_at()),
         };
-        let listen = !(due && std::mem::take(&mut self.state.pushed_last));
+        let listen = !(due.is_some() && std::mem::take(&mut self.state.pushed_last));
         tokio::select! {
             biased;
             () = told_to_stop(&mut self.stop) => Event::Stop,
@@ -258,10 +257,9 @@ impl Line {
                 self.state.pushed_last = true;
                 Event::Pushed(flat(result))
             }
-            () = sleep_until(self.began, wake) => match turn {
-                Turn::Read(group) => Event::Due(group),
-                Turn::Wait(_) | Turn::Idle => Event::Tick,
-            },
+            // Not a sleep until now: that is rounded up to the next millisecond, and costs two wakings of its own.
+            Some(group) = std::future::ready(due) => Event::Due(group),
+            () = sleep_until(self.began, wake) => Event::Tick,
         }
     }
 

@@ -21,6 +21,7 @@ pub use tap::{Capture, Frame};
 use crate::mapping::control;
 use crate::model::{Inlet, Site, Value};
 use crate::telemetry::Counters;
+use driver::Plan;
 use live::Live;
 use request::{Ask, Claim, Request};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -39,6 +40,7 @@ pub struct South {
 /// What the runtime keeps of one connection; the task owns the rest.
 struct Handle {
     live: Arc<Live>,
+    plan: Arc<dyn Plan>,
     tap: Arc<Tap>,
     requests: mpsc::Sender<Request>,
     /// Taken by whoever stops it.
@@ -56,7 +58,8 @@ impl South {
 
     #[must_use]
     pub fn status(&self) -> SouthStatus {
-        SouthStatus { connections: self.lines.iter().map(|line| status::connection_status(&line.live)).collect() }
+        let status = |line: &Handle| status::connection_status(&line.live, line.plan.as_ref());
+        SouthStatus { connections: self.lines.iter().map(status).collect() }
     }
 
     /// The latest values. Costs memory in proportion to what passes the filter.

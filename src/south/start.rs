@@ -34,7 +34,8 @@ pub(super) fn lines(site: &Site, inlet: &Arc<dyn Inlet>, counters: &Arc<Counters
         let outbound = Outbound::new(site.names.epoch, Arc::clone(inlet), Arc::clone(counters));
         let line =
             line(connection, Arc::clone(&live), outbound, Arc::clone(counters), Arc::clone(&tap), asked, told, began);
-        lines.push(Handle { live, tap, requests, task: Mutex::new(Some(tokio::spawn(line.run()))) });
+        let plan = Arc::clone(&connection.plan);
+        lines.push(Handle { live, plan, tap, requests, task: Mutex::new(Some(tokio::spawn(line.run()))) });
     }
     lines
 }

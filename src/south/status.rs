@@ -3,6 +3,7 @@
 use super::live::{DeviceInfo, Live, Now, PointState};
 use crate::mapping::{Scaled, convert};
 use crate::model::{Datum, Reason, Timestamp, Value};
+use driver::Plan;
 use serde::{Serialize, Serializer};
 
 /// A value as people and scripts see it.
@@ -14,8 +15,8 @@ impl Serialize for Shown {
         match &self.0 {
             Value::Bool(b) => serializer.serialize_bool(*b),
             Value::Int(i) => serializer.serialize_i64(*i),
-            // Kept at its own width, so that 0.1 is shown as 0.1.
-            Value::Float(x) => serializer.serialize_f32(*x),
+            // The shortest number that is this float, so that 0.1 is shown as 0.1: JSON's own are doubles.
+            Value::Float(x) => serializer.serialize_f64(x.to_string().parse().unwrap_or_else(|_| f64::from(*x))),
             Value::Double(x) => serializer.serialize_f64(*x),
             Value::Text(s) => serializer.serialize_str(s),
         }
@@ -59,6 +60,8 @@ pub struct ConnectionStatus {
     pub last_error: Option<String>,
     pub sessions: u64,
     pub failed_connects: u64,
+    /// What the driver learned of the devices, a line each.
+    pub learned: Vec<String>,
     pub devices: Vec<DeviceStatus>,
 }
 
@@ -122,7 +125,8 @@ impl Filter {
     }
 }
 
-pub(super) fn connection_status(live: &Live) -> ConnectionStatus {
+pub(super) fn connection_status(live: &Live, plan: &dyn Plan) -> ConnectionStatus {
+    let learned = plan.learned();
     let now = live.lock();
     let device = |(info, state): (&DeviceInfo, &super::live::DeviceNow)| DeviceStatus {
         name: info.name.clone(),
@@ -145,6 +149,7 @@ pub(super) fn connection_status(live: &Live) -> ConnectionStatus {
         last_error: now.last_error.clone(),
         sessions: now.sessions,
         failed_connects: now.failed_connects,
+        learned,
         devices: live.devices.iter().zip(now.devices.iter()).map(device).collect(),
     }
 }
@@ -234,4 +239,16 @@ fn formulas<'a>(live: &'a Live, info: &'a DeviceInfo, now: &'a Now) -> impl Iter
             time: if state.time == Timestamp(i64::MIN) { 0 } else { state.time.0 },
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_float_is_shown_with_the_digits_it_has() {
+        let shown = [0.1, 239.97, 1.0e20].map(|x| serde_json::json!(Shown(Value::Float(x))).to_string());
+        assert_eq!(shown, ["0.1", "239.97", "1e+20"]);
+        assert_eq!(serde_json::json!(Shown(Value::Float(f32::NAN))), serde_json::Value::Null);
+    }
 }

@@ -91,6 +91,11 @@ pub trait Plan: Send + Sync {
     fn resources(&self) -> &[Resource];
     /// Where the session will go, for logs and people: `tcp://10.0.0.7:502`.
     fn endpoint(&self) -> String;
+    /// What was learned of the devices and is respected from now on, a line each, for people:
+    /// `unit 1: at most 62 registers a request`.
+    fn learned(&self) -> Vec<String> {
+        Vec::new()
+    }
     /// Opens a conversation, within the dead-line the parameters give.
     fn connect(&self, tap: Arc<dyn FrameTap>) -> Answer<'_, Result<Box<dyn Session>, SessionError>>;
 }

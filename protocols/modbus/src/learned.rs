@@ -36,6 +36,9 @@ struct Size {
     doubt: Duration,
 }
 
+/// Holes named one by one; the others are counted.
+const NAMED_HOLES: usize = 3;
+
 /// Knowledge of one unit; survives the session.
 #[derive(Debug, Default)]
 pub struct Learned {
@@ -69,6 +72,31 @@ impl Learned {
         self.doubt(now);
         let most = |bits: bool, stated: u16| self.sizes[usize::from(bits)].limit.map_or(stated, |l| l.most.min(stated));
         Limits { registers: most(false, stated.registers), bits: most(true, stated.bits), gap: stated.gap }
+    }
+
+    /// What is known, a line each, for people.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for (size, what) in self.sizes.iter().zip(["registers", "bits"]) {
+            if let Some(limit) = size.limit {
+                let doubt = if limit.retry_at.is_some() { ", learned from silence" } else { "" };
+                lines.push(format!("at most {} {what} a request{doubt}", limit.most));
+            }
+        }
+        for ((area, from, to), hole) in self.holes.iter().take(NAMED_HOLES) {
+            lines.push(format!("refuses {} {}: exception {}", area.word(), span(*from, *to), hole.code));
+        }
+        if self.holes.len() > NAMED_HOLES {
+            lines.push(format!("refuses {} more spans", self.holes.len() - NAMED_HOLES));
+        }
+        for (area, from, to) in self.gaps.iter().take(NAMED_HOLES) {
+            lines.push(format!("must not be asked for {} {} along with others", area.word(), span(*from, *to)));
+        }
+        if self.gaps.len() > NAMED_HOLES {
+            lines.push(format!("must not be asked for {} more spans along with others", self.gaps.len() - NAMED_HOLES));
+        }
+        lines
     }
 
     /// Drops limits learned from silence when their time has come.
@@ -182,9 +210,38 @@ impl Learned {
     }
 }
 
+fn span(from: u32, to: u32) -> String {
+    if to == from + 1 { from.to_string() } else { format!("{from}-{}", to.saturating_sub(1)) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn people_can_read_what_was_learned() {
+        let (mut learned, now) = (Learned::default(), Instant::now());
+        assert!(learned.lines().is_empty());
+        learned.shrink(Area::Holding, 62, 125);
+        learned.timed_out(Area::Coil, 2000, now);
+        learned.timed_out(Area::Coil, 2000, now);
+        for from in 0..5 {
+            learned.refuse((Area::Holding, from * 10, from * 10 + 2), 2, now);
+        }
+        learned.refuse_gap((Area::Holding, 7, 8));
+        assert_eq!(
+            learned.lines(),
+            [
+                "at most 62 registers a request",
+                "at most 1000 bits a request, learned from silence",
+                "refuses holding 0-1: exception 2",
+                "refuses holding 10-11: exception 2",
+                "refuses holding 20-21: exception 2",
+                "refuses 2 more spans",
+                "must not be asked for holding 7 along with others",
+            ]
+        );
+    }
 
     const STATED: Limits = Limits { registers: 125, bits: 2000, gap: 16 };
 

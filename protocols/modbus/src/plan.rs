@@ -5,7 +5,7 @@ use crate::learned::Learned;
 use crate::line::Line;
 use crate::link::{Framing, Link, Timing};
 use crate::point::{self, Spec};
-use crate::session::ModbusSession;
+use crate::session::{ModbusSession, learned};
 use crate::settings::{Dialect, Parity, SerialSettings, Settings, Target, parse_unit};
 use driver::{
     Answer, ConnectionText, DeviceText, Diagnostic, FrameTap, Place, Plan, PointTable, Resource, ScanGroup, Session,
@@ -206,6 +206,18 @@ impl Plan for ModbusPlan {
             (Target::Tcp { host, port }, _) => format!("tcp://{host}:{port}"),
             (Target::Serial(serial), _) => format!("serial:{}", serial.port),
         }
+    }
+
+    fn learned(&self) -> Vec<String> {
+        let mut units = BTreeMap::new();
+        for device in &self.inner.devices {
+            units.entry(device.unit).or_insert(device);
+        }
+        let lines = |(unit, device): (u8, &Device)| {
+            let lines = learned(device).lines();
+            lines.into_iter().map(move |line| format!("unit {unit}: {line}"))
+        };
+        units.into_iter().flat_map(lines).collect()
     }
 
     fn connect(&self, tap: Arc<dyn FrameTap>) -> Answer<'_, Result<Box<dyn Session>, SessionError>> {

@@ -89,9 +89,9 @@ async fn apart(
             }
         })
     });
-    thread.await.unwrap_or_else(|_| {
-        Err(SessionError::Disconnected("the OPC UA library failed while connecting".to_owned()))
-    })
+    thread
+        .await
+        .unwrap_or_else(|_| Err(SessionError::Disconnected("the OPC UA library failed while connecting".to_owned())))
 }
 
 /// What a log-in needs.
@@ -248,8 +248,7 @@ async fn log_in(line: &Line, with: LogIn, settings: &Settings) -> Result<Duratio
     let created = talk.call("create session", create).await?;
     talk.set_token(&created.authentication_token);
     let (number, timeout, token_id, handle) = talk.head();
-    let mut activate =
-        ActivateSession::new_manual(endpoint, number, timeout, token_id, handle).identity_token(token);
+    let mut activate = ActivateSession::new_manual(endpoint, number, timeout, token_id, handle).identity_token(token);
     if let Some(key) = key {
         activate = activate.private_key(key);
     }
