@@ -2,7 +2,7 @@
 
 use std::fmt;
 use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::format::{Format, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::prelude::*;
@@ -35,6 +35,8 @@ pub fn start(level: Level, format: LogFormat) {
         .with_target("enos_edge_modbus", level)
         .with_target("enos_edge_opcua", level)
         .with_target("testbed", level)
+        // It complains at every unsecured connect that there is no key.
+        .with_target("opcua_core", if level >= Level::DEBUG { LevelFilter::INFO } else { LevelFilter::OFF })
         .with_target("opcua_client", if level >= Level::DEBUG { Level::INFO } else { Level::ERROR })
         .with_target("async_opcua_client", if level >= Level::DEBUG { Level::INFO } else { Level::ERROR });
     let registry = tracing_subscriber::registry().with(filter);

@@ -75,6 +75,7 @@ mod tests {
     async fn a_tap_is_off_until_somebody_listens_and_drops_the_oldest_for_the_slow() {
         let tap = Arc::new(Tap::default());
         tap.frame(Direction::Sent, b"unseen");
+        assert!(tap.frames.get().is_none(), "room for frames that nobody hears");
         let mut capture = Capture::new(&tap);
         for i in 0..=KEPT {
             tap.frame(Direction::Received, &i.to_le_bytes());
