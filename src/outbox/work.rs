@@ -11,8 +11,9 @@ use crate::model::{Names, Timestamp};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Acknowledged bytes after which the store is told, whatever the time. It bounds what a crash sends twice.
-const ACKNOWLEDGED_WINDOW: usize = 1 << 20;
+/// Acknowledged bytes after which the store is told, whatever the time: one segment. It bounds what a crash sends twice,
+/// and costs a fsync a segment while catching up; what never was on disk does not count.
+const ACKNOWLEDGED_WINDOW: usize = 256 << 10;
 /// A failed commit is tried again after this.
 const RETRY: Duration = Duration::from_millis(500);
 /// Housekeeping after a drain.
