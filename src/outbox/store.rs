@@ -70,6 +70,7 @@ pub struct Store {
     page_size: u64,
     names: HashMap<u64, Arc<Names>>,
     seq_limit: u64,
+    is_open: bool,
 }
 
 impl Store {
@@ -86,8 +87,15 @@ impl Store {
         schema::migrate(&mut connection)?;
         quick_check(&connection)?;
         let page_size = connection.pragma_query_value(None, "page_size", |row| row.get::<_, i64>(0))? as u64;
-        let mut store =
-            Store { connection, path: path.to_owned(), space, page_size, names: HashMap::new(), seq_limit: 0 };
+        let mut store = Store {
+            connection,
+            path: path.to_owned(),
+            space,
+            page_size,
+            names: HashMap::new(),
+            seq_limit: 0,
+            is_open: true,
+        };
         store.limit_pages()?;
         store.seq_limit = store.meta("seq_limit")?.unwrap_or(0).max(read_side(path));
         Ok(store)
@@ -122,7 +130,14 @@ impl Store {
     pub fn let_go(&mut self) -> Result<(), StoreError> {
         let nothing = Connection::open_in_memory()?;
         drop(std::mem::replace(&mut self.connection, nothing));
+        self.is_open = false;
         Ok(())
+    }
+
+    /// False after [`Store::let_go`]: its errors then say nothing of the disk.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.is_open
     }
 
     #[must_use]
@@ -554,7 +569,7 @@ mod tests {
         let mut store = Store::open(&folder.path().join("outbox.db"), SPACE).unwrap();
         store.commit(&group(1..50, &names)).unwrap();
         store.let_go().unwrap();
-        assert!(store.commit(&group(50..60, &names)).is_err());
+        assert!(!store.is_open() && store.commit(&group(50..60, &names)).is_err());
         store.reopen().unwrap();
         store.commit(&group(50..60, &names)).unwrap();
         assert_eq!(store.highest_stored().unwrap(), 59);

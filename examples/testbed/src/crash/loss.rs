@@ -14,7 +14,10 @@ pub struct Found {
 pub fn find(parts: &Parts, kills: &[Kill], lives: &[Life], allowance: Allowance) -> Found {
     let mut times = Times::new(parts);
     let holes: Vec<(String, String, i64, i64)> = parts.cloud.ledger(|ledger| {
-        ledger.holes().map(|(device, point, hole)| (device.to_owned(), point.to_owned(), hole.first, hole.last)).collect()
+        ledger
+            .holes()
+            .map(|(device, point, hole)| (device.to_owned(), point.to_owned(), hole.first, hole.last))
+            .collect()
     });
     let (mut lost, mut lost_at) = (Lost::default(), Vec::new());
     for (device, point, first, last) in holes {
@@ -61,7 +64,8 @@ impl Times {
     }
 
     fn at(&mut self, meter: usize, unit: u8, address: u16) -> &[i64] {
-        let holds = |(first, count): &(u16, u16)| Given { unit, first: *first, count: *count, at: 0 }.holds(unit, address);
+        let holds =
+            |(first, count): &(u16, u16)| Given { unit, first: *first, count: *count, at: 0 }.holds(unit, address);
         let blocks = self.blocks[meter].get(&unit).map(Vec::as_slice).unwrap_or_default();
         let blocks: Vec<(u16, u16)> = blocks.iter().copied().filter(holds).collect();
         let journal = &self.journals[meter];

@@ -12,7 +12,7 @@ use crate::quickstart::{Gateway, last_lines, write_files_with_state};
 use crate::site::Shape;
 use anyhow::{Context as _, bail};
 use clap::Args;
-use rounds::Round;
+use rounds::{Moment, Round};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -61,7 +61,7 @@ const IN_FLIGHT: u64 = 8;
 const MESSAGE_KB: u64 = 128;
 /// Encoded bytes acknowledged out of the store before the store is told (docs/reference/outbox.md), and a parcel more.
 const ACKNOWLEDGED_BYTES: u64 = (256 + 16) << 10;
-/// Bytes of a counting register in an encoded batch: a point's step, type and quality in one, the number in two.
+/// Fewest bytes of a reading in an encoded batch: point, tag, and a number below 64; others make the window smaller.
 const ENCODED_BYTES: f64 = 3.0;
 
 /// # Errors
@@ -139,14 +139,15 @@ impl Story {
 
     async fn play(&mut self) -> anyhow::Result<(Figures, Vec<Repeats>)> {
         let points = self.parts.site.counting_points().count() as u64;
-        self.until("first data", |story| story.parts.cloud.ledger(|l| l.totals().delivered) >= points).await?;
+        self.until("first data", |story| story.delivered() >= points).await?;
         let (begun, before) = (Instant::now(), self.parts.polled());
         let mut repeats = Vec::new();
         for (number, round) in rounds::rounds(self.arguments.rounds, self.seed).iter().enumerate() {
             let twice = self.duplicated();
             self.round(round).await.with_context(|| format!("seed {}, round {}", self.seed, number + 1))?;
             let duplicated = self.duplicated() - twice;
-            let events = Repeats { kills: round.kill.is_some().into(), outages: round.outage.is_some().into(), duplicated };
+            let events =
+                Repeats { kills: round.kill.is_some().into(), outages: round.outage.is_some().into(), duplicated };
             eprintln!("round={} kill={:?} outage={:?} duplicated={duplicated}", number + 1, round.kill, round.outage);
             repeats.push(events);
         }
@@ -158,11 +159,15 @@ impl Story {
     /// Plays one round and waits until everything was caught up, so that what came twice is its own.
     async fn round(&mut self, round: &Round) -> anyhow::Result<()> {
         let begun = Instant::now();
-        let mut acts: Vec<(Duration, Act)> = round.kill.map(|at| (at, Act::Kill)).into_iter().collect();
+        let mut acts = Vec::new();
+        if let Some(Moment::At(at)) = round.kill {
+            acts.push((at, Act::Kill));
+        }
         if let Some(outage) = &round.outage {
             acts.extend([(outage.from, Act::Break(outage.fault)), (outage.until, Act::Mend(outage.fault))]);
         }
         acts.sort_by_key(|(at, _)| *at);
+        let mut delivered = self.delivered();
         for (at, act) in acts {
             sleep_until(begun + at).await;
             match act {
@@ -170,11 +175,17 @@ impl Story {
                 Act::Break(fault) => faults::begin(&self.parts.cloud, fault).await,
                 Act::Mend(fault) => faults::end(&self.parts.cloud, fault).await,
             }
+            delivered = self.delivered();
         }
-        let (delivered, rate) = (self.parts.cloud.ledger(|l| l.totals().delivered), self.arguments.rate as u64);
+        if let Some(Moment::Returning(after)) = round.kill {
+            self.until("back", |story| story.delivered() > delivered).await?;
+            sleep(after).await;
+            self.kill().await?;
+        }
+        let (delivered, rate) = (self.delivered(), self.arguments.rate as u64);
         self.until("caught up", |story| {
             let waiting = story.witness.seen().map(|seen| seen.waiting);
-            let arrived = story.parts.cloud.ledger(|l| l.totals().delivered) > delivered + rate;
+            let arrived = story.delivered() > delivered + rate;
             arrived && waiting.is_some_and(|waiting| waiting < rate * 3 / 2)
         })
         .await
@@ -264,6 +275,10 @@ impl Story {
         let value_bytes = stats.message_bytes as f64 / stats.values.max(1) as f64;
         let in_flight = (IN_FLIGHT * MESSAGE_KB * 1024) as f64 / value_bytes.max(1.0);
         (in_flight + ACKNOWLEDGED_BYTES as f64 / ENCODED_BYTES) as u64
+    }
+
+    fn delivered(&self) -> u64 {
+        self.parts.cloud.ledger(|ledger| ledger.totals().delivered)
     }
 
     fn duplicated(&self) -> u64 {

@@ -6,8 +6,16 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Round {
     pub outage: Option<Outage>,
+    pub kill: Option<Moment>,
+}
+
+/// When the gateway is killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
     /// So long after the round began.
-    pub kill: Option<Duration>,
+    At(Duration),
+    /// So long after the first value that came when the outage was over: in the middle of catching up.
+    Returning(Duration),
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -45,8 +53,10 @@ const FAULTS: [Fault; 6] = [
 /// Milliseconds of health before anything happens.
 const QUIET: std::ops::Range<u64> = 200..2_000;
 const LENGTH: std::ops::Range<u64> = 500..4_000;
-/// A kill beside an outage comes up to this long after its end: in the middle of catching up.
-const AFTERWARDS: u64 = 1_000;
+/// A kill beside an outage comes up to this long after its end,
+const AFTERWARDS: u64 = 500;
+/// or up to this long after the first value that comes then.
+const RETURNING: u64 = 200;
 
 /// Kill, outage and both take turns, so that the gateway needs less than the 3 connects in 2 minutes it allows itself.
 #[must_use]
@@ -61,11 +71,15 @@ fn round(number: usize, chance: &mut fastrand::Rng) -> Round {
     // Half of the outages close the port: the others are rarer in the field.
     let fault = if chance.bool() { Fault::Down } else { FAULTS[chance.usize(..FAULTS.len())] };
     let outage = Outage { fault, from: Duration::from_millis(from), until: Duration::from_millis(until) };
-    let kill = |at: u64| Some(Duration::from_millis(at));
+    let at = |ms: u64| Moment::At(Duration::from_millis(ms));
     match number % 3 {
-        0 => Round { outage: None, kill: kill(from) },
+        0 => Round { outage: None, kill: Some(at(from)) },
         1 => Round { outage: Some(outage), kill: None },
-        _ => Round { kill: kill(chance.u64(from..until + AFTERWARDS)), outage: Some(outage) },
+        _ if chance.bool() => Round { kill: Some(at(chance.u64(from..until + AFTERWARDS))), outage: Some(outage) },
+        _ => {
+            let moment = Moment::Returning(Duration::from_millis(chance.u64(..RETURNING)));
+            Round { kill: Some(moment), outage: Some(outage) }
+        }
     }
 }
 
@@ -85,7 +99,11 @@ mod tests {
         for fault in FAULTS {
             assert!(story.iter().flat_map(|r| &r.outage).any(|o| o.fault == fault), "{fault:?}");
         }
-        let in_outage = |r: &&Round| r.kill.zip(r.outage.as_ref()).is_some_and(|(kill, o)| kill < o.until);
-        assert!(story.iter().filter(in_outage).count() > 5, "kills fall into outages, too");
+        let in_outage = |r: &&Round| {
+            r.kill.zip(r.outage.as_ref()).is_some_and(|(kill, o)| matches!(kill, Moment::At(at) if at < o.until))
+        };
+        assert!(story.iter().filter(in_outage).count() > 3, "kills fall into outages, too");
+        let returning = story.iter().filter(|r| matches!(r.kill, Some(Moment::Returning(_))));
+        assert!(returning.count() > 3, "and into catching up");
     }
 }

@@ -73,7 +73,8 @@ pub struct Figures {
 impl Lost {
     /// Takes one lost reading; `given` is when its device gave it out, if that is known.
     pub fn take(&mut self, given: Option<i64>, kills: &[Kill], allowance: Allowance) {
-        let next = given.and_then(|given| kills.iter().find(|k| k.to + allowance.in_flight_ms >= given).map(|k| (k, given)));
+        let next =
+            given.and_then(|given| kills.iter().find(|k| k.to + allowance.in_flight_ms >= given).map(|k| (k, given)));
         match next {
             Some((kill, given)) => {
                 let age = kill.from - given;

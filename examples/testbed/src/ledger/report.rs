@@ -70,9 +70,8 @@ impl Ledger {
     /// Every run of missing readings, with device and point. Unlike the report's list it has no end.
     pub fn holes(&self) -> impl Iterator<Item = (&str, &str, Hole)> {
         let tracks = self.devices.iter().flat_map(|device| device.tracks.iter().map(move |track| (device, track)));
-        tracks.flat_map(|(device, track)| {
-            track.holes().map(move |hole| (device.name.as_str(), track.id.as_str(), hole))
-        })
+        tracks
+            .flat_map(|(device, track)| track.holes().map(move |hole| (device.name.as_str(), track.id.as_str(), hole)))
     }
 
     /// The verdict so far; final once the gateway has nothing left to send.

@@ -20,7 +20,8 @@ pub struct Given {
 impl Given {
     #[must_use]
     pub fn holds(&self, unit: u8, address: u16) -> bool {
-        self.unit == unit && (u32::from(self.first)..u32::from(self.first) + u32::from(self.count)).contains(&address.into())
+        self.unit == unit
+            && (u32::from(self.first)..u32::from(self.first) + u32::from(self.count)).contains(&address.into())
     }
 }
 

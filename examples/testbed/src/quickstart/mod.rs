@@ -100,7 +100,8 @@ pub fn write_files(parts: &Parts, folder: &Path, more: &str) -> anyhow::Result<P
 pub fn write_files_with_state(parts: &Parts, folder: &Path, state: &Path, more: &str) -> anyhow::Result<PathBuf> {
     parts.write_package(&folder.join("package"))?;
     let path = folder.join("edge.yaml");
-    std::fs::write(&path, edge_yaml(parts, folder, state) + more).with_context(|| format!("write {}", path.display()))?;
+    std::fs::write(&path, edge_yaml(parts, folder, state) + more)
+        .with_context(|| format!("write {}", path.display()))?;
     Ok(path)
 }
 
