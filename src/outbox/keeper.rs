@@ -73,6 +73,8 @@ impl Keeper {
             }
             Err(e) => {
                 self.shared.lock().failed(group, Instant::now());
+                // Backlog may wait for this commit; now it goes without.
+                self.shared.wake_destinations();
                 self.trouble(&e);
             }
         }
@@ -167,10 +169,12 @@ impl Keeper {
             match self.store.commit(&group) {
                 Ok(()) => {
                     self.shared.lock().committed(&group, PAUSE / 10, Instant::now());
+                    self.shared.wake_destinations();
                     self.say_drops(&group.gaps);
                 }
                 Err(e) => {
                     self.shared.lock().failed(group, Instant::now());
+                    self.shared.wake_destinations();
                     return self.trouble(&e);
                 }
             }
