@@ -46,7 +46,10 @@ pub enum StoreError {
 
 impl From<rusqlite::Error> for StoreError {
     fn from(e: rusqlite::Error) -> StoreError {
+        let extended = e.sqlite_error().map(|e| e.extended_code);
         match e.sqlite_error_code() {
+            // A page that the disk can not read back: a worn block. What lies on the others is carried over.
+            _ if extended == Some(rusqlite::ffi::SQLITE_IOERR_CORRUPTFS) => StoreError::Damaged(e.to_string()),
             Some(ErrorCode::DiskFull) => StoreError::Full(e),
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StoreError::Damaged(e.to_string()),
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::InUse,
@@ -560,6 +563,15 @@ mod tests {
         store.commit(&group(50..80, &names)).unwrap();
         let (each, all) = start::waiting(&store, &[&Ranges::up_to(0)]).unwrap();
         assert_eq!((each, all), (vec![79], 79));
+    }
+
+    #[test]
+    fn an_unreadable_page_is_damage_and_a_failed_fsync_is_not() {
+        use rusqlite::ffi;
+        let error = |code| StoreError::from(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None));
+        assert!(matches!(error(ffi::SQLITE_IOERR_CORRUPTFS), StoreError::Damaged(_)));
+        assert!(matches!(error(ffi::SQLITE_IOERR_FSYNC), StoreError::Disk(_)));
+        assert!(matches!(error(ffi::SQLITE_IOERR_WRITE), StoreError::Disk(_)));
     }
 
     #[test]
