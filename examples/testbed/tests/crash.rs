@@ -1,5 +1,7 @@
 //! Kills and outages at random moments, short: a kill, an outage and both. The long story is `testbed crash`.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use serde_json::Value;
 use std::process::Command;
 

@@ -34,14 +34,17 @@ pub fn find(parts: &Parts, kills: &[Kill], lives: &[Life], allowance: Allowance)
     Found { lost, stored_and_lost }
 }
 
+/// First register and count of the answers that hold something.
+type Blocks = Vec<(u16, u16)>;
+
 /// Times of the readings of each counting register.
 struct Times {
     journals: Vec<Vec<Given>>,
     /// Meter and unit of a device.
     devices: HashMap<String, (usize, u8)>,
     /// Registers of the same answers share their times.
-    known: HashMap<(usize, u8, Vec<(u16, u16)>), Vec<i64>>,
-    blocks: Vec<HashMap<u8, Vec<(u16, u16)>>>,
+    known: HashMap<(usize, u8, Blocks), Vec<i64>>,
+    blocks: Vec<HashMap<u8, Blocks>>,
     registers: u16,
 }
 
@@ -67,7 +70,7 @@ impl Times {
         let holds =
             |(first, count): &(u16, u16)| Given { unit, first: *first, count: *count, at: 0 }.holds(unit, address);
         let blocks = self.blocks[meter].get(&unit).map(Vec::as_slice).unwrap_or_default();
-        let blocks: Vec<(u16, u16)> = blocks.iter().copied().filter(holds).collect();
+        let blocks: Blocks = blocks.iter().copied().filter(holds).collect();
         let journal = &self.journals[meter];
         self.known.entry((meter, unit, blocks)).or_insert_with(|| {
             journal.iter().filter(|given| given.holds(unit, address)).map(|given| given.at).collect()
@@ -86,8 +89,8 @@ impl Times {
     }
 }
 
-fn distinct_blocks(journal: &[Given]) -> HashMap<u8, Vec<(u16, u16)>> {
-    let mut blocks: HashMap<u8, Vec<(u16, u16)>> = HashMap::new();
+fn distinct_blocks(journal: &[Given]) -> HashMap<u8, Blocks> {
+    let mut blocks: HashMap<u8, Blocks> = HashMap::new();
     for given in journal {
         let known = blocks.entry(given.unit).or_default();
         if !known.contains(&(given.first, given.count)) {
