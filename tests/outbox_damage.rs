@@ -78,7 +78,7 @@ fn damage(folder: &Path, random: &mut fastrand::Rng) -> String {
 async fn a_damaged_file_never_keeps_the_daemon_from_starting() {
     let original = image();
     let mut random = fastrand::Rng::with_seed(20_261_122);
-    let (mut saved, mut quarantined, rounds) = (0, 0, 60);
+    let (mut saved, mut quarantined, mut lost, rounds) = (0, 0, 0, 60);
     for _ in 0..rounds {
         let folder = copy_of(original.path());
         let what = damage(folder.path(), &mut random);
@@ -88,6 +88,9 @@ async fn a_damaged_file_never_keeps_the_daemon_from_starting() {
         let outbox = outbox.unwrap_or_else(|e| panic!("{what}: {e}"));
         assert!(began.elapsed() < Duration::from_secs(5), "{what}: started after {:?}", began.elapsed());
         quarantined += u64::from(outbox.status().quarantine.is_some());
+        let known_lost = outbox.status().quarantine.map_or(0, |q| q.readings_lost);
+        assert_eq!(outbox.status().dropped, known_lost, "{what}: what salvage lost is counted");
+        lost += known_lost;
 
         let outlet = outbox.outlet(CLOUD);
         outlet.link(true);
@@ -108,7 +111,7 @@ async fn a_damaged_file_never_keeps_the_daemon_from_starting() {
         "{rounds} damaged files: all started, {quarantined} set aside, {:.1} % of the batches delivered",
         share * 100.0
     );
-    assert!(quarantined > 10, "the damage was not felt");
+    assert!(quarantined > 10 && lost > 0, "the damage was not felt");
     assert!(share > 0.6, "only {share} of the batches were delivered");
 }
 

@@ -73,6 +73,8 @@ impl Keeper {
             }
             Err(e) => {
                 self.shared.lock().failed(group, Instant::now());
+                // Backlog may wait for this commit; now it goes without.
+                self.shared.wake_destinations();
                 self.trouble(&e);
             }
         }
@@ -167,10 +169,12 @@ impl Keeper {
             match self.store.commit(&group) {
                 Ok(()) => {
                     self.shared.lock().committed(&group, PAUSE / 10, Instant::now());
+                    self.shared.wake_destinations();
                     self.say_drops(&group.gaps);
                 }
                 Err(e) => {
                     self.shared.lock().failed(group, Instant::now());
+                    self.shared.wake_destinations();
                     return self.trouble(&e);
                 }
             }
@@ -190,12 +194,14 @@ impl Keeper {
     }
 
     fn trouble(&mut self, e: &StoreError) {
-        let text = chain(e);
-        if self.told.is_none_or(|told| told.elapsed() > EPISODE) {
+        // What a connection that was let go answers tells nothing of the disk.
+        let mut text = self.store.is_open().then(|| chain(e));
+        if let Some(text) = &text
+            && self.told.is_none_or(|told| told.elapsed() > EPISODE)
+        {
             tracing::error!(error = %text, "outbox can not write; readings stay in memory until it can");
             self.told = Some(Instant::now());
         }
-        self.shared.set_trouble(Some(text));
         match e {
             StoreError::Damaged(problem) => self.replace(problem.clone()),
             StoreError::Full(_) => {}
@@ -203,8 +209,14 @@ impl Keeper {
             _ => match self.store.reopen() {
                 Ok(()) => {}
                 Err(StoreError::Damaged(problem)) => self.replace(problem),
-                Err(e) => tracing::debug!(error = %chain(&e), "outbox can not be opened again yet"),
+                Err(e) => {
+                    tracing::debug!(error = %chain(&e), "outbox can not be opened again yet");
+                    text = Some(chain(&e));
+                }
             },
+        }
+        if text.is_some() {
+            self.shared.set_trouble(text);
         }
     }
 

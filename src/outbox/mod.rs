@@ -8,7 +8,7 @@
 //! ```
 //! `tail`, `work`, `destination` decide; `keeper` is the thread that acts, the only one that touches `store`.
 //! What a crash may send twice: parcels handed out and not acknowledged, and parcels out of the store whose
-//! acknowledgement is younger than the bound or among the last 1 MiB.
+//! acknowledgement is younger than the bound and among the last 256 KiB.
 
 mod destination;
 mod gap;
@@ -95,6 +95,7 @@ pub fn open(
     let lock = lock::Lock::take(folder).map_err(failed)?;
     let space = Space { quota: config.quota_bytes.max(SMALLEST_QUOTA), reserve: config.disk_reserve_bytes };
     let (store, loaded, quarantine) = open_or_replace(&path, space, destinations).map_err(failed)?;
+    counters.dropped.add(quarantine.as_ref().map_or(0, |q| q.readings_lost));
 
     let mut tail = Tail::new(limits(config, space), loaded, counters.clone());
     tail.use_names(names);
@@ -136,7 +137,7 @@ fn open_or_replace(
         Err(StoreError::Damaged(problem)) => {
             let (mut store, quarantine) = salvage::replace(path, space, problem, Timestamp::now(), true)?;
             tracing::error!(file = %quarantine.file.display(), problem = %quarantine.problem, segments = quarantine.segments_saved,
-                "outbox file is damaged and was set aside; what could be read was carried over");
+                lost = quarantine.readings_lost, "outbox file is damaged and was set aside; what could be read was carried over");
             let loaded = start::load(&mut store, destinations)?;
             Ok((store, loaded, Some(quarantine)))
         }

@@ -17,6 +17,9 @@ pub struct Quarantine {
     pub problem: String,
     pub segments_saved: u64,
     pub readings_saved: u64,
+    /// Readings of damaged segments that a destination waited for, found at start. Rows that could not be reached are not
+    /// in it: nobody knows them.
+    pub readings_lost: u64,
 }
 
 /// Renames the damaged file and makes a new one from its readable rows. `tell`: what is lost becomes a gap;
@@ -34,7 +37,7 @@ pub fn replace(
     let file = set_aside_file(path, now)?;
     let mut store = Store::open(path, space)?;
     let old = Store::open_damaged(&file);
-    let mut quarantine = Quarantine { file, problem, segments_saved: 0, readings_saved: 0 };
+    let mut quarantine = Quarantine { file, problem, segments_saved: 0, readings_saved: 0, readings_lost: 0 };
     if let Ok(old) = old {
         carry_over(&old, &mut store, &mut quarantine, tell.then_some(now))?;
     }
@@ -97,6 +100,7 @@ fn carry_over(
     for (name, done) in &destinations {
         let done = Ranges::from_text(done).unwrap_or_default();
         if let Some(gap) = tell.and_then(|now| segments.gap(name, &done, now)) {
+            quarantine.readings_lost = gap.readings.max(quarantine.readings_lost);
             rows::put_gap(&tx, &gap)?;
         }
     }

@@ -46,7 +46,10 @@ pub enum StoreError {
 
 impl From<rusqlite::Error> for StoreError {
     fn from(e: rusqlite::Error) -> StoreError {
+        let extended = e.sqlite_error().map(|e| e.extended_code);
         match e.sqlite_error_code() {
+            // A page that the disk can not read back: a worn block. What lies on the others is carried over.
+            _ if extended == Some(rusqlite::ffi::SQLITE_IOERR_CORRUPTFS) => StoreError::Damaged(e.to_string()),
             Some(ErrorCode::DiskFull) => StoreError::Full(e),
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StoreError::Damaged(e.to_string()),
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::InUse,
@@ -70,6 +73,7 @@ pub struct Store {
     page_size: u64,
     names: HashMap<u64, Arc<Names>>,
     seq_limit: u64,
+    is_open: bool,
 }
 
 impl Store {
@@ -86,8 +90,15 @@ impl Store {
         schema::migrate(&mut connection)?;
         quick_check(&connection)?;
         let page_size = connection.pragma_query_value(None, "page_size", |row| row.get::<_, i64>(0))? as u64;
-        let mut store =
-            Store { connection, path: path.to_owned(), space, page_size, names: HashMap::new(), seq_limit: 0 };
+        let mut store = Store {
+            connection,
+            path: path.to_owned(),
+            space,
+            page_size,
+            names: HashMap::new(),
+            seq_limit: 0,
+            is_open: true,
+        };
         store.limit_pages()?;
         store.seq_limit = store.meta("seq_limit")?.unwrap_or(0).max(read_side(path));
         Ok(store)
@@ -122,7 +133,14 @@ impl Store {
     pub fn let_go(&mut self) -> Result<(), StoreError> {
         let nothing = Connection::open_in_memory()?;
         drop(std::mem::replace(&mut self.connection, nothing));
+        self.is_open = false;
         Ok(())
+    }
+
+    /// False after [`Store::let_go`]: its errors then say nothing of the disk.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.is_open
     }
 
     #[must_use]
@@ -548,13 +566,22 @@ mod tests {
     }
 
     #[test]
+    fn an_unreadable_page_is_damage_and_a_failed_fsync_is_not() {
+        use rusqlite::ffi;
+        let error = |code| StoreError::from(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None));
+        assert!(matches!(error(ffi::SQLITE_IOERR_CORRUPTFS), StoreError::Damaged(_)));
+        assert!(matches!(error(ffi::SQLITE_IOERR_FSYNC), StoreError::Disk(_)));
+        assert!(matches!(error(ffi::SQLITE_IOERR_WRITE), StoreError::Disk(_)));
+    }
+
+    #[test]
     fn a_connection_that_was_let_go_answers_nothing_and_comes_back() {
         let folder = tempfile::tempdir().unwrap();
         let names = Names::new(Vec::new());
         let mut store = Store::open(&folder.path().join("outbox.db"), SPACE).unwrap();
         store.commit(&group(1..50, &names)).unwrap();
         store.let_go().unwrap();
-        assert!(store.commit(&group(50..60, &names)).is_err());
+        assert!(!store.is_open() && store.commit(&group(50..60, &names)).is_err());
         store.reopen().unwrap();
         store.commit(&group(50..60, &names)).unwrap();
         assert_eq!(store.highest_stored().unwrap(), 59);

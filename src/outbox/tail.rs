@@ -7,6 +7,7 @@
 use super::destination::{Destination, Facts, Gone};
 use super::gap::{self, Gap, Reason, SetAsideRow};
 use super::ranges::Ranges;
+use super::work::ACKNOWLEDGED_WINDOW;
 use crate::model::{Batch, Lane, Names, Parcel, SetAside};
 use crate::telemetry::Counters;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -64,6 +65,8 @@ pub struct Tail {
     pub(super) rows_since: Option<Instant>,
     /// Bytes acknowledged out of the store since the store was told.
     pub(super) acknowledged_bytes: usize,
+    /// Those that the running commit tells it of.
+    pub(super) telling_bytes: usize,
     /// How long before the bound a commit must begin.
     pub(super) lead: Duration,
     pub(super) retry_at: Option<Instant>,
@@ -115,6 +118,7 @@ impl Tail {
             set_aside_lost: 0,
             rows_since: None,
             acknowledged_bytes: 0,
+            telling_bytes: 0,
             lead: limits.bound / 10,
             retry_at: None,
             housekeep_at: None,
@@ -221,8 +225,13 @@ impl Tail {
         parcels
     }
 
-    /// Backlog for a destination whose link is up.
+    /// Backlog for a destination whose link is up. It waits while too many acknowledgements are not on disk, unless the
+    /// disk takes none: delivering goes before repeating.
     pub fn take_backlog(&mut self, destination: usize, max_bytes: usize) -> Vec<Parcel> {
+        let untold = self.acknowledged_bytes + self.telling_bytes;
+        if untold >= ACKNOWLEDGED_WINDOW && self.retry_at.is_none() {
+            return Vec::new();
+        }
         self.destinations[destination].take_backlog(max_bytes)
     }
 

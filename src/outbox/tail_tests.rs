@@ -7,6 +7,7 @@ use super::group::{Group, Job};
 use super::ranges::Ranges;
 use super::segment::Numbered;
 use super::tail::{Limits, Loaded, SEQ_BLOCK, Tail};
+use super::work::ACKNOWLEDGED_WINDOW;
 use crate::model::{Batch, BatchBuilder, Names, Parcel, Timestamp, Value};
 use crate::telemetry::Counters;
 use proptest::prelude::*;
@@ -341,4 +342,25 @@ fn a_stuck_disk_costs_the_oldest_and_each_is_counted() {
     assert_eq!(world.tail.gaps.iter().map(|g| g.readings).sum::<u64>(), 2 * status.readings.dropped);
     assert!(world.tail.gaps.len() <= 2, "neighbours are one gap");
     assert_eq!(world.tail.gaps[0].first, *world.produced.first().unwrap());
+}
+
+#[test]
+fn a_crash_repeats_no_more_backlog_than_the_window() {
+    let mut world = World::new(false);
+    (0..4).for_each(|_| world.append(30));
+    world.apply(&Step::Work { wait_ms: 1000, disk_works: true });
+    (0..DESTINATIONS.len()).for_each(|of| world.apply(&Step::Link { of, up: true }));
+    (0..4).for_each(|_| world.apply(&Step::Work { wait_ms: 0, disk_works: true }));
+    world.apply(&Step::Backlog { to: 0 });
+    // As if almost half of the window had been acknowledged: the next one is told to the store at once.
+    world.tail.acknowledged_bytes = ACKNOWLEDGED_WINDOW / 2 - 1;
+    world.apply(&Step::Acknowledge { from: 0, nth: 1 });
+    assert!(matches!(world.tail.next_job(world.now), Job::Commit { .. }));
+    // The commit takes long, the rest of the window fills: nothing is handed out until it is over, or failed.
+    let group = world.tail.take_group();
+    assert!(!group.cursors.is_empty(), "the store is told");
+    world.tail.acknowledged_bytes = ACKNOWLEDGED_WINDOW / 2;
+    assert!(world.tail.take_backlog(0, 300).is_empty());
+    world.tail.failed(group, world.now);
+    assert!(!world.tail.take_backlog(0, 300).is_empty(), "a failing disk does not keep the backlog back");
 }

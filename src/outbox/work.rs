@@ -11,8 +11,11 @@ use crate::model::{Names, Timestamp};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Acknowledged bytes after which the store is told, whatever the time. It bounds what a crash sends twice.
-const ACKNOWLEDGED_WINDOW: usize = 1 << 20;
+/// Bytes of stored parcels whose acknowledgement is not on disk: no backlog is handed out beyond, which bounds what a
+/// crash sends twice. What never was on disk does not count.
+pub(super) const ACKNOWLEDGED_WINDOW: usize = 256 << 10;
+/// The store is told at half of it, whatever the time, so that a commit is over before the other half is full.
+const TOLD_AT: usize = ACKNOWLEDGED_WINDOW / 2;
 /// A failed commit is tried again after this.
 const RETRY: Duration = Duration::from_millis(500);
 /// Housekeeping after a drain.
@@ -56,7 +59,7 @@ impl Tail {
 
     fn commit_due(&mut self, now: Instant) -> Option<Instant> {
         let early = self.fresh_bytes >= self.limits.memory_bytes / 4
-            || self.acknowledged_bytes >= ACKNOWLEDGED_WINDOW
+            || self.acknowledged_bytes >= TOLD_AT
             || self.seq_limit - self.next_seq.min(self.seq_limit) < SEQ_BLOCK / 2;
         let at_once = self.closing || self.limits.strict;
         let wait = if at_once { Duration::ZERO } else { self.limits.bound.saturating_sub(self.lead) };
@@ -112,7 +115,7 @@ impl Tail {
 
     fn take_rows(&mut self, group: &mut Group) {
         self.rows_since = None;
-        self.acknowledged_bytes = 0;
+        self.telling_bytes = std::mem::take(&mut self.acknowledged_bytes);
         for destination in self.destinations.iter_mut().filter(|d| d.dirty || !group.parcels.is_empty()) {
             destination.dirty = false;
             group.cursors.push((destination.name.clone(), destination.done.to_text()));
@@ -132,6 +135,7 @@ impl Tail {
     /// The group is on disk, safe from a power cut.
     pub fn committed(&mut self, group: &Group, took: Duration, now: Instant) {
         self.retry_at = None;
+        self.telling_bytes = 0;
         self.seq_limit = group.seq_limit;
         // What begins this long before the bound is over before the bound.
         self.lead = (took * 2 + Duration::from_millis(5))
@@ -149,6 +153,7 @@ impl Tail {
     /// The group is not on disk: everything in it is fresh again.
     pub fn failed(&mut self, group: Group, now: Instant) {
         self.retry_at = Some(now + RETRY);
+        self.acknowledged_bytes += std::mem::take(&mut self.telling_bytes);
         self.taken_upto = self.stored_upto;
         self.fresh_from = self.stored_upto + 1;
         self.sum_fresh();

@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod cloud;
+pub mod crash;
 pub mod ledger;
 pub mod machine;
 pub mod meter;

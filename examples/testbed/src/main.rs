@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
 use std::process::ExitCode;
-use testbed::{bench, quickstart, serve};
+use testbed::{bench, crash, quickstart, serve};
 
 /// Stand-ins for a site and for the EnOS Cloud.
 #[derive(Parser)]
@@ -25,6 +25,8 @@ enum Command {
     },
     /// Measure the gateway: CPU per value, memory, latency, and catching up after an outage.
     Bench(bench::Arguments),
+    /// Kill the gateway and fail the cloud at random moments, and count what was lost and what came twice.
+    Crash(crash::Arguments),
     /// Run only the stand-in cloud, until stopped.
     Cloud(serve::CloudArguments),
     /// Run only the stand-in Modbus devices, until stopped.
@@ -56,6 +58,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         match command {
             Command::Quickstart(arguments) => quickstart::run(arguments).await,
             Command::Bench(arguments) => bench::run(arguments).await,
+            Command::Crash(arguments) => crash::run(arguments).await,
             Command::Gateway { .. } => unreachable!("the gateway has a runtime of its own"),
             Command::Cloud(arguments) => serve::cloud(arguments).await,
             Command::Meter(arguments) => serve::meter(arguments).await,

@@ -83,6 +83,12 @@ impl Parts {
         Ok(())
     }
 
+    /// How large the meters are.
+    #[must_use]
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+
     /// Values the meters gave out so far. Correct below 65536 readings of a register.
     #[must_use]
     pub fn polled(&self) -> u64 {

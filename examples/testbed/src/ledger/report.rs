@@ -1,6 +1,6 @@
 //! PURE. The ledger's verdict.
 
-use super::{Ledger, Verdict};
+use super::{Hole, Ledger, Verdict};
 use serde::Serialize;
 
 /// Runs of lost readings that a report lists; the count goes on beyond.
@@ -65,6 +65,13 @@ impl Ledger {
     pub fn missing(&self) -> u64 {
         let tracks = self.devices.iter().flat_map(|device| &device.tracks);
         tracks.flat_map(super::Track::holes).map(|hole| hole.count()).sum()
+    }
+
+    /// Every run of missing readings, with device and point. Unlike the report's list it has no end.
+    pub fn holes(&self) -> impl Iterator<Item = (&str, &str, Hole)> {
+        let tracks = self.devices.iter().flat_map(|device| device.tracks.iter().map(move |track| (device, track)));
+        tracks
+            .flat_map(|(device, track)| track.holes().map(move |hole| (device.name.as_str(), track.id.as_str(), hole)))
     }
 
     /// The verdict so far; final once the gateway has nothing left to send.

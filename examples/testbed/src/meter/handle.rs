@@ -2,6 +2,7 @@
 
 use super::connection::serve;
 use super::faults::Faults;
+use super::journal::Given;
 use super::pty::Pty;
 use super::registers::{Area, Pattern, Registers};
 use std::io;
@@ -141,6 +142,18 @@ impl Meters {
     #[must_use]
     pub fn reads(&self, unit: u8, address: u16) -> u16 {
         self.shared.registers.reads(unit, address)
+    }
+
+    /// From now on the time of every answer with holding registers is noted.
+    pub fn keep_journal(&self) {
+        self.shared.registers.journal.keep();
+    }
+
+    /// What was noted, in order: the nth answer that holds a register gave out its count n, if noting began before
+    /// the first.
+    #[must_use]
+    pub fn journal(&self) -> Vec<Given> {
+        self.shared.registers.journal.all()
     }
 
     /// Puts a value into a register, as a write of the driver would.

@@ -7,10 +7,12 @@ mod connection;
 mod faults;
 mod frame;
 mod handle;
+mod journal;
 mod pty;
 mod registers;
 mod request;
 
 pub use faults::{Faults, TooMany};
 pub use handle::{Meters, Wire};
+pub use journal::Given;
 pub use registers::{Area, FIRST_COUNTING, Pattern, address_value};

@@ -1,5 +1,6 @@
 //! What the registers of the stand-in devices hold.
 
+use super::journal::Journal;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -54,6 +55,7 @@ pub(super) struct Registers {
     /// Spares the lock while nothing was written.
     any_written: AtomicBool,
     reads: Reads,
+    pub(super) journal: Journal,
 }
 
 /// How often each holding register was read, unit by unit.
@@ -80,6 +82,7 @@ impl Registers {
             written,
             any_written: AtomicBool::new(false),
             reads: Reads::new(),
+            journal: Journal::default(),
         }
     }
 

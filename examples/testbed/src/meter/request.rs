@@ -96,6 +96,9 @@ impl Device<'_> {
         for offset in 0..count {
             out.extend_from_slice(&self.registers.read(self.unit, area, first + offset).to_be_bytes());
         }
+        if area == Area::Holding {
+            self.registers.journal.note(self.unit, first, count);
+        }
         Ok(())
     }
 

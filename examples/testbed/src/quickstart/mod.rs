@@ -89,20 +89,29 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
 /// # Errors
 /// When the disk refuses.
 pub fn write_files(parts: &Parts, folder: &Path, more: &str) -> anyhow::Result<PathBuf> {
+    write_files_with_state(parts, folder, &folder.join("state"), more)
+}
+
+/// As [`write_files`], with the gateway's state elsewhere.
+///
+/// # Errors
+/// When the disk refuses.
+pub fn write_files_with_state(parts: &Parts, folder: &Path, state: &Path, more: &str) -> anyhow::Result<PathBuf> {
     parts.write_package(&folder.join("package"))?;
     let path = folder.join("edge.yaml");
-    std::fs::write(&path, edge_yaml(parts, folder) + more).with_context(|| format!("write {}", path.display()))?;
+    std::fs::write(&path, edge_yaml(parts, folder, state) + more)
+        .with_context(|| format!("write {}", path.display()))?;
     Ok(path)
 }
 
-fn edge_yaml(parts: &Parts, folder: &Path) -> String {
+fn edge_yaml(parts: &Parts, folder: &Path, state: &Path) -> String {
     let gateway = &parts.site.gateway;
-    let path = |name: &str| serde_json::Value::from(folder.join(name).to_string_lossy()).to_string();
+    let path = |path: &Path| serde_json::Value::from(path.to_string_lossy()).to_string();
     format!(
         "state_dir: {}\npackage: {}\ncloud:\n  url: tcp://{}\n  product_key: {}\n  device_key: {}\n  \
          device_secret: {}\n",
-        path("state"),
-        path("package"),
+        path(state),
+        path(&folder.join("package")),
         parts.cloud.address(),
         gateway.product_key,
         gateway.device_key,

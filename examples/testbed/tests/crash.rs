@@ -1,0 +1,35 @@
+//! Kills and outages at random moments, short: a kill, an outage and both. The long story is `testbed crash`.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use serde_json::Value;
+use std::process::Command;
+
+/// Lives three rounds and returns the ledger's verdict.
+fn three_rounds(more: &[&str]) -> Value {
+    let folder = tempfile::tempdir().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_testbed"))
+        .args(["crash", "--rounds", "3", "--rate", "2000", "--json", "--keep"])
+        .arg(folder.path())
+        .args(more)
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}\n{}", String::from_utf8_lossy(&output.stdout));
+    let figures: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&figures["kills"], &figures["outages"]), (&2.into(), &2.into()), "{figures}");
+    assert!(figures["delivered"].as_u64().unwrap() > 2000 * 4, "{figures}");
+    figures
+}
+
+#[test]
+fn kills_and_outages_lose_nothing_older_than_the_bound() {
+    let figures = three_rounds(&[]);
+    assert_eq!(figures["lost_beyond_bound"], 0, "{figures}");
+}
+
+#[test]
+fn strict_durability_loses_nothing_that_was_stored() {
+    let figures = three_rounds(&["--strict"]);
+    assert_eq!((&figures["lost_beyond_bound"], &figures["stored_and_lost"]), (&0.into(), &0.into()), "{figures}");
+}
