@@ -200,6 +200,10 @@ impl Plan for ModbusPlan {
         &self.resources
     }
 
+    fn station(&self, index: usize) -> Option<String> {
+        self.inner.devices.get(index).map(|device| format!("unit {}", device.unit))
+    }
+
     fn endpoint(&self) -> String {
         match (&self.inner.settings.target, self.inner.settings.dialect) {
             (Target::Tcp { host, port }, Dialect::RtuOverTcp) => format!("rtu+tcp://{host}:{port}"),

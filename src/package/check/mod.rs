@@ -55,9 +55,6 @@ impl Checked {
     }
 }
 
-/// A file of 100,000 devices has about 25 MB; a hostile one shall not take all memory.
-const TEXT_BYTES: u64 = 64 << 20;
-
 /// Checks the package at `path`, a folder or an archive, and builds the site when it is sound.
 ///
 /// Device secrets that lie in files of the state folder are not read: see [`load`].
@@ -67,7 +64,7 @@ pub fn check(path: &Path, protocols: &[&dyn Protocol]) -> Checked {
 }
 
 pub(super) fn check_with(path: &Path, protocols: &[&dyn Protocol], secrets: &load::Secrets) -> Checked {
-    let limits = Limits { text_bytes: TEXT_BYTES, ..Limits::default() };
+    let limits = Limits::default();
     let source = match Source::open(path, &limits) {
         Ok(source) => source,
         Err(faults) => return finish(None, Vec::new(), faults, Counts::default()),
@@ -78,8 +75,8 @@ pub(super) fn check_with(path: &Path, protocols: &[&dyn Protocol], secrets: &loa
     let templates = cross::templates(&texts, &models, &mut faults);
     cross::assets(&texts, &mut faults);
     cross::products(&texts, &templates, &models, &mut faults);
-    overlap::check(&texts, &mut faults);
     let plans = plans::plan(&texts, protocols, &mut faults);
+    overlap::check(&texts, &plans, &mut faults);
     let triggers = read_triggers(&texts, &models, &mut faults);
     let counts = count(&texts, triggers.len());
     let sound = faults.iter().all(|fault| fault.severity == Severity::Warning);
