@@ -101,6 +101,9 @@ impl Inner {
 /// The column that says where a point lives when its number is something else.
 const NODE_ID: &str = "node_id";
 
+/// More complaints of one connection than anybody reads.
+const FAULTS: usize = 1_000;
+
 /// Stands for the device's logical address.
 const ADDRESS: &str = "{address}";
 
@@ -137,6 +140,12 @@ impl<'a, 'd> DeviceReader<'a, 'd> {
         let mut addressed = false;
         points.reserve_exact(device.table.len());
         for (row, number) in device.table.rows().zip(device.numbers()) {
+            if self.faults.len() >= FAULTS {
+                let place = Place::new(&device.table.file, row.row().line, 0);
+                let fault = Diagnostic::error(place, "the rows from here on were not looked at");
+                self.faults.push(fault.help("mend those above first"));
+                break;
+            }
             let period = self.period(row, settings.scan_period);
             let (text, place) = written(row, &number);
             addressed |= text.contains(ADDRESS);
