@@ -1,4 +1,5 @@
-//! Walks `testcases/package-check`: each folder holds a package and the report it must give.
+//! Walks `testcases/package-check`: each folder holds a package and the report it must give. There protocols are
+//! played; in `testcases/package-check-protocols` they are those of the gateway.
 //!
 //! `UPDATE_EXPECTED=1 cargo test --test package_check` writes the reports anew; read the difference before committing it.
 
@@ -7,6 +8,7 @@ use driver::{
 };
 use enos_edge::package::check::report::{to_json, write_text};
 use enos_edge::package::{Checked, check};
+use enos_edge::south::protocols::Protocols;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -69,7 +71,11 @@ fn report(checked: &Checked) -> String {
 }
 
 fn cases() -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testcases/package-check");
+    folders("testcases/package-check")
+}
+
+fn folders(home: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(home);
     let mut all: Vec<PathBuf> =
         fs::read_dir(folder).expect("the cases are there").map(|entry| entry.expect("is readable").path()).collect();
     all.sort();
@@ -78,10 +84,29 @@ fn cases() -> Vec<PathBuf> {
 
 #[test]
 fn package_check_reports_what_each_case_expects() {
-    let update = std::env::var_os("UPDATE_EXPECTED").is_some();
-    let mut wrong = String::new();
     let cases = cases();
     assert!(cases.len() > 30, "found {} cases", cases.len());
+    compare(cases, checked);
+}
+
+#[test]
+fn the_gateways_own_protocols_report_what_each_case_expects() {
+    let protocols = Protocols::new(Path::new("state"));
+    compare(folders("testcases/package-check-protocols"), |package| check(package, &protocols.list()));
+}
+
+#[test]
+fn the_quickstart_site_is_sound() {
+    let protocols = Protocols::new(Path::new("state"));
+    let site = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/quickstart/site");
+    let checked = check(&site, &protocols.list());
+    assert_eq!(checked.errors(), 0, "{}", report(&checked));
+    assert_eq!(checked.warnings(), 1, "a working copy is not sealed: {}", report(&checked));
+}
+
+fn compare(cases: Vec<PathBuf>, checked: impl Fn(&Path) -> Checked) {
+    let update = std::env::var_os("UPDATE_EXPECTED").is_some();
+    let mut wrong = String::new();
     for case in cases {
         let got = report(&checked(&case.join("package")));
         let expected = case.join("expected.txt");

@@ -52,7 +52,7 @@ pub(super) fn all_keys() -> impl Iterator<Item = &'static str> {
 }
 
 /// Reads and checks the file.
-pub(super) fn read(path: &Path, overrides: Overrides) -> Result<Config, Faults> {
+pub(super) fn read(path: &Path, overrides: Overrides) -> Result<Config, Vec<Diagnostic>> {
     let file: Arc<str> = path.display().to_string().into();
     let whole = |problem: String| vec![Diagnostic::error(Place::new(&file, 0, 0), problem)];
     let size = std::fs::metadata(path).map_err(|e| whole(format!("can not be read: {e}")))?.len();
@@ -64,19 +64,22 @@ pub(super) fn read(path: &Path, overrides: Overrides) -> Result<Config, Faults> 
 }
 
 /// Relative paths count from `folder`, where the file lies.
-fn parse(file: &Arc<str>, folder: &Path, text: &str, overrides: Overrides) -> Result<Config, Faults> {
-    let (node, mut faults) = crate::yaml::parse(file, text);
+fn parse(file: &Arc<str>, folder: &Path, text: &str, overrides: Overrides) -> Result<Config, Vec<Diagnostic>> {
+    let (node, found) = crate::yaml::parse(file, text);
+    let mut faults = Faults::from(found);
     let Some(node) = node else {
         if faults.is_empty() {
             faults.push(Diagnostic::error(Place::new(file, 0, 0), "is empty").help("state_dir is needed at least"));
         }
-        return Err(faults);
+        return Err(faults.finish());
     };
-    let Some(fields) = Fields::open(file, &node, "configuration", KEYS, &mut faults) else { return Err(faults) };
+    let Some(fields) = Fields::open(file, &node, "configuration", KEYS, &mut faults) else {
+        return Err(faults.finish());
+    };
     let config = config(&fields, folder, overrides, &mut faults);
     match config {
         Some(config) if faults.is_empty() => Ok(config),
-        _ => Err(faults),
+        _ => Err(faults.finish()),
     }
 }
 

@@ -112,10 +112,13 @@ fn read_device(file: &Arc<str>, node: &Node<'_>, faults: &mut Faults) -> Option<
     }
     common(&fields, faults);
     let offsets = offsets::read(&fields.pairs("offsets", faults), faults);
+    let kind = fields.word("kind", KINDS, faults);
+    // A kind that is written, and not known, says nothing about the triple.
+    let kind_is_clear = kind.is_some() || fields.node("kind").is_none();
     let device = Device {
         place: fields.place.clone(),
         name: name.unwrap_or_else(|| Text { text: "?".to_owned(), place: fields.place.clone() }),
-        kind: fields.word("kind", KINDS, faults).unwrap_or(AssetKind::Device),
+        kind: kind.unwrap_or(AssetKind::Device),
         product_key: fields.text("product_key", faults),
         device_key: fields.text("device_key", faults),
         secret: read_secret(&fields, faults),
@@ -127,7 +130,10 @@ fn read_device(file: &Arc<str>, node: &Node<'_>, faults: &mut Faults) -> Option<
         offsets,
         attributes: fields.pairs("attributes", faults),
     };
-    check_identity(&device, faults);
+    check_keys(&device, faults);
+    if kind_is_clear {
+        check_identity(&device, faults);
+    }
     Some(device)
 }
 
@@ -174,16 +180,25 @@ fn read_secret(fields: &Fields<'_, '_>, faults: &mut Faults) -> Option<SecretTex
             faults.push(super::fields::misfit("device_secret_file", file, help));
         }
     }
+    if let Some(plain) = &plain {
+        limits::secret(plain, faults);
+    }
     plain.map(|text| SecretText::Plain(Secret::new(text.text))).or(file.map(SecretText::File))
 }
 
-/// A triple on a logic asset, or none on a device asset.
-fn check_identity(device: &Device, faults: &mut Faults) {
+fn check_keys(device: &Device, faults: &mut Faults) {
     for (what, key) in [("product key", &device.product_key), ("device key", &device.device_key)] {
         if let Some(key) = key {
             limits::key(what, key, faults);
         }
     }
+    if let Some(id) = &device.asset_id {
+        limits::identifier("asset id", id, faults);
+    }
+}
+
+/// A triple on a logic asset, or none on a device asset.
+fn check_identity(device: &Device, faults: &mut Faults) {
     let name = &device.name.text;
     match device.kind {
         AssetKind::Device => {
@@ -211,9 +226,6 @@ fn check_identity(device: &Device, faults: &mut Faults) {
                 faults.push(Diagnostic::error(device.place.clone(), problem).help(help));
             }
         }
-    }
-    if let Some(id) = &device.asset_id {
-        limits::identifier("asset id", id, faults);
     }
 }
 

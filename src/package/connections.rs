@@ -104,7 +104,7 @@ mod tests {
         let mut faults = Faults::new();
         let text = "# meter\nhost = 10.0.0.7\n  port=502\n; more\nnote = \"a = b\"\n";
         let parameters = read_sys(&"protocol.sys".into(), text, &mut faults);
-        assert_eq!(faults, []);
+        assert!(faults.is_empty(), "{faults:?}");
         let shown: Vec<_> =
             parameters.entries.iter().map(|(k, v)| format!("{} {} {}", v.place, k.text, v.text)).collect();
         assert_eq!(

@@ -8,7 +8,7 @@ use super::fields::Faults;
 use super::manifest::Manifest;
 use super::texts::Texts;
 use crate::config::Secret;
-use crate::diagnostic::{Diagnostic, Severity};
+use crate::diagnostic::Diagnostic;
 use crate::model::{
     ConnectedDevice, Connection, Credential, DeviceNames, Names, PackageName, PointName, PointNames, Site, Template,
 };
@@ -46,7 +46,7 @@ pub(super) fn build(
     secrets: &Secrets,
     faults: &mut Faults,
 ) -> Option<Site> {
-    let before = faults.len();
+    let before = faults.errors();
     let mut points: HashMap<&str, Arc<PointNames>> = HashMap::new();
     let mut names = Vec::with_capacity(texts.assets.devices.len());
     let mut credentials = Vec::with_capacity(texts.assets.devices.len());
@@ -57,7 +57,7 @@ pub(super) fn build(
         credentials.push(credential(device, secrets, faults));
     }
     let connections = plans.into_iter().map(|planned| connection(planned, &texts, templates)).collect();
-    if faults[before..].iter().any(|fault| fault.severity == Severity::Error) {
+    if faults.errors() > before {
         return None;
     }
     Some(Site {

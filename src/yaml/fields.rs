@@ -16,7 +16,7 @@ pub struct Fields<'t, 'a> {
     pub place: Place,
 }
 
-pub type Faults = Vec<Diagnostic>;
+pub use super::faults::Faults;
 
 impl<'t, 'a> Fields<'t, 'a> {
     /// Complains when the node is no map and of every key that is not `known`.

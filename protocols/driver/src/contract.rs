@@ -89,6 +89,13 @@ pub trait Plan: Send + Sync {
     fn scan_groups(&self) -> &[ScanGroup];
     /// Exclusive things this connection needs.
     fn resources(&self) -> &[Resource];
+    /// Which station of the line device `index` is, in words that are equal exactly when the station is: `unit 1`
+    /// for a device with address `01` as for one without an address, if the connection's unit is 1. Devices of one
+    /// station must not read the same points. `None`: the address as it is written says it.
+    fn station(&self, index: usize) -> Option<String> {
+        let _ = index;
+        None
+    }
     /// Where the session will go, for logs and people: `tcp://10.0.0.7:502`.
     fn endpoint(&self) -> String;
     /// What was learned of the devices and is respected from now on, a line each, for people:

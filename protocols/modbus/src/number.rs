@@ -30,6 +30,12 @@ pub struct Location {
 pub enum NumberFault {
     #[error("is not a register address")]
     Shape,
+    #[error("is not a register address, but a number as Excel rounds it")]
+    Rounded,
+    #[error("is not a register address, but a date as Excel makes one of 3-1 or 3/1")]
+    Date,
+    #[error("is not a register address; the apostrophe of Excel does not belong into the file")]
+    Apostrophe,
     #[error("is beyond the last register, 65535")]
     Range,
     #[error("is not in classic notation")]
@@ -47,6 +53,10 @@ impl NumberFault {
             NumberFault::Shape | NumberFault::Bit(_) => {
                 "write 3000, 0x0BB8, 4x3001 or 3000.5 for bit 5; see docs/reference/modbus.md"
             }
+            NumberFault::Rounded | NumberFault::Date => {
+                "in Excel format the column as Text, type the number again, and save as CSV UTF-8"
+            }
+            NumberFault::Apostrophe => "write the number alone",
             NumberFault::Range => "write 0 to 65535, or six digits as 400001 in classic notation",
             NumberFault::NotClassic => "write 00001, 10001, 30001 or 40001 and up, with five or six digits",
             NumberFault::Ambiguous { .. } => "write notation: plain or notation: classic into protocol.sys",
@@ -60,6 +70,7 @@ impl NumberFault {
 /// See [`NumberFault`].
 pub fn parse(text: &str, notation: Notation, base: u16) -> Result<Location, NumberFault> {
     let text = text.trim();
+    refuse_excel(text)?;
     let (text, bit) = split_bit(text)?;
     if let Some(hex) = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
         // Data sheets give hexadecimal addresses as they go over the wire: never shifted.
@@ -82,6 +93,26 @@ pub fn parse(text: &str, notation: Notation, base: u16) -> Result<Location, Numb
         },
         Notation::Plain => plain(value, base, bit),
     }
+}
+
+/// What a spreadsheet makes of an address when nobody looks: `1.00E+04`, `2024/1/5`, `5-Jan`, `'3000`.
+fn refuse_excel(text: &str) -> Result<(), NumberFault> {
+    let is_digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    if text.strip_prefix('\'').is_some_and(|rest| parse(rest, Notation::Plain, 0).is_ok()) {
+        return Err(NumberFault::Apostrophe);
+    }
+    if let Some((number, exponent)) = text.split_once(['E', 'e']) {
+        let exponent = exponent.trim_start_matches(['+', '-']);
+        if is_digits(&number.replace('.', "")) && is_digits(exponent) {
+            return Err(NumberFault::Rounded);
+        }
+    }
+    let parts: Vec<&str> = text.split(['-', '/']).take(4).collect();
+    let month = |part: &&str| is_digits(part) || part.len() == 3 && part.bytes().all(|b| b.is_ascii_alphabetic());
+    if (2..=3).contains(&parts.len()) && parts.iter().all(month) {
+        return Err(NumberFault::Date);
+    }
+    Ok(())
 }
 
 fn plain(value: u32, base: u16, bit: Option<u8>) -> Result<Location, NumberFault> {
@@ -147,6 +178,20 @@ fn classic(text: &str, bit: Option<u8>) -> Result<Location, NumberFault> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_excel_made_of_an_address_is_named() {
+        let fault = |text: &str| parse(text, Notation::Plain, 0).unwrap_err();
+        for text in ["1E+05", "1.00E+04", "4e4"] {
+            assert_eq!(fault(text), NumberFault::Rounded, "{text}");
+        }
+        for text in ["2024/1/5", "Jan-05", "5-Mar-24", "1-2"] {
+            assert_eq!(fault(text), NumberFault::Date, "{text}");
+        }
+        assert_eq!(fault("'3000"), NumberFault::Apostrophe);
+        assert_eq!(fault("abc"), NumberFault::Shape);
+        assert_eq!(fault("-1"), NumberFault::Shape);
+    }
 
     fn at(text: &str, notation: Notation, base: u16) -> Result<(Option<Area>, u16, Option<u8>), NumberFault> {
         parse(text, notation, base).map(|l| (l.area, l.address, l.bit))

@@ -121,12 +121,23 @@ fn template(
     template
 }
 
+/// More complaints of one table than anybody reads.
+const FAULTS: usize = 1_000;
+
 fn read_template(device: &DeviceText<'_>, settings: &Settings, faults: &mut Vec<Diagnostic>) -> Template {
     let table: &PointTable = &device.table;
     point::check_columns(table, faults);
     let mut specs = Vec::with_capacity(table.len());
     let mut groups: BTreeMap<Duration, Vec<Item>> = BTreeMap::new();
+    let before = faults.len();
     for (row, number) in table.rows().zip(device.numbers()) {
+        if faults.len() - before >= FAULTS {
+            let place = Place::new(&table.file, row.row().line, 0);
+            faults.push(
+                Diagnostic::error(place, "the rows from here on were not looked at").help("mend those above first"),
+            );
+            break;
+        }
         let spec = match point::parse(row, &number, settings) {
             Ok(spec) => spec,
             Err(more) => {
@@ -198,6 +209,10 @@ impl Plan for ModbusPlan {
 
     fn resources(&self) -> &[Resource] {
         &self.resources
+    }
+
+    fn station(&self, index: usize) -> Option<String> {
+        self.inner.devices.get(index).map(|device| format!("unit {}", device.unit))
     }
 
     fn endpoint(&self) -> String {

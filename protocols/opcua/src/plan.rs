@@ -4,11 +4,13 @@ use crate::node::Node;
 use crate::open;
 use crate::settings::{Mode, Settings};
 use driver::{
-    Answer, ConnectionText, DeviceText, Diagnostic, FrameTap, Plan, Resource, ScanGroup, Session, SessionError,
-    ValueType,
+    Answer, ConnectionText, DeviceText, Diagnostic, FrameTap, Place, Plan, Resource, RowText, ScanGroup, Session,
+    SessionError, ValueType,
 };
 use opcua::types::VariantScalarTypeId;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -36,6 +38,8 @@ pub(crate) struct Inner {
 
 pub(crate) struct OpcUaPlan {
     inner: Arc<Inner>,
+    /// Devices whose table uses `{address}`: to all others the address says nothing.
+    addressed: Vec<bool>,
 }
 
 impl OpcUaPlan {
@@ -44,15 +48,16 @@ impl OpcUaPlan {
         let settings = Settings::read(connection, state_dir, &mut faults);
         let mut points = Vec::new();
         let mut groups = BTreeMap::new();
+        let mut addressed = Vec::with_capacity(connection.devices.len());
         for (index, device) in connection.devices.iter().enumerate() {
             let index = u32::try_from(index).expect("a connection has far fewer devices");
-            let mut reader = DeviceReader { device, seen: HashMap::new(), faults: &mut faults };
-            reader.read(index, &settings, &mut points, &mut groups);
+            let mut reader = DeviceReader::new(device, &mut faults);
+            addressed.push(reader.read(index, &settings, &mut points, &mut groups));
         }
         if !faults.is_empty() {
             return Err(faults);
         }
-        Ok(OpcUaPlan { inner: Arc::new(Inner::new(settings, points, groups)) })
+        Ok(OpcUaPlan { inner: Arc::new(Inner::new(settings, points, groups)), addressed })
     }
 }
 
@@ -93,72 +98,119 @@ impl Inner {
     }
 }
 
+/// The column that says where a point lives when its number is something else.
+const NODE_ID: &str = "node_id";
+
+/// More complaints of one connection than anybody reads.
+const FAULTS: usize = 1_000;
+
+/// Stands for the device's logical address.
+const ADDRESS: &str = "{address}";
+
 struct DeviceReader<'a, 'd> {
     device: &'a DeviceText<'d>,
-    /// Node and direction to the line that took it first.
-    seen: HashMap<(Node, bool), u32>,
+    hasher: RandomState,
+    /// Hash of each node with its direction, row of the table, and place among the points. A million of them are 16 MB.
+    seen: Vec<(u64, u32, u32)>,
     faults: &'a mut Vec<Diagnostic>,
 }
 
-impl DeviceReader<'_, '_> {
+/// What names the node of a row, and where it stands.
+fn written<'t>(row: RowText<'t>, number: &'t str) -> (&'t str, Place) {
+    match row.cell(NODE_ID) {
+        Some(cell) => (cell, row.cell_place(NODE_ID)),
+        None => (number, row.number_place()),
+    }
+}
+
+impl<'a, 'd> DeviceReader<'a, 'd> {
+    fn new(device: &'a DeviceText<'d>, faults: &'a mut Vec<Diagnostic>) -> DeviceReader<'a, 'd> {
+        DeviceReader { device, hasher: RandomState::new(), seen: Vec::with_capacity(device.table.len()), faults }
+    }
+
+    /// True when the table uses the device's address.
     fn read(
         &mut self,
         index: u32,
         settings: &Settings,
         points: &mut Vec<Point>,
         groups: &mut BTreeMap<(u32, Duration), Vec<u32>>,
-    ) {
+    ) -> bool {
         let device = self.device;
+        let mut addressed = false;
+        points.reserve_exact(device.table.len());
         for (row, number) in device.table.rows().zip(device.numbers()) {
+            if self.faults.len() >= FAULTS {
+                let place = Place::new(&device.table.file, row.row().line, 0);
+                let fault = Diagnostic::error(place, "the rows from here on were not looked at");
+                self.faults.push(fault.help("mend those above first"));
+                break;
+            }
             let period = self.period(row, settings.scan_period);
-            let Some(node) = self.node(row, &number) else { continue };
+            let (text, place) = written(row, &number);
+            addressed |= text.contains(ADDRESS);
+            let Some(node) = self.node(text, place) else { continue };
+            let is_control = row.row().kind.is_control();
+            let at = u32::try_from(points.len()).expect("the reader caps a table");
+            let index_in_table = u32::try_from(row.index()).expect("the reader caps a table");
+            self.seen.push((self.hasher.hash_one((&node, is_control)), index_in_table, at));
             // Points keep their place even when an earlier one is at fault: the plan is refused then anyway.
-            let point = device.first_point + u32::try_from(row.index()).expect("the reader caps a table");
-            if !row.row().kind.is_control() {
+            let point = device.first_point + index_in_table;
+            if !is_control {
                 groups.entry((index, period)).or_default().push(point);
             }
             points.push(Point { node, value_type: row.row().value_type });
         }
+        self.refuse_repeats(points);
+        addressed
     }
 
-    fn node(&mut self, row: driver::RowText<'_>, number: &str) -> Option<Node> {
-        let text = self.with_address(row, number)?;
-        let Some(node) = Node::parse(&text) else {
+    fn node(&mut self, written: &str, place: Place) -> Option<Node> {
+        let text = self.with_address(written, &place)?;
+        let node = Node::parse(&text);
+        if node.is_none() {
             self.faults.push(
-                Diagnostic::error(row.number_place(), format!("\"{text}\" is no NodeId"))
+                Diagnostic::error(place, format!("\"{text}\" is no NodeId"))
                     .help("write ns=2;s=Name, ns=2;i=17, or nsu=urn:maker;s=Name"),
             );
-            return None;
-        };
-        let line = row.row().line;
-        if let Some(first) = self.seen.insert((node.clone(), row.row().kind.is_control()), line) {
-            self.faults.push(
-                Diagnostic::error(row.number_place(), format!("node {text} is already the point of line {first}"))
-                    .help("keep one of the two"),
-            );
         }
-        Some(node)
+        node
+    }
+
+    /// One node is one point for each direction. Only rows of equal hash are looked at again.
+    fn refuse_repeats(&mut self, points: &[Point]) {
+        self.seen.sort_unstable();
+        for group in self.seen.chunk_by(|a, b| a.0 == b.0).filter(|group| group.len() > 1) {
+            let node = |at: u32| &points[at as usize].node;
+            for (index, (_, row, at)) in group.iter().enumerate().skip(1) {
+                let same = group[..index].iter().find(|(_, _, before)| node(*before) == node(*at));
+                let Some((_, first, _)) = same else { continue };
+                let (row, first) = (self.device.table.row(*row as usize), self.device.table.row(*first as usize));
+                let first = first.row().line;
+                let (text, place) = written(row, row.number());
+                self.faults.push(
+                    Diagnostic::error(place, format!("node {text} is already the point of line {first}"))
+                        .help("keep one of the two"),
+                );
+            }
+        }
     }
 
     /// `{address}` stands for the device's logical address, so that one table serves many machines.
-    fn with_address(&mut self, row: driver::RowText<'_>, number: &str) -> Option<String> {
-        if !number.contains("{address}") {
-            return Some(number.to_owned());
+    fn with_address<'t>(&mut self, written: &'t str, place: &Place) -> Option<Cow<'t, str>> {
+        if !written.contains(ADDRESS) {
+            return Some(Cow::Borrowed(written));
         }
         let Some(address) = self.device.address else {
-            self.faults.push(
-                Diagnostic::error(
-                    row.number_place(),
-                    format!("{{address}} is used, but device {} has no address", self.device.name),
-                )
-                .help("give the device an address in assets.yaml"),
-            );
+            let problem = format!("{{address}} is used, but device {} has no address", self.device.name);
+            let help = "give the device an address in assets.yaml";
+            self.faults.push(Diagnostic::error(place.clone(), problem).help(help));
             return None;
         };
-        Some(number.replace("{address}", address.text.trim()))
+        Some(Cow::Owned(written.replace(ADDRESS, address.text.trim())))
     }
 
-    fn period(&mut self, row: driver::RowText<'_>, default: Duration) -> Duration {
+    fn period(&mut self, row: RowText<'_>, default: Duration) -> Duration {
         const COLUMN: &str = "scan_period_ms";
         let Some(cell) = row.cell(COLUMN) else { return default };
         match cell.trim().parse::<u64>() {
@@ -181,6 +233,11 @@ impl Plan for OpcUaPlan {
 
     fn resources(&self) -> &[Resource] {
         &[]
+    }
+
+    fn station(&self, index: usize) -> Option<String> {
+        // A table with `{address}` lets the address speak for itself.
+        self.addressed.get(index).filter(|addressed| !**addressed).map(|_| "the server".to_owned())
     }
 
     fn endpoint(&self) -> String {

@@ -144,11 +144,21 @@ fn references(
     }
 }
 
-/// A device asset is known by product key and device key, every asset with an id by that id.
+/// The cloud knows a device asset by product key and device key, and every asset with an id by that id;
+/// people and commands know a device by its name.
 fn unique_devices(devices: &[Device], faults: &mut Faults) {
+    let mut names: HashMap<&str, &Text> = HashMap::with_capacity(devices.len());
     let mut keys: HashMap<(&str, &str), &Text> = HashMap::with_capacity(devices.len());
     let mut ids: HashMap<&str, &Text> = HashMap::new();
     for device in devices {
+        match names.get(device.name.text.as_str()) {
+            // A name that is missing or empty has its own fault.
+            _ if matches!(device.name.text.as_str(), "?" | "") => {}
+            Some(before) => twice("device", &device.name, before, faults),
+            None => {
+                names.insert(&device.name.text, &device.name);
+            }
+        }
         if let (AssetKind::Device, Some(product), Some(key)) = (device.kind, &device.product_key, &device.device_key) {
             match keys.get(&(product.text.as_str(), key.text.as_str())) {
                 Some(before) => twice(&format!("device key of product {}", product.text), key, before, faults),

@@ -11,6 +11,9 @@ const DESCRIPTION_CHARS: usize = 100;
 
 const RULE_ID_CHARS: usize = 50;
 
+/// As much as a secret of a file may have.
+const SECRET_CHARS: usize = 1024;
+
 /// A name people read: 1 to 64 characters, whatever the script.
 pub fn name(what: &str, text: &Text, faults: &mut Faults) {
     length(what, text, NAME_CHARS, faults);
@@ -34,6 +37,21 @@ pub fn key(what: &str, text: &Text, faults: &mut Faults) {
     if let Some(bad) = text.text.chars().find(|c| !fits(*c)) {
         let problem = format!("{what} \"{}\" holds {bad:?}", text.text);
         refuse(text, problem, "use Chinese characters, letters, digits, - _ and . only", faults);
+    }
+}
+
+/// A device secret is one word; what was copied with a blank or a line break in it signs nothing. Never shown.
+pub fn secret(text: &Text, faults: &mut Faults) {
+    let help = "copy the secret from the cloud once more, without blanks";
+    match text.text.chars().count() {
+        0 => refuse(text, "the device secret is empty".to_owned(), help, faults),
+        count if count > SECRET_CHARS => {
+            refuse(text, format!("the device secret has {count} characters; at most {SECRET_CHARS} fit"), help, faults);
+        }
+        _ if text.text.contains(|c: char| c.is_whitespace() || c.is_control()) => {
+            refuse(text, "the device secret holds a blank or a control character".to_owned(), help, faults);
+        }
+        _ => {}
     }
 }
 

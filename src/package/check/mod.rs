@@ -16,7 +16,7 @@ use crate::diagnostic::{Diagnostic, Severity};
 use crate::model::Site;
 use crate::trigger::EventRule;
 use driver::Protocol;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::Path;
 
 /// What a check found.
@@ -55,9 +55,6 @@ impl Checked {
     }
 }
 
-/// A file of 100,000 devices has about 25 MB; a hostile one shall not take all memory.
-const TEXT_BYTES: u64 = 64 << 20;
-
 /// Checks the package at `path`, a folder or an archive, and builds the site when it is sound.
 ///
 /// Device secrets that lie in files of the state folder are not read: see [`load`].
@@ -67,22 +64,23 @@ pub fn check(path: &Path, protocols: &[&dyn Protocol]) -> Checked {
 }
 
 pub(super) fn check_with(path: &Path, protocols: &[&dyn Protocol], secrets: &load::Secrets) -> Checked {
-    let limits = Limits { text_bytes: TEXT_BYTES, ..Limits::default() };
+    let limits = Limits::default();
     let source = match Source::open(path, &limits) {
         Ok(source) => source,
-        Err(faults) => return finish(None, Vec::new(), faults, Counts::default()),
+        Err(faults) => return finish(None, Vec::new(), faults.into(), Counts::default()),
     };
-    let (manifest, mut faults) = manifest::read(&source);
+    let (manifest, found) = manifest::read(&source);
+    let mut faults = Faults::from(found);
     let texts = texts::read(&source, &mut faults);
     let models = models::flatten(&texts.models, &mut faults);
     let templates = cross::templates(&texts, &models, &mut faults);
     cross::assets(&texts, &mut faults);
     cross::products(&texts, &templates, &models, &mut faults);
-    overlap::check(&texts, &mut faults);
     let plans = plans::plan(&texts, protocols, &mut faults);
+    overlap::check(&texts, &plans, &mut faults);
     let triggers = read_triggers(&texts, &models, &mut faults);
     let counts = count(&texts, triggers.len());
-    let sound = faults.iter().all(|fault| fault.severity == Severity::Warning);
+    let sound = faults.errors() == 0;
     let site = match manifest {
         Some(manifest) if sound => load::build(&manifest, texts, &templates, plans, secrets, &mut faults),
         _ => None,
@@ -122,8 +120,5 @@ fn count(texts: &Texts, triggers: usize) -> Counts {
 }
 
 fn finish(site: Option<Site>, triggers: Vec<EventRule>, faults: Faults, counts: Counts) -> Checked {
-    let mut seen: HashSet<&Diagnostic> = HashSet::with_capacity(faults.len());
-    let mut diagnostics: Vec<Diagnostic> = faults.iter().filter(|fault| seen.insert(fault)).cloned().collect();
-    diagnostics.sort();
-    Checked { site, triggers, diagnostics, counts }
+    Checked { site, triggers, diagnostics: faults.finish(), counts }
 }

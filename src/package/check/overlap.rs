@@ -3,6 +3,7 @@
 
 use crate::diagnostic::{Diagnostic, Place};
 use crate::package::assets::Device;
+use crate::package::check::plans::Planned;
 use crate::package::fields::Faults;
 use crate::package::texts::Texts;
 use driver::{PointKind, PointTable};
@@ -11,20 +12,31 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 const KINDS: [PointKind; 6] =
     [PointKind::Ai, PointKind::Di, PointKind::Pi, PointKind::Ao, PointKind::Do, PointKind::Po];
 
-pub fn check(texts: &Texts, faults: &mut Faults) {
+pub fn check(texts: &Texts, plans: &[Planned], faults: &mut Faults) {
+    let stations = stations(plans);
     let mut counted: HashMap<*const PointTable, [u64; 6]> = HashMap::new();
     let mut groups: BTreeMap<(&str, &str), Vec<Member<'_>>> = BTreeMap::new();
-    for device in &texts.assets.devices {
+    for (index, device) in texts.assets.devices.iter().enumerate() {
         let Some(table) = table(texts, device) else { continue };
         let counts = *counted.entry(std::ptr::from_ref(table)).or_insert_with(|| count(table));
         check_counts(device, table, counts, faults);
         let Some(connection) = &device.connection else { continue };
-        let address = device.address.as_ref().map_or("", |address| address.text.as_str());
-        groups.entry((&connection.text, address)).or_default().push(Member { device, table, counts });
+        let written = device.address.as_ref().map_or("", |address| address.text.as_str());
+        let station = stations.get(&index).map_or(written, String::as_str);
+        groups.entry((&connection.text, station)).or_default().push(Member { device, table, counts });
     }
-    for ((_, address), devices) in groups.into_iter().filter(|(_, devices)| devices.len() > 1) {
-        check_group(address, &devices, faults);
+    for devices in groups.into_values().filter(|devices| devices.len() > 1) {
+        check_group(&devices, faults);
     }
+}
+
+/// Which station a device is, where its protocol knows better than the text of its address.
+fn stations(plans: &[Planned]) -> HashMap<usize, String> {
+    let of_plan = |planned: &Planned| {
+        let of_device = |(at, (device, _)): (usize, &(usize, u32))| Some((*device, planned.plan.station(at)?));
+        planned.devices.iter().enumerate().filter_map(of_device).collect::<Vec<_>>()
+    };
+    plans.iter().flat_map(of_plan).collect()
 }
 
 fn table<'t>(texts: &'t Texts, device: &Device) -> Option<&'t PointTable> {
@@ -72,7 +84,7 @@ struct Taken {
     device: usize,
 }
 
-fn check_group(address: &str, devices: &[Member<'_>], faults: &mut Faults) {
+fn check_group(devices: &[Member<'_>], faults: &mut Faults) {
     let mut reported: HashSet<(usize, usize)> = HashSet::new();
     for kind in KINDS {
         let mut numbers: Vec<Taken> = Vec::new();
@@ -87,31 +99,32 @@ fn check_group(address: &str, devices: &[Member<'_>], faults: &mut Faults) {
             }
             // Many devices on one table are compared by the table, not number by number.
             if let Some(other) = same_table.get(&std::ptr::from_ref(table)) {
-                report(address, kind, devices, (*other, index), &mut reported, faults);
+                report(kind, devices, (*other, index), &mut reported, faults);
                 continue;
             }
             same_table.insert(std::ptr::from_ref(table), index);
             for row in table.rows().filter(|row| row.row().kind == kind) {
                 // Equal numbers in different areas are different data.
                 let area = row.cell("area").or(row.cell("function")).unwrap_or("");
-                match (area.is_empty(), row.number().parse::<u32>()) {
+                // A column that says where the point lives leaves the number to the engineer.
+                let number = row.cell("address").or(row.cell("node_id")).unwrap_or(row.number());
+                match (area.is_empty(), number.parse::<u32>()) {
                     (true, Ok(number)) => numbers.push(Taken { first: number, last: number, device: index }),
                     _ => {
-                        if let Some(other) = words.insert((area, row.number()), index)
+                        if let Some(other) = words.insert((area, number), index)
                             && other != index
                         {
-                            report(address, kind, devices, (other, index), &mut reported, faults);
+                            report(kind, devices, (other, index), &mut reported, faults);
                         }
                     }
                 }
             }
         }
-        sweep(address, kind, devices, numbers, &mut reported, faults);
+        sweep(kind, devices, numbers, &mut reported, faults);
     }
 }
 
 fn sweep(
-    address: &str,
     kind: PointKind,
     devices: &[Member<'_>],
     mut numbers: Vec<Taken>,
@@ -122,7 +135,7 @@ fn sweep(
     let mut reach: Option<&Taken> = None;
     for taken in &numbers {
         if let Some(before) = reach.filter(|before| before.last >= taken.first && before.device != taken.device) {
-            report(address, kind, devices, (before.device, taken.device), reported, faults);
+            report(kind, devices, (before.device, taken.device), reported, faults);
         }
         if reach.is_none_or(|before| taken.last > before.last) {
             reach = Some(taken);
@@ -131,7 +144,6 @@ fn sweep(
 }
 
 fn report(
-    address: &str,
     kind: PointKind,
     devices: &[Member<'_>],
     pair: (usize, usize),
@@ -144,7 +156,8 @@ fn report(
     }
     let (before, device) = (devices[first].device, devices[second].device);
     let connection = device.connection.as_ref().map_or("", |name| name.text.as_str());
-    let at = if address.is_empty() { "without a logical address".to_owned() } else { format!("at address {address}") };
+    let (at, both) = (address(before), address(device));
+    let at = if at == both { at } else { format!("{at} and {both}, which are one,") };
     let (name, other) = (&device.name.text, &before.name.text);
     let problem = format!(
         "devices \"{other}\" and \"{name}\" read the same {} points {at} of connection {connection}",
@@ -152,4 +165,11 @@ fn report(
     );
     let help = format!("give each an address or offsets of its own; the other stands at {}", before.place);
     faults.push(Diagnostic::error(offset_place(device, kind), problem).help(help));
+}
+
+fn address(device: &Device) -> String {
+    match &device.address {
+        Some(address) if !address.text.is_empty() => format!("at address {}", address.text),
+        _ => "without a logical address".to_owned(),
+    }
 }

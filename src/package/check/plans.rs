@@ -6,6 +6,8 @@ use crate::package::models::sorted;
 use crate::package::texts::{Connection, Texts};
 use driver::{ConnectionText, DeviceText, Plan, Protocol, Resource, Text};
 use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 /// One connection with the devices it serves.
@@ -26,7 +28,7 @@ pub fn plan(texts: &Texts, protocols: &[&dyn Protocol], faults: &mut Faults) -> 
             by_name.entry(&name.text).or_default().push(index);
         }
     }
-    let mut all = Vec::new();
+    let (mut all, mut claims) = (Vec::new(), Vec::new());
     for (index, connection) in texts.connections.iter().enumerate() {
         let protocol = find(connection, protocols, faults);
         // The second connection of a name gets no devices: the name is at fault already.
@@ -36,10 +38,12 @@ pub fn plan(texts: &Texts, protocols: &[&dyn Protocol], faults: &mut Faults) -> 
         }
         // Without devices, or with faulty ones, the parameters are still worth checking.
         if let Some(protocol) = protocol {
-            all.extend(plan_one(index, connection, protocol, &devices, texts, faults));
+            let planned = plan_one(index, connection, protocol, &devices, texts, faults);
+            claims.extend(claimed(connection, planned.as_ref(), protocol).into_iter().map(|claim| (index, claim)));
+            all.extend(planned);
         }
     }
-    refuse_shared(&all, texts, faults);
+    refuse_shared(&claims, texts, faults);
     all
 }
 
@@ -134,19 +138,74 @@ fn add(more: Vec<Diagnostic>, connection: &Connection, faults: &mut Faults) {
     faults.extend(more);
 }
 
-/// Only one connection can own a serial port.
-fn refuse_shared(all: &[Planned], texts: &Texts, faults: &mut Faults) {
-    let mut first: HashMap<&str, (&Text, &Resource)> = HashMap::new();
-    for planned in all {
-        let name = &texts.connections[planned.connection].name;
-        for resource in planned.plan.resources() {
-            if let Some((before, claimed)) = first.get(resource.name.as_str()) {
-                let problem = format!("{} is claimed by connection \"{}\" already", resource.name, before.text);
-                let help = format!("it is claimed at {}; put the devices of one port on one connection", claimed.place);
-                faults.push(Diagnostic::error(resource.place.clone(), problem).help(help));
-            } else {
-                first.insert(&resource.name, (name, resource));
-            }
+/// What a connection claims; with faulty devices it is asked without them.
+fn claimed(connection: &Connection, planned: Option<&Planned>, protocol: &dyn Protocol) -> Vec<Resource> {
+    if let Some(planned) = planned {
+        return planned.plan.resources().to_vec();
+    }
+    let alone = ConnectionText {
+        name: &connection.name.text,
+        place: connection.place.clone(),
+        parameters: &connection.parameters,
+        devices: &[],
+    };
+    protocol.plan(&alone).map(|plan| plan.resources().to_vec()).unwrap_or_default()
+}
+
+/// Only one connection can own a serial port, however its path is written.
+fn refuse_shared(claims: &[(usize, Resource)], texts: &Texts, faults: &mut Faults) {
+    let mut first: HashMap<String, (&Text, &Resource)> = HashMap::new();
+    for (connection, resource) in claims {
+        let one = canonical(&resource.name);
+        let Some((before, claimed)) = first.get(&one) else {
+            first.insert(one, (&texts.connections[*connection].name, resource));
+            continue;
+        };
+        let shown = |resource: &Resource| resource.name.replacen(SERIAL, "serial port ", 1);
+        let mut problem = format!("{} is claimed by connection \"{}\" already", shown(resource), before.text);
+        if resource.name != claimed.name {
+            let _ = write!(problem, " as {}", claimed.name.trim_start_matches(SERIAL));
         }
+        let help = format!("it is claimed at {}; put the devices of one port on one connection", claimed.place);
+        faults.push(Diagnostic::error(resource.place.clone(), problem).help(help));
+    }
+}
+
+/// What the names of a serial port begin with.
+const SERIAL: &str = "serial:";
+
+/// The name with the shortest spelling of its path; links are followed where the port is there.
+fn canonical(name: &str) -> String {
+    let Some(path) = name.strip_prefix(SERIAL) else { return name.to_owned() };
+    if let Ok(found) = std::fs::canonicalize(path) {
+        return format!("{SERIAL}{}", found.display());
+    }
+    let mut short = PathBuf::new();
+    for part in Path::new(path).components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                short.pop();
+            }
+            part => short.push(part),
+        }
+    }
+    format!("{SERIAL}{}", short.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_serial_port_is_one_however_it_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let (port, link) = (folder.path().join("ttyS7"), folder.path().join("by-path"));
+        std::fs::write(&port, "").unwrap();
+        std::os::unix::fs::symlink(&port, &link).unwrap();
+        let name = |path: &Path| canonical(&format!("serial:{}", path.display()));
+        assert_eq!(name(&port), name(&link));
+        assert_eq!(canonical("serial:/nowhere/../nowhere/.//ttyS9"), "serial:/nowhere/ttyS9");
+        assert_eq!(canonical("can:/a/../b"), "can:/a/../b", "of other things only their protocol knows");
     }
 }

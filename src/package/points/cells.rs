@@ -52,12 +52,24 @@ impl Fault<'_> {
                 foreign.map_or_else(|| nearest(cell, ValueType::words()), |(_, ours)| format!("write {ours}"))
             }
             Fault::Kind(cell) => nearest(cell, PointKind::words()),
+            Fault::NoNumber(_, cell) if cell.contains([',', '，']) => {
+                "write a decimal point and no thousands: 1000.5; a decimal comma is read in a table with semicolons"
+                    .to_owned()
+            }
+            Fault::NoNumber(_, cell) if cell.contains(is_full_width) => {
+                "these are full-width signs: type the number again with half-width ones".to_owned()
+            }
             Fault::NoNumber(..) => "write a number such as 0.1, without unit".to_owned(),
             Fault::NotFinite(..) => "write a number such as 0.1".to_owned(),
             Fault::TooLong(..) => "shorten it".to_owned(),
             Fault::Control(_) => "write plain text on one line".to_owned(),
         }
     }
+}
+
+/// Digits and signs of a Chinese input method that look like those of a number.
+fn is_full_width(c: char) -> bool {
+    matches!(c, '０'..='９' | '．' | '－' | '＋')
 }
 
 /// Comparing words takes the square of their length; a long one is no slip of the finger.
@@ -135,6 +147,14 @@ mod tests {
         ] {
             assert!(number("coefficient", cell, 7.0, comma).is_err(), "{cell}");
         }
+    }
+
+    #[test]
+    fn commas_and_full_width_digits_are_named_in_the_help() {
+        let help = |cell| number("coefficient", cell, 1.0, false).expect_err("refused").help();
+        assert!(help("1,5").starts_with("write a decimal point"));
+        assert!(help("１.５").starts_with("these are full-width signs"));
+        assert!(help("5 V").starts_with("write a number such as 0.1"));
     }
 
     #[test]

@@ -72,7 +72,11 @@ impl<R: Read> Frames<R> {
 
     fn refuse_foreign(&mut self) -> io::Result<()> {
         let start = self.inner.fill_buf()?;
-        let problem = if start.starts_with(&[0xff, 0xfe]) || start.starts_with(&[0xfe, 0xff]) {
+        // Without a mark: a header begins with a letter, whose other half is zero.
+        let utf16 = start.starts_with(&[0xff, 0xfe])
+            || start.starts_with(&[0xfe, 0xff])
+            || matches!(start, [0, 1..=0x7f, 0, 1..=0x7f, ..] | [1..=0x7f, 0, 1..=0x7f, 0, ..]);
+        let problem = if utf16 {
             "the file is UTF-16"
         } else if start.starts_with(b"PK\x03\x04") || start.starts_with(b"\xd0\xcf\x11\xe0") {
             "the file is an Excel workbook, not a CSV"

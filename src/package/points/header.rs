@@ -124,7 +124,12 @@ impl Header {
 
     fn refuse_missing(&self, row: Row<'_>, faults: &mut Faults) {
         if self.seven[..NEEDED].iter().all(Option::is_none) {
-            return faults.error(row.line, 0, "the first line is no header of a point table", FORMAT);
+            let help = if row.len() == 1 && row.cell(0).contains(['，', '；', '、']) {
+                "the columns are parted by a full-width sign: write , or ; with the input method set to half-width"
+            } else {
+                FORMAT
+            };
+            return faults.error(row.line, 0, "the first line is no header of a point table", help);
         }
         for which in (0..NEEDED).filter(|which| self.seven[*which].is_none()) {
             let wanted = SEVEN[which];

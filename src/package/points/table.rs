@@ -192,7 +192,7 @@ impl Reading {
             let (row, first) = (table.row(row as usize), table.row(first as usize));
             let (kind, number) = (row.row().kind.word(), shortened(row.number()));
             let problem = format!("point {kind}.{number} is there twice; first in line {}", first.row().line);
-            faults.error(row.row().line, self.header.cells()[1], problem, "a number is used once for each point type");
+            faults.error(row.row().line, self.header.cells()[1], problem, "a number is used once for each point type; where areas share an address, choose numbers freely and add the columns area and address");
         }
         table
     }

@@ -41,7 +41,8 @@ impl Default for Limits {
             archive_bytes: 256 << 20,
             // Point tables of one number after the other reach 60:1 (zstd -19); deflate bombs 1000:1.
             ratio: 250,
-            text_bytes: 16 << 20,
+            // A file of 100,000 devices has about 25 MB; a hostile one shall not take all memory.
+            text_bytes: 64 << 20,
             depth: 8,
             rows: 1_200_000,
             staging: None,
