@@ -8,7 +8,7 @@ mod witness;
 
 use crate::cloud::Options;
 use crate::parts::{Parts, Plan};
-use crate::quickstart::{Gateway, last_lines, write_files_with_state};
+use crate::quickstart::{Gateway, Program, last_lines, write_files_with_state};
 use crate::site::Shape;
 use anyhow::{Context as _, bail};
 use clap::Args;
@@ -89,7 +89,6 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
 struct Story {
     arguments: Arguments,
     parts: Parts,
-    program: PathBuf,
     config: PathBuf,
     log: PathBuf,
     socket: PathBuf,
@@ -116,15 +115,13 @@ impl Story {
         );
         std::fs::create_dir_all(folder).context("make the folder")?;
         let config = write_files_with_state(&parts, folder, &state, &more)?;
-        let program = std::env::current_exe().context("own program")?;
-        let gateway = Gateway::start(&program, &config, log)?;
+        let gateway = Gateway::start(Program::Own, &config, log)?;
         let socket = state.join("control.sock");
         let seed = arguments.seed.unwrap_or_else(|| fastrand::u64(..1 << 32));
         Ok(Story {
             witness: Witness::start(&socket),
             arguments,
             parts,
-            program,
             config,
             log: log.to_owned(),
             socket,
@@ -217,7 +214,7 @@ impl Story {
             let status = timeout(PATIENCE, child).await.context("the command after a kill does not end")??;
             anyhow::ensure!(status.success(), "the command after a kill ended with {status}");
         }
-        self.gateway = Some(Gateway::start(&self.program, &self.config, &self.log)?);
+        self.gateway = Some(Gateway::start(Program::Own, &self.config, &self.log)?);
         self.born = now_ms();
         self.witness = Witness::start(&self.socket);
         Ok(())
