@@ -33,3 +33,21 @@ fn strict_durability_loses_nothing_that_was_stored() {
     let figures = three_rounds(&["--strict"]);
     assert_eq!((&figures["lost_beyond_bound"], &figures["stored_and_lost"]), (&0.into(), &0.into()), "{figures}");
 }
+
+/// The control: this seed's last kill comes three seconds into an outage, and the outbox is deleted there.
+#[test]
+fn a_deleted_outbox_is_found_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    let output = Command::new(env!("CARGO_BIN_EXE_testbed"))
+        .args(["crash", "--rounds", "3", "--rate", "2000", "--seed", "32", "--strict", "--json", "--state"])
+        .arg(&state)
+        .args(["--after-kill", &format!("rm -r {}", state.join("outbox").display())])
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && told.contains("lost beyond the bound"), "{told}");
+    let figures: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(figures["lost_beyond_bound"].as_u64() > Some(1000), "{figures}");
+    assert!(figures["stored_and_lost"].as_u64() > Some(1000), "{figures}");
+}
