@@ -66,6 +66,15 @@ class Gateway:
         )
         return json.loads(done.stdout) if done.stdout.strip() else {}
 
+    def command(self, *command) -> subprocess.CompletedProcess:
+        """As a person types it."""
+        words = [GATEWAY, *command, "--config", self.folder / "edge.yaml"]
+        return subprocess.run(words, capture_output=True, text=True, timeout=40)
+
+    def told(self, words: str) -> int:
+        """How often the log says so."""
+        return (self.folder / "gateway.log").read_text().count(words)
+
     def counter(self, name: str) -> int:
         return self.ask("status").get("counters", {}).get(name, -1)
 

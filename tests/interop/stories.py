@@ -5,6 +5,7 @@
 import contextlib
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -12,7 +13,7 @@ import time
 import traceback
 
 from broker import Cable, Listener, Mosquitto
-from site_files import ROOT, TESTBED, Gateway, Peer, free_port, plain_broker, wait_until, write_site
+from site_files import GATEWAY, ROOT, TESTBED, Gateway, Peer, free_port, plain_broker, wait_until, write_site
 
 PYTHON = sys.executable
 PEERS = ROOT / "tests/peers"
@@ -74,12 +75,12 @@ def running(*things):
                 thing.kill()
 
 
-def pymodbus_values_of_every_type_arrive_at_a_mosquitto_subscriber(folder):
+def pymodbus_values_of_every_type_arrive_at_a_mosquitto_subscriber(folder, *framing, protocol="modbus-tcp"):
     port = free_port()
-    peer, broker = Peer(PYTHON, PEERS / "pymodbus_server.py", port), Mosquitto(folder)
+    peer, broker = Peer(PYTHON, PEERS / "pymodbus_server.py", port, *framing), Mosquitto(folder)
     write_site(
         folder,
-        modbus_connection(port),
+        modbus_connection(port).replace("modbus-tcp", protocol),
         EVERY_TYPE,
         [("meter", 1)],
         [(point, data_type) for point, data_type, _, _ in EXPECTED],
@@ -97,6 +98,67 @@ def pymodbus_values_of_every_type_arrive_at_a_mosquitto_subscriber(folder):
         answered = {v["point"]: v for v in gateway.ask("read", "meter")}
         assert answered["float"]["value"] == 12.5, answered["float"]
         gateway.stop()
+
+
+def pymodbus_values_arrive_in_rtu_frames_over_tcp(folder):
+    pymodbus_values_of_every_type_arrive_at_a_mosquitto_subscriber(folder, "rtu", protocol="modbus-rtu-over-tcp")
+
+
+SERIAL = """name,number,value type,point type,coefficient,base value,alias,area
+requests,0,ushort,pi,1,0,,input
+first,0,ushort,ai,1,0,,holding
+middle,100,ushort,ai,1,0,,holding
+far,199,ushort,ai,1,0,,holding
+illegal,203,ushort,ai,1,0,,holding
+coil,3,bool,di,1,0,,coil
+"""
+
+
+def libmodbus_rtu_over_a_serial_line_never_gives_a_late_answer_to_another_question(folder):
+    device, gateway_end = folder / "device", folder / "gateway"
+    compiled = folder / "libmodbus_rtu"
+    flags = subprocess.run(["pkg-config", "--cflags", "--libs", "libmodbus"], capture_output=True, text=True, check=True)
+    source = PEERS / "libmodbus_rtu.c"
+    subprocess.run(["cc", "-Wall", "-Wextra", "-o", compiled, source, *flags.stdout.split()], check=True)
+    ends = [f"pty,raw,echo=0,link={end}" for end in (device, gateway_end)]
+    cable = Peer("socat", *ends, ready=None)
+    wait_until("the serial line is there", lambda: device.exists() and gateway_end.exists())
+    peer, broker = Peer(compiled, device), Mosquitto(folder)
+    write_site(
+        folder,
+        f"name: line\nprotocol: modbus-rtu\nprotocol.sys:\n  serial_port: {gateway_end}\n  baud_rate: 115200\n"
+        "  parity: even\n  scan_period_ms: 50\n  timeout_ms: 150\n",
+        SERIAL,
+        [("meter", 7), ("absent", 8)],
+        [(p, "int") for p in ("requests", "first", "middle", "far", "illegal")] + [("coil", "bool")],
+        [("requests", "pi.0"), ("coil", "di.3")]
+        + [(p, f"ai.{n}") for p, n in (("first", 0), ("middle", 100), ("far", 199), ("illegal", 203))],
+        plain_broker(broker.port),
+    )
+    listener = Listener(broker.port)
+    gateway = Gateway(folder)
+    with running(cable, peer, broker, gateway):
+        def timeouts():
+            devices = gateway.ask("status").get("south", {}).get("connections", [{}])[0].get("devices", [])
+            return sum(device["timeouts"] for device in devices if device["name"] == "meter")
+
+        wait_until("some answers were late", lambda: timeouts() >= 4, 25)
+        for point, value in (("first", 1000), ("middle", 1100), ("far", 1199), ("coil", 1)):
+            got = {v for _, v in listener.values[("meter", point)]}
+            assert got == {value}, f"{point}: {got}, wanted {value} only"
+        counts = [value for _, value in listener.values[("meter", "requests")]]
+        assert counts == sorted(counts), "an older answer came after a newer one"
+        assert listener.last("meter", "illegal") is None and not listener.values[("absent", "first")]
+        print(f"    {len(counts)} scans, {timeouts()} time-outs")
+        # The adapter is pulled out and put back.
+        cable.kill()
+        wait_until("the loss shows", lambda: gateway.ask("status")["south"]["connections"][0]["last_error"])
+        count = len(counts)
+        cable = Peer("socat", *ends, ready=None)
+        wait_until("the serial line is back", lambda: device.exists() and gateway_end.exists())
+        with running(cable, Peer(compiled, device)):
+            wait_until("data flows again", lambda: len(listener.values[("meter", "requests")]) > count + 5, 20)
+            gateway.stop()
 
 
 COUNTER = """name,number,value type,point type,coefficient,base value,alias
@@ -190,6 +252,47 @@ def it_starts_polls_and_buffers_with_the_broker_down(folder):
                 gateway.stop()
 
 
+def trouble_is_told_once_and_in_words(folder):
+    port, nobody = free_port(), free_port()
+    peer = Peer(PYTHON, PEERS / "pymodbus_server.py", port)
+    counter_site(folder, port, nobody)
+    lines = folder / "site/connections"
+    (lines / "dead.yaml").write_text(modbus_connection(free_port()).replace("name: line", "name: dead"))
+    with open(folder / "site/assets.yaml", "a") as assets:
+        assets.write(
+            "  - { name: dead, product_key: pk, device_key: dead, device_secret: sealed-words, template: t, "
+            'connection: dead, address: "1" }\n'
+        )
+    gateway = Gateway(folder)
+    with running(peer, gateway):
+        wait_until("data flows", lambda: gateway.counter("samples_good") > 20)
+        gateway.process.send_signal(signal.SIGHUP)
+        time.sleep(4)
+        assert gateway.told("no connection to the cloud") == 1, "a dead broker floods the log"
+        assert gateway.told("can not connect") == 1, "a dead device floods the log"
+        page = gateway.command("status").stdout
+        for words in (f"not connected · tcp://127.0.0.1:{nobody} · next try in", "Connection refused", "1 of 4"):
+            assert words in page, f"{words!r} is not in\n{page}"
+        for words, status, said in (
+            (["read", "dead"], 1, "not connected"),
+            (["read", "countr"], 2, "did you mean counter"),
+            (["read", "counter", "belw"], 2, "did you mean below"),
+            (["read", "counter", "below"], 0, ""),
+        ):
+            done = gateway.command(*words)
+            assert done.returncode == status and said in done.stderr, f"{words}: {done}"
+        for words in ("status", "status --json", "read counter", "monitor --once"):
+            # Nobody reads the answer: no panic.
+            shell = f'"{GATEWAY}" {words} --config "{folder}/edge.yaml" | true; exit ${{PIPESTATUS[0]}}'
+            done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, timeout=20)
+            assert done.returncode == 0 and not done.stderr, f"{words}: {done}"
+        assert gateway.told("SIGHUP") == 1 and gateway.process.poll() is None, "SIGHUP must not stop a gateway"
+        assert gateway.told("sealed-words") == 0, "a secret is in the log"
+        gateway.stop()
+    done = gateway.command("status")
+    assert done.returncode == 2 and "no gateway answers" in done.stderr, done
+
+
 MACHINE = """name,number,value type,point type,coefficient,base value,alias
 double,ns=2;s=Machine.Var000,double,ai,2,1,
 int,ns=2;s=Machine.Var001,int,ai,1,0,
@@ -232,6 +335,7 @@ def opcua_values_arrive(folder, security, user=()):
         assert all(v.startswith("Var003:") for _, v in listener.values[("machine", "text")])
         assert listener.last("machine", "absent") is None, "an unknown node yields no value"
         peer.kill()
+        wait_until("the loss is told", lambda: gateway.told("the connection broke"))
         count = len(listener.values[("machine", "int")])
         with running(Peer(*server)):
             wait_until("data flows after a server restart", lambda: len(listener.values[("machine", "int")]) > count + 5, 30)
@@ -266,9 +370,12 @@ def the_vendor_s_sdk_speaks_with_the_stand_in_cloud(folder):
 STORIES = [
     the_vendor_s_sdk_speaks_with_the_stand_in_cloud,
     pymodbus_values_of_every_type_arrive_at_a_mosquitto_subscriber,
+    pymodbus_values_arrive_in_rtu_frames_over_tcp,
+    libmodbus_rtu_over_a_serial_line_never_gives_a_late_answer_to_another_question,
     a_pymodbus_hole_is_bad_alone_and_its_neighbours_stay_good,
     nothing_is_lost_when_the_cable_to_mosquitto_is_cut_and_the_broker_killed,
     it_starts_polls_and_buffers_with_the_broker_down,
+    trouble_is_told_once_and_in_words,
     asyncua_values_arrive_without_security,
     asyncua_values_arrive_signed_and_encrypted_with_a_user,
 ]

@@ -1,6 +1,6 @@
 """A Modbus TCP server of the pymodbus project, filled with values whose meaning the interop test knows.
 
-    pymodbus_server.py PORT      prints READY
+    pymodbus_server.py PORT [rtu]      prints READY; with rtu: RTU frames over TCP
 
 Unit 1 holds one value of every type in several orders. In unit 2 holding register 0 counts its own reads, and
 registers 10-19 and 30-39 exist while 20-29 are an illegal hole.
@@ -9,6 +9,7 @@ import asyncio
 import struct
 import sys
 
+from pymodbus import FramerType
 from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
@@ -72,7 +73,8 @@ async def main() -> None:
         ),
         action=count_reads,
     )
-    server = ModbusTcpServer([every_type, counter], address=("127.0.0.1", int(sys.argv[1])))
+    framer = FramerType.RTU if "rtu" in sys.argv[2:] else FramerType.SOCKET
+    server = ModbusTcpServer([every_type, counter], address=("127.0.0.1", int(sys.argv[1])), framer=framer)
     await server.serve_forever(background=True)
     print("READY", flush=True)
     await asyncio.Event().wait()
