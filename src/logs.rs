@@ -27,19 +27,7 @@ pub fn start(level: Level, format: LogFormat) {
         LogFormat::Auto => LogFormat::Text,
         other => other,
     };
-    // The OPC UA library logs every step of a failing connect as an error; the driver reports it once.
-    let libraries = level.min(Level::WARN);
-    let filter = Targets::new()
-        .with_default(libraries)
-        .with_target("enos_edge", level)
-        .with_target("enos_edge_modbus", level)
-        .with_target("enos_edge_opcua", level)
-        .with_target("testbed", level)
-        // It complains at every unsecured connect that there is no key.
-        .with_target("opcua_core", if level >= Level::DEBUG { LevelFilter::INFO } else { LevelFilter::OFF })
-        .with_target("opcua_client", if level >= Level::DEBUG { Level::INFO } else { Level::ERROR })
-        .with_target("async_opcua_client", if level >= Level::DEBUG { Level::INFO } else { Level::ERROR });
-    let registry = tracing_subscriber::registry().with(filter);
+    let registry = tracing_subscriber::registry().with(filter(level));
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let begun = match format {
         LogFormat::Json => registry.with(lines.json()).try_init(),
@@ -51,6 +39,27 @@ pub fn start(level: Level, format: LogFormat) {
     };
     // A second start, as in tests, keeps the first subscriber.
     let _ = begun;
+}
+
+/// The library logs each step of a failing connect as an error of its own, with internals, at every try. The driver
+/// tells what came of it, once.
+const OPCUA: &[&str] = &["opcua_client", "opcua_core", "opcua_crypto", "opcua_types", "opcua_xml"];
+
+/// What of this program and of its libraries is worth a line.
+fn filter(level: Level) -> Targets {
+    let libraries = LevelFilter::from_level(level.min(Level::WARN));
+    let chatty = match level {
+        Level::ERROR | Level::WARN | Level::INFO => LevelFilter::OFF,
+        Level::DEBUG => LevelFilter::INFO,
+        Level::TRACE => LevelFilter::DEBUG,
+    };
+    Targets::new()
+        .with_default(libraries)
+        .with_target("enos_edge", level)
+        .with_target("enos_edge_modbus", level)
+        .with_target("enos_edge_opcua", level)
+        .with_target("testbed", level)
+        .with_targets(OPCUA.iter().map(|target| (*target, chatty)))
 }
 
 /// Syslog priority in front of the line (sd-daemon(3)).
@@ -75,5 +84,25 @@ where
             .with_target(false)
             .with_ansi(false)
             .format_event(context, writer, event)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_opc_ua_library_is_silent_unless_somebody_debugs() {
+        for target in ["opcua_client::transport::connect", "opcua_core::comms", "opcua_crypto", "opcua_types"] {
+            assert!(!filter(Level::INFO).would_enable(target, &Level::ERROR), "{target}");
+            assert!(filter(Level::DEBUG).would_enable(target, &Level::INFO), "{target}");
+        }
+    }
+
+    #[test]
+    fn other_libraries_may_warn_and_the_gateway_says_what_it_was_asked_to() {
+        let filter = filter(Level::DEBUG);
+        assert!(filter.would_enable("rumqttc", &Level::WARN) && !filter.would_enable("rumqttc", &Level::INFO));
+        assert!(filter.would_enable("enos_edge::south", &Level::DEBUG));
     }
 }

@@ -51,8 +51,23 @@ fn main() -> ExitCode {
     }
 }
 
+/// Warnings of our own. The OPC UA server finds fault with everything a stand-in is: no users, a certificate it signed.
+fn quiet_logs() {
+    use tracing_subscriber::filter::{LevelFilter, Targets};
+    use tracing_subscriber::prelude::*;
+    const OPCUA: &[&str] =
+        &["opcua_server", "opcua_client", "opcua_core", "opcua_crypto", "opcua_types", "opcua_nodes"];
+    let filter = Targets::new()
+        .with_default(LevelFilter::WARN)
+        .with_targets(OPCUA.iter().map(|target| (*target, LevelFilter::OFF)));
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(tracing_subscriber::fmt::layer().with_writer(std::io::stderr))
+        .init();
+}
+
 fn run(command: Command) -> anyhow::Result<()> {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::WARN).init();
+    quiet_logs();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         match command {
