@@ -4,7 +4,7 @@ use crate::cloud::CloudSite;
 use crate::config::{CloudConfig, Config};
 use crate::doors::local::LocalDoor;
 use crate::model::{Inlet, Site};
-use crate::operate::{Gateway, Refusal};
+use crate::operate::{self, Gateway, Refusal};
 use crate::outbox::Outbox;
 use crate::south::protocols::Protocols;
 use crate::south::{Filter, South};
@@ -90,7 +90,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     door.abort();
     for late in running.south.stop(shutdown::PART).await {
-        tracing::error!(connection = %late, "did not stop in time and was cut off");
+        tracing::warn!(connection = %late, "a request was still under way and was cut off");
     }
     // Whoever watched the sender has gone only if the cloud task has ended already.
     let _ = stop.send(true);
@@ -240,9 +240,15 @@ impl Gateway for Running {
                 Refusal::new("unknown_device", format!("device \"{device}\" is not in the package; {known}"))
             })?;
             let read = self.south.read_now(connection, device, READ_PATIENCE).await;
-            let mut values = read.map_err(|e| Refusal::new("read_failed", e.to_string()))?;
+            let mut values = read.map_err(|e| Refusal::new(operate::NO_ANSWER, format!("device \"{device}\": {e}")))?;
             if let Some(point) = point {
+                let all: Vec<String> = values.iter().map(|v| v.id.clone()).collect();
                 values.retain(|v| v.id == point || v.point == point || v.name == point);
+                if values.is_empty() {
+                    let known = diagnostic::did_you_mean(point, all.iter().map(String::as_str));
+                    let problem = format!("point \"{point}\" is not one of device \"{device}\"; {known}");
+                    return Err(Refusal::new("unknown_point", problem));
+                }
             }
             Ok(json!(values))
         })

@@ -13,7 +13,8 @@ pub async fn part(name: &str, stopping: impl Future<Output = ()>) {
     }
 }
 
-/// Resolves on SIGTERM or SIGINT.
+/// Resolves on SIGTERM or SIGINT. SIGHUP, which ends a process that does not know it, is told and let pass: nothing is
+/// read anew yet, and a log rotation or a closed terminal must not stop a gateway.
 ///
 /// # Errors
 /// When the process can not watch for signals.
@@ -21,10 +22,14 @@ pub fn signal() -> std::io::Result<impl Future<Output = &'static str>> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => return "SIGTERM",
+                _ = interrupt.recv() => return "SIGINT",
+                _ = hangup.recv() => tracing::warn!("SIGHUP: nothing is read anew; restart to take a new package"),
+            }
         }
     })
 }

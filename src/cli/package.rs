@@ -1,5 +1,6 @@
 //! `enos-edge package`: seals a package folder, and builds the archive of one.
 
+use super::terminal::say;
 use crate::diagnostic::Diagnostic;
 use crate::package::source::Limits;
 use crate::package::{build, seal};
@@ -45,7 +46,7 @@ pub fn run(args: PackageArgs) -> ExitCode {
     };
     match done {
         Ok(said) => {
-            println!("{said}");
+            say(&format!("{said}\n"));
             ExitCode::SUCCESS
         }
         Err(faults) => {

@@ -1,9 +1,10 @@
 //! `enos-edge read DEVICE [POINT]`: asks the device now, through the running gateway.
 
 use super::status::text;
-use super::terminal::table;
+use super::terminal::{say, table};
 use super::{DoorArguments, failed};
-use crate::doors::local::Visitor;
+use crate::doors::local::{Refused, Visitor};
+use crate::operate::NO_ANSWER;
 use serde_json::json;
 use std::process::ExitCode;
 
@@ -25,16 +26,20 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let asked = arguments.door.path().and_then(|path| Visitor::connect(&path)?.ask("read", &request));
     let values = match asked {
         Ok(values) => values,
-        Err(error) => return failed(&error),
+        Err(error) => {
+            let status = failed(&error);
+            let silent = error.downcast_ref::<Refused>().is_some_and(|refused| refused.code == NO_ANSWER);
+            return if silent { ExitCode::FAILURE } else { status };
+        }
     };
     let values_list = values.as_array().cloned().unwrap_or_default();
     if arguments.json {
-        println!("{values}");
+        say(&format!("{values}\n"));
     } else {
         let columns = ["point", "value", "unit", "quality", "raw"];
         let rows: Vec<Vec<String>> =
             values_list.iter().map(|v| columns.iter().map(|c| text(&v[*c])).collect()).collect();
-        print!("{}", table(&columns, &rows));
+        say(&table(&columns, &rows));
     }
     // A device that did not answer shows in the table; a script sees it in the status too.
     let answered = values_list.iter().any(|v| !v["value"].is_null() || !v["raw"].is_null());

@@ -1,7 +1,7 @@
 //! `enos-edge status`: what a running gateway is doing, for a person or a script.
 
 use super::moments::{relative, size, span, stamp};
-use super::terminal::{grouped, table};
+use super::terminal::{grouped, say, table};
 use super::{DoorArguments, failed};
 use crate::doors::local::Visitor;
 use crate::model::Timestamp;
@@ -23,8 +23,8 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let asked = arguments.door.path().and_then(|path| Visitor::connect(&path)?.ask("status", &json!({})));
     match asked {
-        Ok(status) if arguments.json => println!("{status}"),
-        Ok(status) => print!("{}", shown(&status, Timestamp::now().0)),
+        Ok(status) if arguments.json => say(&format!("{status}\n")),
+        Ok(status) => say(&shown(&status, Timestamp::now().0)),
         Err(error) => return failed(&error),
     }
     ExitCode::SUCCESS

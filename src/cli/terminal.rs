@@ -7,6 +7,13 @@ pub(super) fn is_screen() -> bool {
     std::io::stdout().is_terminal()
 }
 
+/// Prints an answer. A reader that has gone (`| head`) is nobody's fault, and no panic.
+pub(super) fn say(text: &str) {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
 /// Lines a table up: every column as wide as its widest cell, two blanks between.
 pub(super) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let mut widths: Vec<usize> = header.iter().map(|h| width(h)).collect();

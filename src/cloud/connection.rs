@@ -249,9 +249,31 @@ fn lost(error: &ConnectionError) -> Lost {
         ConnectionError::ConnectionRefused(ConnectReturnCode::BadUserNamePassword) => (4, "bad user name or sign"),
         ConnectionError::ConnectionRefused(ConnectReturnCode::NotAuthorized) => (5, "not authorized"),
         // 3, server unavailable, passes by itself.
-        other => return Lost::Broken(chain(other)),
+        other => return Lost::Broken(with_advice(chain(other))),
     };
     Lost::Refused { code, reason }
+}
+
+/// Words of libraries, and what a person in the field makes of them.
+const ADVICE: &[(&str, &str)] = &[
+    ("UnknownIssuer", "no authority of ca_file, or of this machine, signed the server's certificate"),
+    ("BadSignature", "no authority of ca_file, or of this machine, signed the server's certificate"),
+    ("NotValidForName", "the server's certificate is for another host name than url says"),
+    ("certificate not valid for name", "the server's certificate is for another host name than url says"),
+    ("Expired", "the server's certificate has expired, or the clock of this machine is wrong"),
+    ("NotValidYet", "the clock of this machine is wrong, or the server's certificate is not valid yet"),
+    ("handshake eof", "the server hung up on TLS: is this its TLS port?"),
+    ("InvalidContentType", "the server does not speak TLS: is this its TLS port?"),
+    ("failed to lookup address", "the host name is not known: see url, and the name servers of this machine"),
+    ("Incorrect packet format", "what answers is no MQTT broker, or wants TLS: see scheme and port of url"),
+    ("Network timeout", "connected, but the server does not speak: see scheme and port of url"),
+];
+
+fn with_advice(text: String) -> String {
+    match ADVICE.iter().find(|(words, _)| text.contains(words)) {
+        Some((_, advice)) => format!("{text} ({advice})"),
+        None => text,
+    }
 }
 
 fn chain(error: &dyn std::error::Error) -> String {

@@ -13,11 +13,15 @@ use crate::config::CloudConfig;
 use crate::model::{Credential, Names, Outlet, Timestamp};
 use crate::telemetry::Counters;
 use anyhow::ensure;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
-use tracing::{info, warn};
+use tracing::{debug, warn};
+
+/// The same trouble is told once, and again after this long: an outage of a day is no thousand lines.
+pub(super) const REMINDER: Duration = Duration::from_secs(3600);
 
 /// What the link needs to know of a site.
 #[derive(Clone)]
@@ -57,6 +61,8 @@ pub async fn run(
         status,
         sub_devices,
         last_id: 0,
+        said: None,
+        said_codes: HashMap::new(),
         started: Instant::now(),
     };
     loop {
@@ -113,7 +119,8 @@ async fn connect_and_converse(
     }
     let since = Instant::now();
     link.counters.cloud_connects.add(1);
-    info!(host = %link.config.host, port = link.config.port, "connected to the cloud");
+    // Not news yet: a broker may hang up at once, again and again.
+    debug!(host = %link.config.host, port = link.config.port, "connected to the cloud");
     let end = Session::new(link, connection).run(stop).await;
     link.outlet.link(false);
     link.publisher.lost();
@@ -164,9 +171,15 @@ fn endpoint(config: &CloudConfig, sub_devices: usize) -> anyhow::Result<Endpoint
     })
 }
 
-fn failed(link: &Link, why: &dyn std::fmt::Display, ended: Ended) -> Ended {
+fn failed(link: &mut Link, why: &dyn std::fmt::Display, ended: Ended) -> Ended {
     let why = why.to_string();
-    warn!(host = %link.config.host, port = link.config.port, ?ended, why, "no connection to the cloud");
+    let again = link.said.as_ref().is_some_and(|(said, at)| *said == why && at.elapsed() < REMINDER);
+    if again {
+        debug!(host = %link.config.host, port = link.config.port, ?ended, why, "still no connection to the cloud");
+    } else {
+        warn!(host = %link.config.host, port = link.config.port, ?ended, why, "no connection to the cloud; readings wait in the outbox");
+        link.said = Some((why.clone(), Instant::now()));
+    }
     link.status.update(|s| {
         s.state = State::Waiting { until: 0 };
         s.last_error = Some(why);

@@ -4,6 +4,7 @@ use super::connection::{Connection, Heard, Lost, NotTaken};
 use super::downstream::{self, Action, Notice};
 use super::publisher::{Now, Publisher};
 use super::reply::{Receipt, Reply};
+use super::run::REMINDER;
 use super::status::{Login, State, Status};
 use super::sub_devices::{Ask, SubDevices};
 use super::topics::{Topics, reply, sub_device_commands};
@@ -20,11 +21,14 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info, warn};
 
-/// How long what is under way may take when the daemon stops.
-const FAREWELL: Duration = Duration::from_secs(2);
+/// How long what is under way may take when the daemon stops: with the farewell it fits into the time of one part.
+const FAREWELL: Duration = Duration::from_millis(800);
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
 /// A SUBACK that does not come in this time is not waited for: the real cloud answers without subscriptions.
 const SUBSCRIBE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Different codes of refusals remembered so that each is told once.
+const SAID_CODES: usize = 64;
 
 /// What outlives a connection.
 pub struct Link {
@@ -36,6 +40,10 @@ pub struct Link {
     pub publisher: Publisher,
     pub sub_devices: SubDevices,
     pub last_id: u16,
+    /// The last trouble that was told, so that it is not told at each try.
+    pub said: Option<(String, Instant)>,
+    /// Codes the cloud refused data with, and when that was told.
+    pub said_codes: HashMap<i64, Instant>,
     /// Zero of all times given to pure code.
     pub started: Instant,
 }
@@ -162,6 +170,7 @@ impl<'a> Session<'a> {
             return;
         }
         self.flowing = true;
+        self.link.said = None;
         self.link.outlet.link(true);
         self.link.counters.cloud_connected.set(1);
         self.link.status.update(|s| s.state = State::Online);
@@ -267,10 +276,24 @@ impl<'a> Session<'a> {
                 self.delivered = true;
             } else {
                 let reason: String = receipt.message.chars().take(200).collect();
-                debug!(code = receipt.code, reason, "the cloud refused a message");
+                self.say_refusal(receipt.code, &reason);
                 self.link.status.update(|s| s.last_error = Some(format!("code {}: {reason}", receipt.code)));
             }
             self.link.publisher.answered(receipt.id, receipt.code, &receipt.message, now);
+        }
+    }
+
+    /// Each code once in a while: a point that the model does not know is refused for ever.
+    fn say_refusal(&mut self, code: i64, reason: &str) {
+        let said = &mut self.link.said_codes;
+        said.retain(|_, at| at.elapsed() < REMINDER);
+        // Full: a cloud that invents codes is told of in status only.
+        let news = !said.contains_key(&code) && said.len() < SAID_CODES;
+        if news {
+            said.insert(code, Instant::now());
+            warn!(code, reason, "the cloud refused data; what is to blame is searched and set aside");
+        } else {
+            debug!(code, reason, "the cloud refused a message");
         }
     }
 

@@ -39,6 +39,8 @@ struct Device {
     asked: bool,
     tries: u32,
     due: Duration,
+    /// The refusal that was told last; the same one is not told at each try.
+    told: Option<(i64, String)>,
 }
 
 /// The devices of the site that have a login.
@@ -68,6 +70,7 @@ impl SubDevices {
                     asked: false,
                     tries: 0,
                     due: Duration::ZERO,
+                    told: None,
                 }),
                 Credential::Logic => None,
             })
@@ -191,8 +194,10 @@ impl SubDevices {
         for at in some {
             (self.devices[*at].under_us, self.devices[*at].asked) = (true, false);
         }
+        let told = some.iter().all(|at| self.devices[*at].told.is_some());
         match reply {
             Some(reply) if reply.code == OK => Vec::new(),
+            _ if told => Vec::new(),
             Some(reply) => vec![format!("topology add: code {}: {}", reply.code, reply.message)],
             None => vec!["topology add: no answer".to_owned()],
         }
@@ -215,10 +220,14 @@ impl SubDevices {
             }
             if all || logged_in.contains(&keys) {
                 device.login = Login::Online;
-                device.tries = 0;
+                (device.tries, device.told) = (0, None);
             } else {
                 let reason = reason_for(message, &keys.0, &keys.1);
-                news.push(format!("login of {} refused: code {code}: {reason}", device.name));
+                let told = Some((code, reason.clone()));
+                if device.told != told {
+                    news.push(format!("login of {} refused: code {code}: {reason}", device.name));
+                    device.told = told;
+                }
                 device.refused(code, reason, now);
             }
         }
@@ -474,5 +483,19 @@ mod tests {
         let asks: Vec<Ask> = std::iter::from_fn(|| d.next(S(0))).collect();
         let sizes: Vec<usize> = asks.iter().map(|ask| d.keys_of(ask).len()).collect();
         assert_eq!(sizes, [200, 200, 50]);
+    }
+
+    #[test]
+    fn a_refusal_is_told_once_until_it_changes_or_the_login_succeeds() {
+        let mut some = devices(1);
+        some.connected(S(0));
+        let ask = Ask::Login(vec![0]);
+        let refused = |code, message: &str| Reply { id: 1, code, message: message.to_owned(), data: Value::Null };
+        assert_eq!(some.answered(&ask, Some(&refused(742, "sign")), S(0)).len(), 1);
+        assert_eq!(some.answered(&ask, Some(&refused(742, "sign")), S(10)), Vec::<String>::new());
+        assert_eq!(some.answered(&Ask::TopoAdd(vec![0]), Some(&refused(1255, "no")), S(10)), Vec::<String>::new());
+        assert_eq!(some.answered(&ask, Some(&refused(705, "gone")), S(30)).len(), 1);
+        assert_eq!(some.answered(&ask, Some(&refused(OK, "")), S(60)), Vec::<String>::new());
+        assert_eq!(some.answered(&ask, Some(&refused(705, "gone")), S(70)).len(), 1);
     }
 }

@@ -123,6 +123,14 @@ async fn answer(line: &str, gateway: &dyn Gateway) -> Result<Json, Refusal> {
         .unwrap_or_else(|_| Err(Refusal::new("timeout", format!("no answer within {PATIENCE:?}"))))
 }
 
+/// The gateway answered, and its answer is no.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Refused {
+    pub code: String,
+    pub message: String,
+}
+
 /// The visitor's side, for the command line.
 pub struct Visitor {
     stream: BufReader<BlockingStream>,
@@ -155,6 +163,7 @@ impl Visitor {
         if answer["ok"] == true {
             return Ok(answer["data"].take());
         }
-        anyhow::bail!("{}", answer["error"]["message"].as_str().unwrap_or("refused without a reason"))
+        let text = |key: &str, otherwise: &str| answer["error"][key].as_str().unwrap_or(otherwise).to_owned();
+        Err(Refused { code: text("code", ""), message: text("message", "refused without a reason") }.into())
     }
 }

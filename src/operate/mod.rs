@@ -32,6 +32,9 @@ impl Refusal {
     }
 }
 
+/// Code of a read that the device did not answer: everything asked for exists, and something is wrong.
+pub const NO_ANSWER: &str = "no_answer";
+
 /// One line of the table.
 pub struct Operation {
     pub name: &'static str,

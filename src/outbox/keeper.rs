@@ -67,7 +67,11 @@ impl Keeper {
             Ok(()) => {
                 self.shared.lock().committed(&group, began.elapsed(), Instant::now());
                 self.say_drops(&group.gaps);
-                self.recovered();
+                if self.store.path().exists() {
+                    self.recovered()
+                } else {
+                    self.gone()
+                }
                 self.look();
                 self.shared.wake_destinations();
             }
@@ -243,6 +247,16 @@ impl Keeper {
             Ok((each, all)) => self.shared.lock().reconcile(&each, all, Timestamp::now(), Instant::now()),
             Err(e) => tracing::debug!(error = %chain(&e), "carried-over outbox can not be read yet"),
         }
+    }
+
+    /// Somebody deleted the file under us. Writes go on into nothing: only a person can tell what that was for.
+    fn gone(&mut self) {
+        let file = self.store.path().display().to_string();
+        if self.told.is_none_or(|told| told.elapsed() > EPISODE) {
+            tracing::error!(file, "the outbox file was deleted; what waits is lost when the gateway stops");
+            self.told = Some(Instant::now());
+        }
+        self.shared.set_trouble(Some(format!("{file} was deleted; what waits is lost when the gateway stops")));
     }
 
     fn recovered(&mut self) {

@@ -21,7 +21,7 @@ impl Backoff {
             n => FIRST.saturating_mul(1 << (n - 1).min(5)).min(CAP),
         };
         self.failures = self.failures.saturating_add(1);
-        wait.mul_f64(0.75 + jitter.clamp(0.0, 1.0) / 4.0)
+        super::jittered(wait, jitter)
     }
 
     /// The peer ended a conversation after `lasted`; a short one counts as a failure.

@@ -21,7 +21,7 @@ impl Breaker {
     pub fn open(&mut self, jitter: f64) -> Duration {
         let step = FIRST.saturating_mul(1 << self.failures.min(6)).min(CAP);
         self.failures = self.failures.saturating_add(1);
-        step.mul_f64(0.75 + jitter.clamp(0.0, 1.0) / 4.0)
+        super::jittered(step, jitter)
     }
 
     /// The device answered. True when it had been silent.

@@ -54,10 +54,10 @@ pub(super) struct State {
     /// A request that wants a session first.
     pub asked: Option<Request>,
     pub has_pushed: bool,
-    /// The trouble people were told of last; nothing while all is well.
-    pub told: Option<String>,
     /// The session has answered a read.
     pub answered: bool,
+    /// The trouble with the connection that was told last, if nothing good came since.
+    pub told: Option<String>,
     /// The group that is being read once more after its conversation broke.
     pub second_chance: Option<usize>,
     /// The turn before this one was pushed data; a due group goes first now.
@@ -189,16 +189,18 @@ impl Line {
     fn connect_failed(&mut self, error: SessionError) {
         let wait = self.state.backoff.failed(self.rng.f64());
         self.state.retry_at = Some(Instant::now() + wait);
-        let text = error.to_string();
+        // "can not connect: disconnected" says one thing twice.
+        let text = match error {
+            SessionError::Disconnected(why) => why,
+            other => other.to_string(),
+        };
         if let Some(request) = self.state.asked.take() {
             request.answer(Err(AskError::NotConnected(text.clone())));
         }
-        // Each trouble is told once; another one is told again.
-        if self.state.told.as_deref() == Some(text.as_str()) {
-            debug!(connection = %self.live.name, %error, ?wait, "can not connect; next try after the wait");
+        if self.is_news(&text) {
+            warn!(connection = %self.live.name, endpoint = %self.live.endpoint, error = text, "can not connect; will try again");
         } else {
-            warn!(connection = %self.live.name, endpoint = %self.live.endpoint, %error, "can not connect; will try again");
-            self.state.told = Some(text.clone());
+            debug!(connection = %self.live.name, error = text, ?wait, "can not connect; next try after the wait");
         }
         {
             let mut live = self.live.lock();
@@ -207,6 +209,15 @@ impl Line {
             live.enter(ConnectionState::Waiting);
         }
         self.all_bad(Reason::NotConnected);
+    }
+
+    /// The same trouble is told once, not at each try.
+    fn is_news(&mut self, trouble: &str) -> bool {
+        let news = self.state.told.as_deref() != Some(trouble);
+        if news {
+            self.state.told = Some(trouble.to_owned());
+        }
+        news
     }
 
     /// Talks until the session ends or it is time to stop.
@@ -277,15 +288,16 @@ impl Line {
             self.state.backoff = Backoff::default();
         }
         self.state.retry_at = Some(Instant::now() + wait);
-        if self.state.has_pushed {
-            // No scan will tell of it.
+        self.live.lock().last_error = Some(error.to_string());
+        if self.state.has_pushed && self.is_news(&error.to_string()) {
+            // Nobody reads these devices, so no scan will find out.
             warn!(connection = %self.live.name, endpoint = %self.live.endpoint, %error, "the connection broke; will try again");
-            self.state.told = Some(String::new());
         } else {
             debug!(connection = %self.live.name, %error, ?wait, "the conversation ended");
         }
-        self.live.lock().last_error = Some(error.to_string());
-        self.pushed_bad(error.reason());
+        if self.state.has_pushed {
+            self.all_bad(error.reason());
+        }
     }
 
     async fn close(&mut self, session: Box<dyn Session>) {

@@ -37,6 +37,13 @@ pub struct South {
     stop: watch::Sender<Option<Instant>>,
 }
 
+/// A wait, up to a quarter shorter so that many do not go in step; in whole milliseconds, as people read it in a log.
+/// `jitter` in 0..1.
+fn jittered(wait: Duration, jitter: f64) -> Duration {
+    let part = wait.mul_f64(0.75 + jitter.clamp(0.0, 1.0) / 4.0);
+    Duration::from_millis(u64::try_from(part.as_millis()).unwrap_or(u64::MAX))
+}
+
 /// What the runtime keeps of one connection; the task owns the rest.
 struct Handle {
     live: Arc<Live>,
@@ -92,7 +99,12 @@ impl South {
         let line = self.line(connection)?;
         let at = line.live.devices.iter().position(|info| info.name == device);
         let at = at.ok_or_else(|| AskError::UnknownDevice(device.to_owned()))?;
-        line.ask(Ask::Read(u32::try_from(at).expect("devices are counted in 32 bits")), limit).await?;
+        let asked = line.ask(Ask::Read(u32::try_from(at).expect("devices are counted in 32 bits")), limit).await;
+        asked.map_err(|error| match error {
+            // Only a write leaves anything open.
+            AskError::Unconfirmed(why) => AskError::NotRead(why),
+            other => other,
+        })?;
         let filter = Filter { device: Some(device.to_owned()), ..Filter::default() };
         let mut points = Vec::new();
         status::points(&line.live, &filter, &mut points);

@@ -80,6 +80,9 @@ pub enum AskError {
     /// The device refused.
     #[error("point {point} refused: {reason}")]
     Refused { point: u32, reason: Reason },
+    /// A read got no answer.
+    #[error("{0}")]
+    NotRead(SessionError),
     /// A write may or may not have reached the device.
     #[error("the outcome is not known: {0}")]
     Unconfirmed(SessionError),

@@ -77,7 +77,8 @@ impl Line {
         self.online(device);
     }
 
-    fn online(&self, device: usize) {
+    fn online(&mut self, device: usize) {
+        self.state.told = None;
         if self.live.lock().devices[device].enter(DeviceState::Online) {
             let name = &self.live.devices[device].name;
             info!(connection = %self.live.name, device = %name, "the sub-device answers");
@@ -187,13 +188,6 @@ impl Line {
         for device in &mut self.live.lock().devices {
             device.enter(DeviceState::NotConnected);
         }
-    }
-
-    /// What the peer sends on its own will not come any more.
-    pub(super) fn pushed_bad(&mut self, reason: Reason) {
-        let plan = std::sync::Arc::clone(&self.plan);
-        let groups = plan.scan_groups().iter().filter(|group| group.pushed);
-        self.mark_bad(groups.flat_map(|group| group.points.iter().copied()), reason);
     }
 
     /// The other groups of a silent device are not read for a while.

@@ -61,11 +61,38 @@ impl fmt::Display for Reason {
             Reason::ModbusException(code) => {
                 write!(f, "modbus exception {code} ({})", modbus_exception(*code))
             }
-            Reason::StatusCode(code) => write!(f, "status 0x{code:08X}"),
+            Reason::StatusCode(code) => match status_name(*code) {
+                Some(name) => write!(f, "status 0x{code:08X} ({name})"),
+                None => write!(f, "status 0x{code:08X}"),
+            },
             Reason::TypeMismatch => write!(f, "type mismatch"),
             Reason::OutOfRange => write!(f, "out of range"),
         }
     }
+}
+
+/// Status codes people meet in the field, without the bits that say more (OPC 10000-6, annex A.2).
+const STATUS_NAMES: &[(u16, &str)] = &[
+    (0x800A, "BadTimeout"),
+    (0x801F, "BadUserAccessDenied"),
+    (0x8031, "BadNoCommunication"),
+    (0x8032, "BadWaitingForInitialData"),
+    (0x8033, "BadNodeIdInvalid"),
+    (0x8034, "BadNodeIdUnknown"),
+    (0x8035, "BadAttributeIdInvalid"),
+    (0x803A, "BadNotReadable"),
+    (0x803B, "BadNotWritable"),
+    (0x803C, "BadOutOfRange"),
+    (0x8074, "BadTypeMismatch"),
+    (0x8089, "BadConfigurationError"),
+    (0x808A, "BadNotConnected"),
+    (0x808B, "BadDeviceFailure"),
+    (0x808C, "BadSensorFailure"),
+    (0x808D, "BadOutOfService"),
+];
+
+fn status_name(code: u32) -> Option<&'static str> {
+    STATUS_NAMES.iter().find(|(high, _)| u32::from(*high) == code >> 16).map(|(_, name)| *name)
 }
 
 fn modbus_exception(code: u8) -> &'static str {

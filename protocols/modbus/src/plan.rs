@@ -12,14 +12,17 @@ use driver::{
     SessionError,
 };
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use tokio_serial::SerialPortBuilderExt as _;
 
 /// One device: a unit and the points of its template.
 pub struct Device {
+    /// For log lines: many devices are unit 1 of their own connection.
+    pub name: Arc<str>,
     pub unit: u8,
     pub first_point: u32,
     pub specs: Arc<[Spec]>,
@@ -75,6 +78,7 @@ impl ModbusPlan {
                 inner.groups.push(Group { device: index, items: Arc::clone(items), patience });
             }
             inner.devices.push(Device {
+                name: device.name.into(),
                 unit,
                 first_point: device.first_point,
                 specs: Arc::clone(&template.specs),
@@ -243,14 +247,25 @@ impl Plan for ModbusPlan {
     }
 }
 
+/// A name server that is dead says so itself: whoever reads "no connection" looks at the device.
+async fn dial(host: &str, port: u16, wait: Duration) -> Result<TcpStream, SessionError> {
+    let deadline = Instant::now() + wait;
+    let addresses: Vec<SocketAddr> = timeout_at(deadline, tokio::net::lookup_host((host, port)))
+        .await
+        .map_err(|_| SessionError::Disconnected(format!("host name {host} was not resolved within {wait:?}")))?
+        .map_err(|error| SessionError::Disconnected(format!("host name {host}: {error}")))?
+        .collect();
+    timeout_at(deadline, TcpStream::connect(&addresses[..]))
+        .await
+        .map_err(|_| SessionError::Disconnected(format!("no connection within {wait:?}")))?
+        .map_err(|error| SessionError::Disconnected(error.to_string()))
+}
+
 async fn open(inner: &Inner, tap: Arc<dyn FrameTap>) -> Result<Link, SessionError> {
     match &inner.settings.target {
         Target::Tcp { host, port } => {
             let wait = inner.settings.connect_timeout;
-            let stream = timeout(wait, TcpStream::connect((host.as_str(), *port)))
-                .await
-                .map_err(|_| SessionError::Disconnected(format!("no connection within {wait:?}")))?
-                .map_err(|error| SessionError::Disconnected(error.to_string()))?;
+            let stream = dial(host, *port, wait).await?;
             // Requests are small and each waits for its answer: Nagle's algorithm only adds delay.
             stream.set_nodelay(true).map_err(|error| SessionError::Disconnected(error.to_string()))?;
             if inner.settings.dialect == Dialect::Tcp {

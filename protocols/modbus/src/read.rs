@@ -158,12 +158,13 @@ impl Scan<'_> {
     }
 
     fn learn_from(&mut self, left: &Block, right: &Block) {
-        let unit = self.device.unit;
+        let (device, unit) = (&*self.device.name, self.device.unit);
         let left_end = u32::from(left.address) + u32::from(left.count);
         let mut learned = learned(self.device);
         if left_end < u32::from(right.address) {
             learned.refuse_gap((left.area, left_end, u32::from(right.address)));
             info!(
+                device,
                 unit,
                 area = left.area.word(),
                 from = left_end,
@@ -173,7 +174,7 @@ impl Scan<'_> {
         } else {
             let refused = right.address - left.address + right.count;
             if learned.shrink(left.area, left.count.max(right.count), refused) {
-                info!(unit, area = left.area.word(), refused, "unit takes smaller reads only");
+                info!(device, unit, area = left.area.word(), refused, "unit takes smaller reads only");
             }
         }
     }
@@ -182,7 +183,8 @@ impl Scan<'_> {
         if learned(self.device).refuse(span, code, Instant::now().into_std()) {
             let (area, from, to) = span;
             let reason = Reason::ModbusException(code);
-            warn!(unit = self.device.unit, area = area.word(), from, to = to - 1, %reason, "unit refuses these addresses");
+            let (device, unit, area, to) = (&*self.device.name, self.device.unit, area.word(), to - 1);
+            warn!(device, unit, area, from, to, %reason, "the device refuses these addresses");
         }
     }
 
@@ -221,7 +223,13 @@ impl Scan<'_> {
         if learned.timed_out(block.area, block.count, now) {
             let limits = learned.limits(&self.inner.settings.limits, now);
             let (registers, bits) = (limits.registers, limits.bits);
-            info!(unit = self.device.unit, registers, bits, "no answer to large reads; smaller ones are tried");
+            info!(
+                device = &*self.device.name,
+                unit = self.device.unit,
+                registers,
+                bits,
+                "no answer to large reads; smaller ones are tried"
+            );
         }
     }
 

@@ -200,7 +200,8 @@ impl Companion {
         let now = driver::Timestamp::now();
         let new = refused.iter().filter(|(point, _)| self.failed.insert(*point)).count();
         if new > 0 {
-            tracing::warn!(points = new, first = %refused[0].1, "the server refuses to watch some points; tried again later");
+            let endpoint = &self.shared.inner.settings.endpoint.url;
+            tracing::warn!(%endpoint, points = new, first = %refused[0].1, "the server refuses to watch some points; tried again later");
         }
         self.shared.mailbox.put(refused.iter().map(|(point, status)| convert::bad(*point, status.bits(), now)));
     }
@@ -318,6 +319,7 @@ impl Companion {
         }
         if self.overflows > 0 {
             tracing::warn!(
+                endpoint = %self.shared.inner.settings.endpoint.url,
                 values = std::mem::take(&mut self.overflows),
                 "the server's queues overflowed: raise queue_size"
             );
