@@ -355,7 +355,7 @@ def the_vendor_s_sdk_speaks_with_the_stand_in_cloud(folder):
     port = free_port()
     several = [word for sub in subs for word in ("--sub-device", sub)]
     cloud = Peer(
-        TESTBED, "cloud", "--port", port, "--gateway", gateway, *several, "--monitor", monitor, "--accept-all", "--no-connect-limit"
+        TESTBED, "cloud", "--port", port, "--gateway", gateway, *several, "--monitor", monitor, "--no-connect-limit"
     )
     with running(cloud):
         sdk = subprocess.run(
