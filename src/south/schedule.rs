@@ -14,7 +14,7 @@ use std::time::Duration;
 const SPREAD: Duration = Duration::from_secs(2);
 /// Scans begin on a grid that all connections share: one waking of the processor serves every device of a step. A
 /// waking costs more than a scan (64 µs of processor time measured, a scan of 100 registers takes half of it).
-const STEP_MS: u64 = 50;
+const STEP_MS: u64 = 100;
 /// A scan that failed at the device may cost the living devices of its line at most a fifth of the line's time:
 /// the next probe of any silent device waits four times what this one took.
 const PROBE_REST: u32 = 4;
