@@ -3,7 +3,7 @@
  *     libmodbus_rtu DEVICE        prints READY
  *
  * Unit 7, 115200 8E1. Holding register n holds 1000 + n; 200 and on are illegal. Input register 0 counts the requests.
- * Every 20th answer comes 400 ms late. */
+ * Every 61st answer comes 400 ms late. */
 #include <errno.h>
 #include <modbus.h>
 #include <stdio.h>
@@ -11,7 +11,7 @@
 
 #define UNIT 7
 #define REGISTERS 200
-#define LATE_EACH 20
+#define LATE_EACH 61
 #define LATE_US 400000
 
 int main(int argc, char **argv) {
@@ -34,7 +34,7 @@ int main(int argc, char **argv) {
         if (length < 0 && errno == EIO) return 1; /* the line is gone */
         if (length <= 0) continue;                /* a broken frame, or one for another unit */
         mapping->tab_input_registers[0] = (uint16_t)requests;
-        if (requests++ % LATE_EACH == 0) usleep(LATE_US);
+        if (++requests % LATE_EACH == 0) usleep(LATE_US);
         modbus_reply(line, query, length, mapping);
     }
 }
