@@ -1,6 +1,6 @@
 //! The only place that joins the parts: makes channels, spawns tasks, stops them in order.
 
-use crate::cloud::CloudSite;
+use crate::cloud::{CloudPorts, CloudSite};
 use crate::config::{CloudConfig, Config};
 use crate::doors::local::LocalDoor;
 use crate::model::{Inlet, Site};
@@ -145,14 +145,10 @@ fn start_cloud(
     stopped: watch::Receiver<bool>,
 ) -> CloudTask {
     let status = Arc::new(cloud::Status::default());
-    let running = cloud::run(
-        config,
-        CloudSite { names: Arc::clone(&site.names), credentials: site.credentials.clone() },
-        outbox.outlet(ENOS),
-        Arc::clone(counters),
-        Arc::clone(&status),
-        stopped,
-    );
+    let secret = config.device_secret.clone();
+    let ports = CloudPorts::simple(outbox.outlet(ENOS), secret, Arc::clone(counters), Arc::clone(&status));
+    let names = CloudSite { names: Arc::clone(&site.names), credentials: site.credentials.clone() };
+    let running = cloud::run(config, names, ports, stopped);
     let task = tokio::spawn(async move {
         if let Err(error) = running.await {
             tracing::error!("cloud link ended: {error:#}; readings wait in the outbox");

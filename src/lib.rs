@@ -11,6 +11,7 @@ pub mod doors;
 pub mod logs;
 pub mod mapping;
 pub mod model;
+pub mod mqtt;
 pub mod operate;
 pub mod outbox;
 pub mod package;

@@ -7,7 +7,7 @@
 #[allow(dead_code)]
 mod outlet;
 
-use enos_edge::cloud::{self, CloudSite};
+use enos_edge::cloud::{self, CloudPorts, CloudSite};
 use enos_edge::config::{Acknowledge, CloudConfig, Secret};
 use enos_edge::model::{Credential, Timestamp};
 use outlet::{Store, batch, names};
@@ -56,21 +56,14 @@ fn spawn(configuration: &tempfile::NamedTempFile) -> Child {
 
 fn config(port: u16) -> CloudConfig {
     CloudConfig {
-        host: "127.0.0.1".to_owned(),
-        port,
-        tls: None,
-        product_key: "gwPK".to_owned(),
-        device_key: "gw".to_owned(),
-        device_secret: None,
         acknowledge: Acknowledge::Puback,
         sub_device_login: false,
-        keep_alive: Duration::from_secs(60),
         reply_timeout: Duration::from_secs(10),
         late_after: Duration::from_secs(7200),
         linger: Duration::ZERO,
         max_message_bytes: 500_000,
         in_flight: 16,
-        backlog_bytes_per_second: None,
+        ..CloudConfig::new("127.0.0.1", port, "gwPK", "gw")
     }
 }
 
@@ -113,9 +106,7 @@ async fn a_broker_killed_in_mid_stream_costs_no_reading() {
     let task = tokio::spawn(cloud::run(
         config(mosquitto.port),
         site,
-        Arc::clone(&store) as _,
-        Arc::clone(&counters),
-        status,
+        CloudPorts::simple(Arc::clone(&store) as _, None, Arc::clone(&counters), status),
         stopped,
     ));
     let first = Timestamp::now().0;
@@ -181,9 +172,7 @@ async fn a_backlog_drains() {
     let task = tokio::spawn(cloud::run(
         config(mosquitto.port),
         site,
-        Arc::clone(&store) as _,
-        Arc::clone(&counters),
-        Arc::default(),
+        CloudPorts::simple(Arc::clone(&store) as _, None, Arc::clone(&counters), Arc::default()),
         stopped,
     ));
     store.until_acknowledged(parcels as usize).await;

@@ -5,8 +5,8 @@
 //! What is absent: no retry count ever lets go of a reading.
 
 use super::upstream::measurepoints::Route;
-use super::window::Load;
 use crate::model::{Batch, BatchBuilder, Lane, Names};
+use crate::mqtt::window::Load;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;

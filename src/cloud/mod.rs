@@ -1,10 +1,8 @@
 //! The gateway's link to the EnOS Cloud over MQTT 3.1.1, or to a plain broker that takes the same messages.
 
-mod connection;
 mod downstream;
 mod in_flight;
 mod publisher;
-mod reconnect;
 mod refusal;
 mod reply;
 mod run;
@@ -12,10 +10,8 @@ mod session;
 mod sign;
 mod status;
 mod sub_devices;
-mod tls;
 mod topics;
 pub mod upstream;
-mod window;
 
-pub use run::{CloudSite, run};
+pub use run::{CloudPorts, CloudSite, run};
 pub use status::{Login, Snapshot, State, Status, SubDevice};

@@ -1,16 +1,18 @@
 //! Keeps the link up: connects, converses until the connection is lost, waits, and begins again until the daemon stops.
 
-use super::connection::{Connection, Endpoint, Heard, Lost};
 use super::publisher::Publisher;
-use super::reconnect::{Ended, Reconnect};
 use super::session::{End, Link, Session, stopped};
 use super::sign;
 use super::status::{State, Status};
 use super::sub_devices::SubDevices;
-use super::tls;
 use super::topics::Topics;
 use crate::config::CloudConfig;
-use crate::model::{Credential, Names, Outlet, Timestamp};
+use crate::model::command::NoCommands;
+use crate::model::identity::Fixed;
+use crate::model::{Commands, Credential, Identity, Names, Outlet, Secret, Timestamp};
+use crate::mqtt::connection::{Connection, Endpoint, Heard, Lost};
+use crate::mqtt::reconnect::{Ended, Reconnect};
+use crate::mqtt::tls;
 use crate::telemetry::Counters;
 use anyhow::ensure;
 use std::collections::HashMap;
@@ -31,6 +33,29 @@ pub struct CloudSite {
     pub credentials: Vec<Credential>,
 }
 
+/// What the link is joined to.
+#[derive(Clone)]
+pub struct CloudPorts {
+    pub outlet: Arc<dyn Outlet>,
+    pub commands: Arc<dyn Commands>,
+    pub identity: Arc<dyn Identity>,
+    pub counters: Arc<Counters>,
+    pub status: Arc<Status>,
+}
+
+impl CloudPorts {
+    /// Without commands, and with nothing to prove but a secret of the configuration.
+    #[must_use]
+    pub fn simple(
+        outlet: Arc<dyn Outlet>,
+        secret: Option<Secret>,
+        counters: Arc<Counters>,
+        status: Arc<Status>,
+    ) -> CloudPorts {
+        CloudPorts { outlet, commands: Arc::new(NoCommands), identity: Arc::new(Fixed(secret)), counters, status }
+    }
+}
+
 /// Runs until `stop` says true, then finishes what is under way. The network never ends it.
 ///
 /// # Errors
@@ -38,9 +63,7 @@ pub struct CloudSite {
 pub async fn run(
     config: CloudConfig,
     site: CloudSite,
-    outlet: Arc<dyn Outlet>,
-    counters: Arc<Counters>,
-    status: Arc<Status>,
+    ports: CloudPorts,
     mut stop: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
     ensure!(site.credentials.len() == site.names.devices.len(), "every device needs its credential");
@@ -48,6 +71,7 @@ pub async fn run(
     if logic > 0 {
         warn!(logic, "logic assets have no mqtt login; what is read for them is set aside");
     }
+    let CloudPorts { outlet, commands, identity, counters, status } = ports;
     let sub_devices = SubDevices::new(&site.names.devices, &site.credentials);
     let all = sub_devices.status();
     status.update(|s| s.sub_devices = all);
@@ -57,6 +81,8 @@ pub async fn run(
         publisher: Publisher::new(&config),
         config,
         outlet,
+        commands,
+        identity,
         counters,
         status,
         sub_devices,
@@ -131,7 +157,7 @@ async fn connect_and_converse(
         End::Stopped => None,
         End::Lost { why, delivered } => {
             let held = since.elapsed();
-            let ended = if delivered || held >= super::reconnect::STABLE && !is_silence(&why) {
+            let ended = if delivered || held >= crate::mqtt::reconnect::STABLE && !is_silence(&why) {
                 reconnect.connected();
                 Ended::Lost { held }
             } else {

@@ -1,6 +1,5 @@
 //! One connection from CONNACK to its end: subscribes, brings the sub-devices under the gateway, then moves data.
 
-use super::connection::{Connection, Heard, Lost, NotTaken};
 use super::downstream::{self, Action, Notice};
 use super::publisher::{Now, Publisher};
 use super::reply::{Receipt, Reply};
@@ -10,7 +9,8 @@ use super::sub_devices::{Ask, SubDevices};
 use super::topics::{Topics, reply, sub_device_commands};
 use super::upstream::measurepoints::Route;
 use crate::config::{Acknowledge, CloudConfig};
-use crate::model::{Lane, Outlet, Parcel, Timestamp};
+use crate::model::{Commands, Identity, Lane, Outlet, Parcel, Timestamp};
+use crate::mqtt::connection::{Connection, Heard, Lost, NotTaken};
 use crate::telemetry::Counters;
 use bytes::Bytes;
 use serde_json::json;
@@ -35,6 +35,8 @@ pub struct Link {
     pub config: CloudConfig,
     pub topics: Topics,
     pub outlet: Arc<dyn Outlet>,
+    pub commands: Arc<dyn Commands>,
+    pub identity: Arc<dyn Identity>,
     pub counters: Arc<Counters>,
     pub status: Arc<Status>,
     pub publisher: Publisher,
@@ -252,7 +254,7 @@ impl<'a> Session<'a> {
                 self.delivered |= self.link.config.acknowledge == Acknowledge::Puback;
                 self.link.publisher.acknowledged(id, now);
             }
-            Heard::Message { topic, payload } => self.read(&topic, &payload, now),
+            Heard::Message { topic, payload, retained: _ } => self.read(&topic, &payload, now),
         }
     }
 

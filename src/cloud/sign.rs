@@ -3,18 +3,11 @@
 //! The sign is a plain SHA-256 over the four names in alphabetical order, each followed by its value, and the secret;
 //! it is not an HMAC, whatever some names in the documentation say.
 
+use crate::mqtt::connection::Login;
 use ring::digest::{Context, SHA256};
 
 /// The word for the algorithm, in the client id and in requests.
 pub const METHOD: &str = "sha256";
-
-/// What the CONNECT packet carries.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Login {
-    pub client_id: String,
-    pub user_name: String,
-    pub password: String,
-}
 
 /// Upper-case hexadecimal sign of one device.
 #[must_use]

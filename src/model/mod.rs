@@ -1,17 +1,21 @@
 //! PURE nouns all share. No tokio, no file system, no socket, no clock.
 
 pub mod batch;
+pub mod command;
 pub mod delivery;
 pub mod formula;
+pub mod identity;
 pub mod names;
 pub mod secret;
 pub mod site;
 pub mod thing_model;
 
 pub use batch::{Batch, BatchBuilder, Block, Entry, ValueRef};
+pub use command::{Command, Commands, Outcome};
 pub use delivery::{Inlet, Lane, Outlet, Parcel, SetAside};
 pub use driver::{Datum, Reason, Sample, Timestamp, Value};
 pub use formula::{Argument, Formula, Function};
+pub use identity::Identity;
 pub use names::{DeviceNames, Names, PointName, PointNames};
 pub use secret::Secret;
 pub use site::{ConnectedDevice, Connection, Control, Credential, PackageName, Rule, Site, Template};

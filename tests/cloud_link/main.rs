@@ -7,7 +7,7 @@ mod outlet;
 mod trust;
 
 use broker::{Broker, Say, code, ok};
-use enos_edge::cloud::{self, CloudSite, State, Status};
+use enos_edge::cloud::{self, CloudPorts, CloudSite, State, Status};
 use enos_edge::config::{Acknowledge, CloudConfig, Secret};
 use enos_edge::model::{Credential, Names, Timestamp};
 use enos_edge::telemetry::Counters;
@@ -29,21 +29,12 @@ struct Gateway {
 
 fn config(address: SocketAddr) -> CloudConfig {
     CloudConfig {
-        host: address.ip().to_string(),
-        port: address.port(),
-        tls: None,
-        product_key: "gwPK".to_owned(),
-        device_key: "gw".to_owned(),
         device_secret: Some(Secret::new("secret".to_owned())),
-        acknowledge: Acknowledge::Reply,
-        sub_device_login: true,
-        keep_alive: Duration::from_secs(60),
-        reply_timeout: Duration::from_secs(30),
         late_after: Duration::from_secs(7200),
         linger: Duration::ZERO,
         max_message_bytes: 500_000,
         in_flight: 8,
-        backlog_bytes_per_second: None,
+        ..CloudConfig::new(&address.ip().to_string(), address.port(), "gwPK", "gw")
     }
 }
 
@@ -66,7 +57,9 @@ impl Gateway {
         let (stop, stopped) = watch::channel(false);
         let site = CloudSite { names: Arc::clone(names), credentials };
         let outlet = Arc::clone(&store);
-        let task = tokio::spawn(cloud::run(config, site, outlet, Arc::clone(&counters), Arc::clone(&status), stopped));
+        let secret = config.device_secret.clone();
+        let ports = CloudPorts::simple(outlet, secret, Arc::clone(&counters), Arc::clone(&status));
+        let task = tokio::spawn(cloud::run(config, site, ports, stopped));
         Gateway { store, status, counters, stop, task }
     }
 

@@ -6,21 +6,11 @@ use serde_json::Value as Json;
 
 fn config() -> CloudConfig {
     CloudConfig {
-        host: String::new(),
-        port: 0,
-        tls: None,
-        product_key: "gwPK".to_owned(),
-        device_key: "gw".to_owned(),
-        device_secret: None,
-        acknowledge: Acknowledge::Reply,
-        sub_device_login: true,
-        keep_alive: Duration::from_secs(60),
-        reply_timeout: Duration::from_secs(30),
         late_after: Duration::from_secs(7200),
         linger: Duration::ZERO,
         max_message_bytes: 500_000,
         in_flight: 4,
-        backlog_bytes_per_second: None,
+        ..CloudConfig::new("", 0, "gwPK", "gw")
     }
 }
 

@@ -6,7 +6,6 @@
 //! The event loop of the client is not cancel-safe (a flush cut short leaves bytes behind until the next one), so it
 //! runs as one long future that is kept beside the caller's loop and never dropped before the connection ends.
 
-use super::sign::Login;
 use bytes::Bytes;
 use rumqttc::{
     AsyncClient, Broker, ConnectReturnCode, ConnectionError, Event, EventLoop, MqttOptions, NetworkOptions, Outgoing,
@@ -36,6 +35,14 @@ const PACKET_IDS: u16 = 4096;
 /// Topics in one SUBSCRIBE.
 const FILTERS: usize = 200;
 
+/// What the CONNECT packet carries.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Login {
+    pub client_id: String,
+    pub user_name: String,
+    pub password: String,
+}
+
 /// Where and how to connect.
 #[derive(Clone)]
 pub struct Endpoint {
@@ -62,6 +69,8 @@ pub enum Heard {
     Message {
         topic: String,
         payload: Bytes,
+        /// The broker kept it from earlier: nobody knows how old it is.
+        retained: bool,
     },
 }
 
@@ -137,7 +146,7 @@ impl Connection {
             Event::Incoming(Packet::PubAck(ack)) => self.numbered.remove(&ack.pkid)?.map(Heard::Acknowledged),
             Event::Incoming(Packet::Publish(message)) => {
                 let topic = String::from_utf8(message.topic.to_vec()).ok()?;
-                Some(Heard::Message { topic, payload: message.payload })
+                Some(Heard::Message { topic, payload: message.payload, retained: message.retain })
             }
             Event::Incoming(Packet::ConnAck(_)) => Some(Heard::Connected),
             Event::Incoming(Packet::SubAck(ack)) => {
