@@ -1,0 +1,29 @@
+//! PURE. What the gateway has to tell the cloud of itself: an event of its own model, for example that a certificate
+//! is about to expire. Whoever has one hands it to [`Notices`]; the cloud link posts it and keeps it until it is
+//! acknowledged.
+
+use super::Timestamp;
+use serde_json::{Map, Value as Json};
+
+/// One event of the gateway itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Notice {
+    /// Identifier of the event in the gateway's model in the cloud, for example `certificateExpiring`.
+    pub event: String,
+    /// The event's outputs.
+    pub fields: Map<String, Json>,
+    pub at: Timestamp,
+}
+
+/// Where notices go. Never blocks: a bounded queue, in which a newer notice takes the place of the oldest.
+pub trait Notices: Send + Sync {
+    fn tell(&self, notice: Notice);
+}
+
+/// Nobody to tell: no cloud is configured.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NobodyListens;
+
+impl Notices for NobodyListens {
+    fn tell(&self, _notice: Notice) {}
+}
