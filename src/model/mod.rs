@@ -7,6 +7,7 @@ pub mod formula;
 pub mod identity;
 pub mod names;
 pub mod secret;
+pub mod selection;
 pub mod site;
 pub mod thing_model;
 
@@ -18,5 +19,6 @@ pub use formula::{Argument, Formula, Function};
 pub use identity::Identity;
 pub use names::{DeviceNames, Names, PointName, PointNames};
 pub use secret::Secret;
+pub use selection::{AssetKind, Glob, Selection};
 pub use site::{ConnectedDevice, Connection, Control, Credential, PackageName, Rule, Site, Template};
 pub use thing_model::{DataType, Measurepoint, Signal, ThingModel, Upload};
