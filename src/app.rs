@@ -5,7 +5,7 @@ use crate::config::{CloudConfig, Config};
 use crate::doors::local::LocalDoor;
 use crate::model::{Inlet, Site};
 use crate::operate::{self, Gateway, Refusal};
-use crate::outbox::Outbox;
+use crate::outbox::{DestinationSettings, Outbox};
 use crate::south::protocols::Protocols;
 use crate::south::{Filter, South};
 use crate::telemetry::Counters;
@@ -126,10 +126,10 @@ fn make_state_dir(path: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("make state folder {}", path.display()))
 }
 
-fn destinations(config: &Config) -> Vec<&'static str> {
+fn destinations(config: &Config) -> Vec<DestinationSettings> {
     // Without a cloud the readings still wait for one: configuring it later delivers them.
     let _ = config;
-    vec![ENOS]
+    vec![ENOS.into()]
 }
 
 struct CloudTask {

@@ -84,7 +84,7 @@ async fn a_damaged_file_never_keeps_the_daemon_from_starting() {
         let what = damage(folder.path(), &mut random);
         let began = Instant::now();
         let counters = Arc::default();
-        let outbox = outbox::open(folder.path(), &config(), &[CLOUD], names(), counters);
+        let outbox = outbox::open(folder.path(), &config(), &[CLOUD.into()], names(), counters);
         let outbox = outbox.unwrap_or_else(|e| panic!("{what}: {e}"));
         assert!(began.elapsed() < Duration::from_secs(5), "{what}: started after {:?}", began.elapsed());
         quarantined += u64::from(outbox.status().quarantine.is_some());
@@ -302,7 +302,7 @@ fn a_newer_format_is_refused_and_left_alone() {
     let mut bytes = std::fs::read(&database).unwrap();
     bytes[60..64].copy_from_slice(&99u32.to_be_bytes());
     std::fs::write(&database, &bytes).unwrap();
-    let refused = outbox::open(folder.path(), &config(), &[CLOUD], names(), Arc::default());
+    let refused = outbox::open(folder.path(), &config(), &[CLOUD.into()], names(), Arc::default());
     let Err(OutboxError::Open { problem, .. }) = refused else { panic!("a newer format was taken") };
     assert!(problem.contains("newer engine (format 99"), "{problem}");
     assert_eq!(std::fs::read(&database).unwrap(), bytes);

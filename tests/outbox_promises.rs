@@ -246,7 +246,17 @@ async fn each_destination_has_its_own_cursor() {
     let folder = tempfile::tempdir().unwrap();
     let with = |names_of: &[&str]| {
         let counters = Arc::new(Counters::default());
-        (outbox::open(folder.path(), &config(), names_of, names(), counters.clone()).unwrap(), counters)
+        (
+            outbox::open(
+                folder.path(),
+                &config(),
+                &names_of.iter().map(|n| (*n).into()).collect::<Vec<_>>(),
+                names(),
+                counters.clone(),
+            )
+            .unwrap(),
+            counters,
+        )
     };
     let (outbox, counters) = with(&["a", "b"]);
     let (inlet, a) = (outbox.inlet(), outbox.outlet("a"));
@@ -273,7 +283,7 @@ async fn each_destination_has_its_own_cursor() {
 fn a_second_process_is_told_clearly() {
     let folder = tempfile::tempdir().unwrap();
     let (_outbox, _) = open(folder.path(), &config());
-    let second = outbox::open(folder.path(), &config(), &[CLOUD], names(), Arc::default());
+    let second = outbox::open(folder.path(), &config(), &[CLOUD.into()], names(), Arc::default());
     assert!(matches!(second, Err(OutboxError::InUse { .. })));
 }
 

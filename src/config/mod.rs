@@ -6,6 +6,8 @@ mod numbers;
 mod outbox;
 mod read;
 mod secret;
+#[allow(dead_code, reason = "the sections of destinations use it")]
+mod selection;
 
 pub use crate::model::Secret;
 pub use cloud::{Acknowledge, CloudConfig, TlsConfig};

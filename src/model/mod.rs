@@ -8,6 +8,7 @@ pub mod identity;
 pub mod names;
 pub mod notice;
 pub mod secret;
+pub mod selection;
 pub mod site;
 pub mod thing_model;
 
@@ -20,5 +21,6 @@ pub use identity::Identity;
 pub use names::{DeviceNames, Names, PointName, PointNames};
 pub use notice::{Notice, Notices};
 pub use secret::Secret;
+pub use selection::{AssetKind, Glob, Selection};
 pub use site::{ConnectedDevice, Connection, Control, Credential, PackageName, Rule, Site, Template};
 pub use thing_model::{DataType, Measurepoint, Signal, ThingModel, Upload};

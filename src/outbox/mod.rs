@@ -21,6 +21,7 @@ mod rows;
 mod salvage;
 mod schema;
 mod segment;
+mod settings;
 mod start;
 mod status;
 mod store;
@@ -32,6 +33,7 @@ mod work;
 pub use destination::Tally;
 pub use gap::{Gap, Reason, SetAsideRow};
 pub use salvage::Quarantine;
+pub use settings::DestinationSettings;
 pub use status::{DestinationStatus, Status};
 
 use crate::config::{Durability, OutboxConfig};
@@ -82,7 +84,7 @@ pub struct Outbox {
 pub fn open(
     folder: &Path,
     config: &OutboxConfig,
-    destinations: &[&str],
+    destinations: &[DestinationSettings],
     names: Arc<Names>,
     counters: Arc<Counters>,
 ) -> Result<Outbox, OutboxError> {
@@ -91,10 +93,15 @@ pub fn open(
         StoreError::InUse => OutboxError::InUse { path: path.clone() },
         e => OutboxError::Open { path: path.clone(), problem: keeper::chain(&e) },
     };
+    if destinations.len() > settings::MOST_DESTINATIONS {
+        let problem = format!("{} destinations are more than {}", destinations.len(), settings::MOST_DESTINATIONS);
+        return Err(OutboxError::Open { path, problem });
+    }
     make_private_folder(folder).map_err(|e| failed(e.into()))?;
     let lock = lock::Lock::take(folder).map_err(failed)?;
     let space = Space { quota: config.quota_bytes.max(SMALLEST_QUOTA), reserve: config.disk_reserve_bytes };
-    let (store, loaded, quarantine) = open_or_replace(&path, space, destinations).map_err(failed)?;
+    let known: Vec<&str> = destinations.iter().map(|d| d.name.as_str()).collect();
+    let (store, loaded, quarantine) = open_or_replace(&path, space, &known).map_err(failed)?;
     counters.dropped.add(quarantine.as_ref().map_or(0, |q| q.readings_lost));
 
     let mut tail = Tail::new(limits(config, space), loaded, counters.clone());
@@ -115,7 +122,7 @@ pub fn open(
     let thread = std::thread::Builder::new().name("outbox".into()).spawn(move || keeper.run());
     let thread = thread.map_err(|e| OutboxError::Open { path: path.clone(), problem: e.to_string() })?;
     let thread = Mutex::new(Some((thread, ended)));
-    Ok(Outbox { shared, names: destinations.iter().map(|&d| d.to_owned()).collect(), thread })
+    Ok(Outbox { shared, names: destinations.iter().map(|d| d.name.clone()).collect(), thread })
 }
 
 fn limits(config: &OutboxConfig, space: Space) -> Limits {

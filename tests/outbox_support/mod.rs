@@ -66,7 +66,7 @@ pub fn strict() -> OutboxConfig {
 
 pub fn open(folder: &Path, config: &OutboxConfig) -> (Outbox, Arc<Counters>) {
     let counters = Arc::new(Counters::default());
-    let outbox = outbox::open(folder, config, &[CLOUD], names(), counters.clone()).unwrap();
+    let outbox = outbox::open(folder, config, &[CLOUD.into()], names(), counters.clone()).unwrap();
     (outbox, counters)
 }
 
