@@ -17,7 +17,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("package", &["config", "diagnostic", "model", "trigger", "yaml"]),
     ("south", &["diagnostic", "mapping", "model", "telemetry"]),
     ("outbox", &["config", "diagnostic", "model", "telemetry"]),
-    ("mqtt", &["config"]),
+    ("mqtt", &["config", "model"]),
     ("rest", &["config", "model"]),
     ("identity", &["config", "diagnostic", "model", "rest", "telemetry"]),
     ("cloud", &["config", "diagnostic", "model", "mqtt", "telemetry"]),

@@ -1,6 +1,8 @@
 //! The gateway's link to the EnOS Cloud over MQTT 3.1.1, or to a plain broker that takes the same messages.
 
+mod activation;
 mod downstream;
+mod first_login;
 mod in_flight;
 mod publisher;
 mod refusal;

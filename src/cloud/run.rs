@@ -1,29 +1,33 @@
 //! Keeps the link up: connects, converses until the connection is lost, waits, and begins again until the daemon stops.
 
+use super::first_login;
 use super::publisher::Publisher;
 use super::session::{End, Link, Session, stopped};
-use super::sign;
+use super::sign::{self, SecureMode};
 use super::status::{State, Status};
 use super::sub_devices::SubDevices;
 use super::topics::Topics;
 use crate::config::CloudConfig;
 use crate::model::command::NoCommands;
-use crate::model::identity::Fixed;
+use crate::model::identity::{ClientCertificate, Failed, Fixed, LoginSecret, Proof};
 use crate::model::{Commands, Credential, Identity, Names, Outlet, Secret, Timestamp};
 use crate::mqtt::connection::{Connection, Endpoint, Heard, Lost};
 use crate::mqtt::reconnect::{Ended, Reconnect};
-use crate::mqtt::tls;
+use crate::mqtt::tls::{self, OwnCertificate};
 use crate::telemetry::Counters;
 use anyhow::ensure;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, warn};
 
 /// The same trouble is told once, and again after this long: an outage of a day is no thousand lines.
 pub(super) const REMINDER: Duration = Duration::from_secs(3600);
+
+/// How long the keeper of the identity may take: it reads two small files.
+const PROOF_PATIENCE: Duration = Duration::from_secs(30);
 
 /// What the link needs to know of a site.
 #[derive(Clone)]
@@ -90,7 +94,24 @@ pub async fn run(
         said: None,
         said_codes: HashMap::new(),
         started: Instant::now(),
+        may_leave_at: Duration::ZERO,
     };
+    reconnect.before(&link.identity.connects_before());
+    let wait = reconnect.free_at();
+    if !wait.is_zero() {
+        warn!(
+            ?wait,
+            "the cloud has seen several connects just before this start; the next one waits, or it would shut us out"
+        );
+        show_wait(&link.status, wait);
+        tokio::select! {
+            () = stopped(&mut stop) => {
+                link.status.update(|s| s.state = State::Stopped);
+                return Ok(());
+            }
+            () = sleep(wait) => {}
+        }
+    }
     loop {
         let Some(ended) = connect_and_converse(&mut link, &mut reconnect, &mut stop).await else {
             link.status.update(|s| s.state = State::Stopped);
@@ -119,13 +140,34 @@ async fn connect_and_converse(
             s.state = State::Connecting;
         }
     });
-    let endpoint = match endpoint(&link.config, link.sub_devices.keys().count()) {
+    let identity = Arc::clone(&link.identity);
+    let proof = tokio::select! {
+        proof = timeout(PROOF_PATIENCE, identity.proof()) => proof,
+        () = stopped(stop) => return None,
+    };
+    let proof = match proof {
+        Ok(Ok(proof)) => proof,
+        Ok(Err(why)) => return Some(failed(link, &why, Ended::Unreached)),
+        Err(_) => return Some(failed(link, &"the disk does not hand out the identity", Ended::Unreached)),
+    };
+    let slot = proof.certificate.as_ref().map(|pair| pair.slot);
+    let tell = |outcome: Result<(), Failed>| {
+        if let Some(slot) = slot {
+            identity.tried(slot, outcome);
+        }
+    };
+    let endpoint = match endpoint(&link.config, &proof, link.sub_devices.keys().count()) {
         Ok(endpoint) => endpoint,
-        Err(error) => return Some(failed(link, &format!("{error:#}"), Ended::Unreached)),
+        Err(Unfit { certificate_to_blame, why }) => {
+            let reason = format!("{why:#}");
+            let ended = failed(link, &reason, Ended::Unreached);
+            tell(Err(Failed { certificate_to_blame, reason }));
+            return Some(ended);
+        }
     };
     let mut connection = Connection::begin(&endpoint);
     let connected = tokio::select! {
-        connected = wait_for_connack(&mut connection) => connected,
+        connected = wait_for_connack(&mut connection, link) => connected,
         () = stopped(stop) => return None,
     };
     if connection.reached() {
@@ -133,16 +175,38 @@ async fn connect_and_converse(
     }
     if let Err(why) = connected {
         let ended = match why {
-            Lost::Refused { .. } => Ended::Refused,
+            Lost::Refused { .. } | Lost::Certificate(_) => Ended::Refused,
             Lost::Broken(_) if connection.reached() => Ended::Failed,
             Lost::Broken(_) => Ended::Unreached,
         };
-        failed(link, &why, ended);
+        let blamed = matches!(why, Lost::Certificate(_));
+        tell(Err(Failed { certificate_to_blame: blamed, reason: why.to_string() }));
+        failed(link, &with_advice(&why, &proof), ended);
         if let Lost::Refused { code, reason } = why {
+            // Only these two are about the secret (MQTT 3.1.1, 3.2.2.3).
+            if matches!(code, 4 | 5) {
+                identity.logged_in(Err(code));
+            }
             link.status.update(|s| s.state = State::Refused { code, reason: reason.to_owned(), until: 0 });
         }
         return Some(ended);
     }
+    tell(Ok(()));
+    identity.logged_in(Ok(()));
+    if let LoginSecret::Product(_) = proof.secret {
+        link.counters.cloud_connects.add(1);
+        return match first_login::run(link, connection, stop).await {
+            first_login::End::Stopped => None,
+            first_login::End::Activated => Some(Ended::Left),
+            first_login::End::Failed(failure) => {
+                if failure.certificate_to_blame {
+                    tell(Err(Failed { certificate_to_blame: true, reason: failure.why.clone() }));
+                }
+                Some(failed(link, &failure.why, Ended::Refused))
+            }
+        };
+    }
+    link.may_leave_at = reconnect.free_at();
     let since = Instant::now();
     link.counters.cloud_connects.add(1);
     // Not news yet: a broker may hang up at once, again and again.
@@ -155,6 +219,10 @@ async fn connect_and_converse(
     link.status.update(|s| s.in_flight = 0);
     match end {
         End::Stopped => None,
+        End::Left => {
+            reconnect.connected();
+            Some(Ended::Left)
+        }
         End::Lost { why, delivered } => {
             let held = since.elapsed();
             let ended = if delivered || held >= crate::mqtt::reconnect::STABLE && !is_silence(&why) {
@@ -173,21 +241,45 @@ fn is_silence(why: &Lost) -> bool {
     matches!(why, Lost::Broken(text) if text.contains("not acknowledged"))
 }
 
-async fn wait_for_connack(connection: &mut Connection) -> Result<(), Lost> {
-    while !matches!(connection.next().await?, Heard::Connected) {}
-    Ok(())
+/// The cloud counts the connect from the moment TCP stands, so it is remembered then.
+async fn wait_for_connack(connection: &mut Connection, link: &Link) -> Result<(), Lost> {
+    let reached = connection.until_reached();
+    tokio::pin!(reached);
+    let mut noted = !link.config.sub_device_login;
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut reached, if !noted => {
+                noted = true;
+                link.identity.connecting();
+            }
+            heard = connection.next() => if matches!(heard?, Heard::Connected) {
+                return Ok(());
+            }
+        }
+    }
 }
 
-fn endpoint(config: &CloudConfig, sub_devices: usize) -> anyhow::Result<Endpoint> {
-    let login = config
-        .device_secret
-        .as_ref()
-        .map(|secret| sign::login(&config.product_key, &config.device_key, secret.reveal(), Timestamp::now().0));
+/// Why there is nothing to connect with.
+struct Unfit {
+    certificate_to_blame: bool,
+    why: anyhow::Error,
+}
+
+fn endpoint(config: &CloudConfig, proof: &Proof, sub_devices: usize) -> Result<Endpoint, Unfit> {
+    let login = |mode, secret: &Secret| {
+        sign::login(mode, &config.product_key, &config.device_key, secret.reveal(), Timestamp::now().0)
+    };
+    let login = match &proof.secret {
+        LoginSecret::None => None,
+        LoginSecret::Device(secret) => Some(login(SecureMode::Device, secret)),
+        LoginSecret::Product(secret) => Some(login(SecureMode::Product, secret)),
+    };
     let client_id = login.as_ref().map_or_else(|| config.device_key.clone(), |login| login.client_id.clone());
     Ok(Endpoint {
         host: config.host.clone(),
         port: config.port,
-        tls: config.tls.as_ref().map(tls::client_config).transpose()?,
+        tls: tls_of(config, proof.certificate.as_ref())?,
         login,
         client_id,
         keep_alive: config.keep_alive,
@@ -195,6 +287,30 @@ fn endpoint(config: &CloudConfig, sub_devices: usize) -> anyhow::Result<Endpoint
         // Beside the window: a few answers to commands and requests, and some subscriptions for each sub-device.
         requests: config.in_flight + 64 + sub_devices / 8,
     })
+}
+
+fn tls_of(config: &CloudConfig, pair: Option<&ClientCertificate>) -> Result<Option<Arc<rustls::ClientConfig>>, Unfit> {
+    let Some(tls) = &config.tls else { return Ok(None) };
+    let own = pair.map(OwnCertificate::parse).transpose().map_err(|why| Unfit { certificate_to_blame: true, why })?;
+    tls::client_config_with(tls, own).map(Some).map_err(|why| Unfit { certificate_to_blame: false, why })
+}
+
+/// The cloud's words, and what a person can do about them.
+fn with_advice(why: &Lost, proof: &Proof) -> String {
+    let advice = match (why, &proof.secret) {
+        (Lost::Refused { code: 4 | 5, .. }, LoginSecret::Product(_)) => {
+            "; does product_secret belong to product_key, is dynamic activation enabled for the product, and is this device \
+             key registered there?"
+        }
+        (Lost::Refused { code: 4 | 5, .. }, LoginSecret::Device(_)) => {
+            "; does the device secret belong to these keys? An activated one is laid aside with `enos-edge identity forget`"
+        }
+        (Lost::Certificate(_), _) if proof.certificate.is_none() => {
+            "; set client_cert_file and client_key_file: the product may want mutual authentication (code 746)"
+        }
+        _ => "",
+    };
+    format!("{why}{advice}")
 }
 
 fn failed(link: &mut Link, why: &dyn std::fmt::Display, ended: Ended) -> Ended {

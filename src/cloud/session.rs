@@ -1,6 +1,8 @@
 //! One connection from CONNACK to its end: subscribes, brings the sub-devices under the gateway, then moves data.
 
+use super::activation::{self, Message as ActivationMessage};
 use super::downstream::{self, Action, Notice};
+use super::first_login;
 use super::publisher::{Now, Publisher};
 use super::reply::{Receipt, Reply};
 use super::run::REMINDER;
@@ -13,8 +15,10 @@ use crate::model::{Commands, Identity, Lane, Outlet, Parcel, Timestamp};
 use crate::mqtt::connection::{Connection, Heard, Lost, NotTaken};
 use crate::telemetry::Counters;
 use bytes::Bytes;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -48,13 +52,20 @@ pub struct Link {
     pub said_codes: HashMap<i64, Instant>,
     /// Zero of all times given to pure code.
     pub started: Instant,
+    /// A connect before this time costs a wait, so a link that stands is not left for a better one.
+    pub may_leave_at: Duration,
 }
 
 /// How a session ended.
 #[derive(Debug)]
 pub enum End {
     Stopped,
-    Lost { why: Lost, delivered: bool },
+    /// For a better one.
+    Left,
+    Lost {
+        why: Lost,
+        delivered: bool,
+    },
 }
 
 /// What only this connection knows.
@@ -69,7 +80,14 @@ pub struct Session<'a> {
     flowing: bool,
     delivered: bool,
     stopping: Option<Duration>,
+    /// When to leave this connection for one that proves itself better.
+    leave_at: Option<Duration>,
+    leaving: bool,
+    /// A device secret on its way to the disk, with the id to be answered.
+    storing: Option<Storing>,
 }
+
+type Storing = Pin<Box<dyn Future<Output = (Value, Result<(), String>)> + Send>>;
 
 impl Link {
     pub fn now(&self) -> Now {
@@ -90,6 +108,9 @@ impl<'a> Session<'a> {
             flowing: false,
             delivered: false,
             stopping: None,
+            leave_at: None,
+            leaving: false,
+            storing: None,
         }
     }
 
@@ -98,7 +119,7 @@ impl<'a> Session<'a> {
         match self.converse(stop).await {
             Ok(()) => {
                 self.connection.close(Duration::from_millis(500)).await;
-                End::Stopped
+                if self.leaving { End::Left } else { End::Stopped }
             }
             Err(why) => End::Lost { why, delivered: self.delivered },
         }
@@ -107,6 +128,8 @@ impl<'a> Session<'a> {
     async fn converse(&mut self, stop: &mut watch::Receiver<bool>) -> Result<(), Lost> {
         self.greet()?;
         let outlet = Arc::clone(&self.link.outlet);
+        let identity = Arc::clone(&self.link.identity);
+        let mut better = identity.better();
         loop {
             self.work()?;
             if self.is_finished() {
@@ -119,7 +142,9 @@ impl<'a> Session<'a> {
             tokio::select! {
                 biased;
                 heard = self.connection.next() => { let heard = heard?; self.hear(heard); }
-                () = stopped(stop), if self.stopping.is_none() => self.begin_to_stop(),
+                () = stopped(stop), if self.stopping.is_none() || self.leaving => self.begin_to_stop(),
+                (id, stored) = next_stored(&mut self.storing) => self.stored(&id, stored),
+                () = &mut better, if self.leave_at.is_none() => self.leave_at = Some(now.at.max(self.link.may_leave_at)),
                 parcels = outlet.live(live.unwrap_or(1)), if live.is_some() => self.take(parcels),
                 parcels = outlet.backlog(backlog.unwrap_or(1)), if backlog.is_some() => self.take(parcels),
                 () = sleep_until(wake) => {}
@@ -156,6 +181,9 @@ impl<'a> Session<'a> {
             }
         }
         self.begin_to_flow();
+        if self.stopping.is_none() && self.leave_at.is_some_and(|at| at <= now.at) {
+            self.begin_to_leave(now);
+        }
         if self.flowing {
             if self.link.publisher.time_out(now) {
                 return Err(Lost::Broken("messages are not acknowledged".to_owned()));
@@ -261,6 +289,8 @@ impl<'a> Session<'a> {
     fn read(&mut self, topic: &str, payload: &Bytes, now: Now) {
         if topic == reply(&self.link.topics.post_batch) || topic == reply(&self.link.topics.resume_batch) {
             self.receipt(payload, now);
+        } else if topic == self.link.topics.activation {
+            self.activation(payload);
         } else if topic.ends_with("_reply") {
             self.answer(topic, payload, now);
         } else {
@@ -396,7 +426,52 @@ impl<'a> Session<'a> {
     }
 
     fn begin_to_stop(&mut self) {
+        self.leaving = false;
         self.stopping = Some(self.link.now().at + FAREWELL);
+    }
+
+    /// Nothing new is sent, and what is under way gets its answers.
+    fn begin_to_leave(&mut self, now: Now) {
+        info!("the gateway can prove itself better now; this connection ends when its messages are answered");
+        self.leaving = true;
+        self.stopping = Some(now.at + self.link.config.reply_timeout);
+    }
+
+    /// The cloud sends the device's own secret, again or anew.
+    fn activation(&mut self, payload: &[u8]) {
+        let config = &self.link.config;
+        match activation::read(payload, &config.product_key, &config.device_key) {
+            // While one is stored the cloud waits for its answer; a second one then is the same again.
+            ActivationMessage::Secret { .. } if self.storing.is_some() => {}
+            ActivationMessage::Secret { id, activation } => {
+                let identity = Arc::clone(&self.link.identity);
+                self.storing = Some(Box::pin(async move { (id, first_login::store(&*identity, activation).await) }));
+            }
+            ActivationMessage::Unfit { answer, problem } => {
+                warn!(problem, "an activation message is not taken");
+                self.answer_activation(answer);
+            }
+            ActivationMessage::Refused { problem, .. } => {
+                warn!("{problem}");
+                self.link.status.update(|s| s.last_error = Some(problem));
+            }
+        }
+    }
+
+    fn stored(&mut self, id: &Value, stored: Result<(), String>) {
+        self.storing = None;
+        if let Err(problem) = &stored {
+            warn!(problem, "the device secret that the cloud sent is not taken");
+        }
+        self.answer_activation(activation::answer(id, stored.as_ref().map(|()| ()).map_err(String::as_str)));
+    }
+
+    fn answer_activation(&mut self, answer: Vec<u8>) {
+        let topic = activation::answers(&self.link.topics.activation);
+        // Best effort: the cloud may send it again.
+        if self.connection.publish(None, &topic, answer).is_err() {
+            debug!("the answer to an activation did not fit into the client's queue");
+        }
     }
 
     fn is_finished(&self) -> bool {
@@ -410,7 +485,8 @@ impl<'a> Session<'a> {
         let login = self.link.sub_devices.wake().filter(|due| self.link.config.sub_device_login && *due > now.at);
         let subscribe = (self.subscribing > 0).then_some(self.since + SUBSCRIBE_PATIENCE);
         let data = self.link.publisher.wake(now).filter(|_| self.flowing);
-        let soonest = [request, login, subscribe, data, self.stopping].into_iter().flatten().min();
+        let leave = self.leave_at.filter(|_| self.stopping.is_none());
+        let soonest = [request, login, subscribe, data, self.stopping, leave].into_iter().flatten().min();
         soonest.unwrap_or(Duration::MAX).min(now.at + LONGEST_SLEEP)
     }
 }
@@ -418,6 +494,14 @@ impl<'a> Session<'a> {
 impl From<NotTaken> for Lost {
     fn from(not_taken: NotTaken) -> Lost {
         Lost::Broken(not_taken.to_string())
+    }
+}
+
+/// What became of storing a device secret; never when none is stored.
+async fn next_stored(storing: &mut Option<Storing>) -> (Value, Result<(), String>) {
+    match storing {
+        Some(storing) => storing.await,
+        None => std::future::pending().await,
     }
 }
 

@@ -21,13 +21,20 @@ pub fn sign(client_id: &str, product_key: &str, device_key: &str, timestamp: &st
     hex(hash.finish().as_ref())
 }
 
-/// The login of a gateway with its own secret (secure mode 2). `timestamp` is in milliseconds; the cloud does not
-/// compare it with its clock, so a gateway with a wrong clock can log in.
+/// Whose secret signs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SecureMode {
+    Device = 2,
+    Product = 3,
+}
+
+/// The login of a gateway. `timestamp` is in milliseconds; the cloud does not compare it with its clock, so a gateway
+/// with a wrong clock can log in.
 #[must_use]
-pub fn login(product_key: &str, device_key: &str, secret: &str, timestamp: i64) -> Login {
-    let timestamp = timestamp.to_string();
+pub fn login(mode: SecureMode, product_key: &str, device_key: &str, secret: &str, timestamp: i64) -> Login {
+    let (timestamp, mode) = (timestamp.to_string(), mode as u8);
     Login {
-        client_id: format!("{device_key}|securemode=2,signmethod={METHOD},timestamp={timestamp}|"),
+        client_id: format!("{device_key}|securemode={mode},signmethod={METHOD},timestamp={timestamp}|"),
         user_name: user_name(product_key, device_key),
         password: sign(device_key, product_key, device_key, &timestamp, secret),
     }
@@ -81,7 +88,7 @@ mod tests {
     fn a_connect_carries_the_documented_form() {
         let vectors = vectors();
         let row = &vectors["connect"][0];
-        let ours = login("gwPK01", "gwDK01", "gwDS01SecretXYZ", 1_700_000_000_123);
+        let ours = login(SecureMode::Device, "gwPK01", "gwDK01", "gwDS01SecretXYZ", 1_700_000_000_123);
         assert_eq!(ours.client_id, text(row, "clientId"));
         assert_eq!(ours.user_name, text(row, "username"));
         assert_eq!(ours.password, text(row, "password"));
@@ -93,6 +100,16 @@ mod tests {
             sign("123456", "654321", "test", "1548753362502", "abcdefg"),
             "B99032D49C706F7B27B22AB5CD2DD3C56A31E1BCBBC83BA0A2A6BB3272FBB166"
         );
+    }
+
+    #[test]
+    fn dynamic_activation_signs_with_the_product_s_secret() {
+        let ours = login(SecureMode::Product, "123", "test", "abcdefg", 1_524_448_722_000);
+        assert_eq!(ours.client_id, "test|securemode=3,signmethod=sha256,timestamp=1524448722000|");
+        assert_eq!(ours.user_name, "test&123");
+        // The documentation's sample has another client id.
+        let documented = sign("123", "123", "test", "1524448722000", "abcdefg");
+        assert_eq!(documented, "A4F9AD91051E3CA89440E0157029DD358C3A2C556D3C543B9FD5A38484785AC9");
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub struct Topics {
     pub topo_get: String,
     pub topo_add: String,
     pub login_batch: String,
+    pub activation: String,
     system: String,
     session: String,
 }
@@ -23,6 +24,7 @@ impl Topics {
             topo_get: format!("{system}/thing/topo/get"),
             topo_add: format!("{system}/thing/topo/add"),
             login_batch: format!("{session}/combine/login/batch"),
+            activation: format!("{session}/thing/activate/info"),
             system,
             session,
         }

@@ -6,6 +6,7 @@
 //! The event loop of the client is not cancel-safe (a flush cut short leaves bytes behind until the next one), so it
 //! runs as one long future that is kept beside the caller's loop and never dropped before the connection ends.
 
+use super::tls;
 use bytes::Bytes;
 use rumqttc::{
     AsyncClient, Broker, ConnectReturnCode, ConnectionError, Event, EventLoop, MqttOptions, NetworkOptions, Outgoing,
@@ -16,16 +17,18 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 /// TCP, TLS and CONNACK together; also how long one write may block.
 const PATIENCE: u64 = 20;
 /// One address of a host that has several.
 const ADDRESS_PATIENCE: Duration = Duration::from_secs(7);
+/// Bytes sent and not acknowledged by the peer's TCP for this long end the connection: a half-open link that carries
+/// data is noticed then, an idle one this long after the next ping. A slow link that gets through is not touched.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(15);
 /// Topology lists and commands are the largest things the cloud sends.
 const LARGEST_INCOMING: usize = 4 << 20;
 /// Events between the event loop and its reader; when full the event loop waits.
@@ -79,6 +82,9 @@ pub enum Heard {
 pub enum Lost {
     #[error("the cloud refused the login: {reason} (code {code})")]
     Refused { code: u8, reason: &'static str },
+    /// The peer closed TLS because of our certificate.
+    #[error("the cloud refused the client certificate: {0}")]
+    Certificate(String),
     #[error("{0}")]
     Broken(String),
 }
@@ -92,7 +98,7 @@ pub struct Connection {
     client: AsyncClient,
     poller: Pin<Box<dyn Future<Output = Lost> + Send>>,
     events: mpsc::Receiver<Event>,
-    reached: Arc<AtomicBool>,
+    reached: watch::Receiver<bool>,
     /// Messages handed to the client, in order, until it tells their packet id.
     unnumbered: VecDeque<Option<u16>>,
     numbered: HashMap<u16, Option<u16>>,
@@ -102,8 +108,8 @@ impl Connection {
     /// Nothing happens before [`Connection::next`] is called.
     #[must_use]
     pub fn begin(endpoint: &Endpoint) -> Connection {
-        let reached = Arc::new(AtomicBool::new(false));
-        let options = options(endpoint, &reached);
+        let (reach, reached) = watch::channel(false);
+        let options = options(endpoint, reach);
         let (client, mut event_loop) = AsyncClient::builder(options).capacity(endpoint.requests).build();
         let mut network = NetworkOptions::new();
         network.set_connection_timeout(PATIENCE);
@@ -116,7 +122,17 @@ impl Connection {
     /// Whether TCP stood, so that the cloud may have counted a connect.
     #[must_use]
     pub fn reached(&self) -> bool {
-        self.reached.load(Ordering::Relaxed)
+        *self.reached.borrow()
+    }
+
+    /// Resolves when TCP stands; never when it will not.
+    pub fn until_reached(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut reached = self.reached.clone();
+        async move {
+            if reached.wait_for(|reached| *reached).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
     }
 
     /// Waits for the next thing the connection has to tell. Cancel-safe.
@@ -191,7 +207,7 @@ impl Connection {
     }
 }
 
-fn options(endpoint: &Endpoint, reached: &Arc<AtomicBool>) -> MqttOptions {
+fn options(endpoint: &Endpoint, reach: watch::Sender<bool>) -> MqttOptions {
     let mut options = MqttOptions::new(endpoint.client_id.clone(), Broker::tcp(endpoint.host.clone(), endpoint.port));
     if let Some(login) = &endpoint.login {
         options.set_credentials(login.user_name.clone(), login.password.clone());
@@ -204,12 +220,12 @@ fn options(endpoint: &Endpoint, reached: &Arc<AtomicBool>) -> MqttOptions {
     options.set_max_packet_size(LARGEST_INCOMING, endpoint.largest_message + (64 << 10));
     options.set_inflight(PACKET_IDS);
     options.set_max_request_batch(16);
-    let (host, port, reached) = (endpoint.host.clone(), endpoint.port, Arc::clone(reached));
+    let (host, port, reach) = (endpoint.host.clone(), endpoint.port, Arc::new(reach));
     options.set_socket_connector(move |_, _| {
-        let (host, reached) = (host.clone(), Arc::clone(&reached));
+        let (host, reach) = (host.clone(), Arc::clone(&reach));
         async move {
             let stream = connect(&host, port).await?;
-            reached.store(true, Ordering::Relaxed);
+            reach.send_replace(true);
             Ok(stream)
         }
     });
@@ -223,6 +239,8 @@ async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
         match timeout(ADDRESS_PATIENCE, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
                 stream.set_nodelay(true)?;
+                // Best effort: without it the pings find a dead link, only later.
+                let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(UNACKNOWLEDGED));
                 return Ok(stream);
             }
             Ok(Err(error)) => last = error,
@@ -257,6 +275,9 @@ fn lost(error: &ConnectionError) -> Lost {
         ConnectionError::ConnectionRefused(ConnectReturnCode::BadClientId) => (2, "client id not accepted"),
         ConnectionError::ConnectionRefused(ConnectReturnCode::BadUserNamePassword) => (4, "bad user name or sign"),
         ConnectionError::ConnectionRefused(ConnectReturnCode::NotAuthorized) => (5, "not authorized"),
+        other if tls::blame(other).is_some() => {
+            return Lost::Certificate(tls::blame(other).unwrap_or_default().to_owned());
+        }
         // 3, server unavailable, passes by itself.
         other => return Lost::Broken(with_advice(chain(other))),
     };

@@ -31,15 +31,21 @@ pub enum Ended {
     Failed,
     /// CONNACK with a code that will not change by itself.
     Refused,
+    /// We left it for a better one.
+    Left,
     /// It was lost after it had delivered.
     Lost { held: Duration },
 }
+
+/// EnOS takes one connection a second of a device.
+const APART: Duration = Duration::from_secs(1);
 
 /// What is remembered of earlier attempts.
 #[derive(Debug)]
 pub struct Reconnect {
     budgeted: bool,
-    reached: VecDeque<Duration>,
+    /// When each connect that the cloud has seen counts no more.
+    seen_until: VecDeque<Duration>,
     failed: u32,
     refused: u32,
     outage_since: Option<Duration>,
@@ -49,15 +55,30 @@ impl Reconnect {
     /// `budgeted`: the peer is EnOS and counts connects.
     #[must_use]
     pub fn new(budgeted: bool) -> Reconnect {
-        Reconnect { budgeted, reached: VecDeque::new(), failed: 0, refused: 0, outage_since: None }
+        Reconnect { budgeted, seen_until: VecDeque::new(), failed: 0, refused: 0, outage_since: None }
     }
 
     /// The cloud has seen, or may have seen, a connect.
     pub fn reached(&mut self, now: Duration) {
-        self.reached.push_back(now);
-        if self.reached.len() > BUDGET {
-            self.reached.pop_front();
+        self.seen_until.push_back(now + SPAN + MARGIN);
+        if self.seen_until.len() > BUDGET {
+            self.seen_until.pop_front();
         }
+    }
+
+    /// What the cloud has seen before the daemon started: how long ago, the oldest first. Time begins now, at zero.
+    pub fn before(&mut self, ages: &[Duration]) {
+        let left = ages.iter().map(|age| (SPAN + MARGIN).saturating_sub(*age)).filter(|left| !left.is_zero());
+        self.seen_until.extend(left);
+        while self.seen_until.len() > BUDGET {
+            self.seen_until.pop_front();
+        }
+    }
+
+    /// When a connect costs nothing but itself.
+    #[must_use]
+    pub fn free_at(&self) -> Duration {
+        if self.budgeted && self.seen_until.len() >= BUDGET { self.seen_until[0] } else { Duration::ZERO }
     }
 
     /// How long to wait before the next attempt. `chance` is evenly spread over 0..1.
@@ -73,6 +94,7 @@ impl Reconnect {
                 self.refused += 1;
                 doubled(FIRST_REFUSED, self.refused - 1, LONGEST_REFUSED).mul_f64(0.5 + chance / 2.0)
             }
+            Ended::Left => APART,
             Ended::Lost { held } => {
                 // A link that delivers is no failing link, even when it breaks often.
                 self.failed = if held >= STABLE { 0 } else { (self.failed + 1).min(1) };
@@ -81,20 +103,13 @@ impl Reconnect {
                 doubled(FIRST, self.failed, LONGEST).mul_f64(chance)
             }
         };
-        wait.max(self.budget(now))
+        wait.max(self.free_at().saturating_sub(now))
     }
 
     /// A connection stands.
     pub fn connected(&mut self) {
         self.outage_since = None;
         self.refused = 0;
-    }
-
-    fn budget(&self, now: Duration) -> Duration {
-        if !self.budgeted || self.reached.len() < BUDGET {
-            return Duration::ZERO;
-        }
-        (self.reached[0] + SPAN + MARGIN).saturating_sub(now)
     }
 }
 
@@ -155,10 +170,23 @@ mod tests {
         assert!(reconnect.wait(S(100), Ended::Lost { held: STABLE }, 1.0) <= S(1));
     }
 
+    #[test]
+    fn connects_before_a_restart_count_and_old_ones_do_not() {
+        let mut reconnect = Reconnect::new(true);
+        reconnect.before(&[S(200), S(100), S(50), S(10)]);
+        assert_eq!(reconnect.free_at(), S(22));
+        reconnect.reached(S(22));
+        assert_eq!(reconnect.wait(S(22), Ended::Left, 0.0), S(50), "122 s after the one of 50 s before the start");
+        assert_eq!(Reconnect::new(true).wait(S(0), Ended::Left, 0.0), S(1));
+        let mut plain = Reconnect::new(false);
+        plain.before(&[S(1), S(1), S(1)]);
+        assert_eq!(plain.free_at(), S(0));
+    }
+
     proptest! {
         #[test]
         fn the_cloud_never_sees_four_connects_in_two_minutes(
-            story in prop::collection::vec((0u8..4, 0.0f64..1.0, 0u64..90), 1..80),
+            story in prop::collection::vec((0u8..5, 0.0f64..1.0, 0u64..90), 1..80),
         ) {
             let mut reconnect = Reconnect::new(true);
             let mut now = S(0);
@@ -172,6 +200,7 @@ mod tests {
                     0 => Ended::Unreached,
                     1 => Ended::Failed,
                     2 => Ended::Refused,
+                    3 => Ended::Left,
                     _ => { reconnect.connected(); now += S(held); Ended::Lost { held: S(held) } }
                 };
                 now += reconnect.wait(now, ended, chance);

@@ -29,7 +29,7 @@ struct Gateway {
 
 fn config(address: SocketAddr) -> CloudConfig {
     CloudConfig {
-        device_secret: Some(Secret::new("secret".to_owned())),
+        device_secret: Some(Secret::new("planted-of-gw".to_owned())),
         late_after: Duration::from_secs(7200),
         linger: Duration::ZERO,
         max_message_bytes: 500_000,
@@ -43,7 +43,7 @@ fn plain(address: SocketAddr) -> CloudConfig {
 }
 
 fn credentials(names: &Names) -> Vec<Credential> {
-    let device = |_| Credential::Device { secret: Secret::new("sub-secret".to_owned()) };
+    let device = |_| Credential::Device { secret: Secret::new("planted-of-sub".to_owned()) };
     names.devices.iter().map(device).collect()
 }
 
@@ -371,7 +371,7 @@ async fn a_refused_login_is_shown_with_its_reason_and_not_repeated_soon() {
     assert_eq!(code, 4);
     assert!(wait > 10_000, "{wait}");
     let text = serde_json::to_string(&gateway.status.snapshot()).unwrap();
-    assert!(!text.contains("secret"), "{text}");
+    assert!(!text.contains("planted"), "{text}");
     gateway.stop().await;
 }
 
