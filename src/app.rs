@@ -3,6 +3,9 @@
 use crate::cloud::{CloudPorts, CloudSite};
 use crate::config::{CloudConfig, Config};
 use crate::doors::local::LocalDoor;
+use crate::identity::Keeper;
+use crate::identity::store::RealDisk;
+use crate::model::command::NoCommands;
 use crate::model::{Inlet, Site};
 use crate::operate::{self, Gateway, Refusal};
 use crate::outbox::{DestinationSettings, Outbox};
@@ -70,7 +73,10 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let inlet: Arc<dyn Inlet> = outbox.inlet();
     let south = South::start(&site, inlet, Arc::clone(&counters));
     let (stop, stopped) = watch::channel(false);
-    let cloud = config.cloud.clone().map(|c| start_cloud(c, &site, &outbox, &counters, stopped));
+    let cloud = config.cloud.clone().map(|c| {
+        let keeper = Arc::new(Keeper::open(&c, &config.state_dir, Arc::new(RealDisk)));
+        start_cloud(c, &site, &outbox, &counters, keeper, stopped)
+    });
     let running = Arc::new(Running {
         begun: Instant::now(),
         site: Arc::clone(&site),
@@ -78,6 +84,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
         outbox: Arc::new(outbox),
         endpoint: config.cloud.as_ref().map(endpoint),
         cloud: cloud.as_ref().map(|c| c.status.clone()),
+        keeper: cloud.as_ref().map(|c| Arc::clone(&c.keeper)),
         counters,
     });
     let gateway: Arc<dyn Gateway> = Arc::clone(&running) as Arc<dyn Gateway>;
@@ -135,6 +142,7 @@ fn destinations(config: &Config) -> Vec<DestinationSettings> {
 struct CloudTask {
     task: tokio::task::JoinHandle<()>,
     status: Arc<cloud::Status>,
+    keeper: Arc<Keeper>,
 }
 
 fn start_cloud(
@@ -142,11 +150,17 @@ fn start_cloud(
     site: &Arc<Site>,
     outbox: &Outbox,
     counters: &Arc<Counters>,
+    keeper: Arc<Keeper>,
     stopped: watch::Receiver<bool>,
 ) -> CloudTask {
     let status = Arc::new(cloud::Status::default());
-    let secret = config.device_secret.clone();
-    let ports = CloudPorts::simple(outbox.outlet(ENOS), secret, Arc::clone(counters), Arc::clone(&status));
+    let ports = CloudPorts {
+        outlet: outbox.outlet(ENOS),
+        commands: Arc::new(NoCommands),
+        identity: Arc::clone(&keeper) as _,
+        counters: Arc::clone(counters),
+        status: Arc::clone(&status),
+    };
     let names = CloudSite { names: Arc::clone(&site.names), credentials: site.credentials.clone() };
     let running = cloud::run(config, names, ports, stopped);
     let task = tokio::spawn(async move {
@@ -154,7 +168,7 @@ fn start_cloud(
             tracing::error!("cloud link ended: {error:#}; readings wait in the outbox");
         }
     });
-    CloudTask { task, status }
+    CloudTask { task, status, keeper }
 }
 
 fn announce_ready(site: &Site) {
@@ -191,6 +205,7 @@ struct Running {
     /// Where the cloud is, for people.
     endpoint: Option<String>,
     cloud: Option<Arc<cloud::Status>>,
+    keeper: Option<Arc<Keeper>>,
     counters: Arc<Counters>,
 }
 
@@ -216,6 +231,7 @@ impl Gateway for Running {
                 "cloud": self.cloud.as_ref().map(|cloud| {
                     let mut cloud = json!(cloud.snapshot());
                     cloud["endpoint"] = json!(self.endpoint);
+                    cloud["identity"] = json!(self.keeper.as_ref().map(|keeper| keeper.status()));
                     cloud
                 }),
                 "outbox": outbox,

@@ -2,7 +2,7 @@
 
 use super::address::{self, Address};
 use super::numbers::{millis, seconds, whole};
-use super::{Secret, secret};
+use super::{ClientFiles, Secret, client_files, device_key, secret};
 use crate::diagnostic::Diagnostic;
 use crate::yaml::fields::{Faults, Fields};
 use std::path::{Path, PathBuf};
@@ -16,8 +16,12 @@ pub struct CloudConfig {
     pub tls: Option<TlsConfig>,
     pub product_key: String,
     pub device_key: String,
-    /// `None` for a plain broker that takes anybody (`acknowledge: puback` only).
+    /// The device's own. With none of the two it is a plain broker that takes anybody (`acknowledge: puback` only).
     pub device_secret: Option<Secret>,
+    /// The product's, for dynamic activation: with it the cloud gives the device its own.
+    pub product_secret: Option<Secret>,
+    /// Mutual TLS with two files.
+    pub client_files: Option<ClientFiles>,
     pub acknowledge: Acknowledge,
     /// False for a plain broker: no topology, no logins.
     pub sub_device_login: bool,
@@ -62,6 +66,8 @@ impl CloudConfig {
             product_key: product_key.to_owned(),
             device_key: device_key.to_owned(),
             device_secret: None,
+            product_secret: None,
+            client_files: None,
             acknowledge: Acknowledge::Reply,
             sub_device_login: true,
             keep_alive: Duration::from_secs(60),
@@ -79,9 +85,16 @@ pub(super) const KEYS: &[&str] = &[
     "url",
     "product_key",
     "device_key",
+    "device_key_file",
     "device_secret",
     "device_secret_file",
+    "device_secret_credential",
+    "product_secret",
+    "product_secret_file",
+    "product_secret_credential",
     "ca_file",
+    "client_cert_file",
+    "client_key_file",
     "acknowledge",
     "sub_device_login",
     "keep_alive_s",
@@ -100,12 +113,15 @@ pub(super) fn read(fields: &Fields<'_, '_>, folder: &Path, faults: &mut Faults) 
     let url = fields.required("url", faults);
     let address = url.as_ref().and_then(|url| address::mqtt(url, faults));
     let product_key = fields.required("product_key", faults);
-    let device_key = fields.required("device_key", faults);
+    let device_key = device_key::read(fields, folder, faults);
     let acknowledge = fields.word("acknowledge", ACKNOWLEDGE, faults).unwrap_or(Acknowledge::Reply);
     let device_secret = secret::read(fields, "device_secret", folder, faults);
-    if device_secret.is_none() && acknowledge == Acknowledge::Reply {
+    let product_secret = secret::read(fields, "product_secret", folder, faults);
+    let named = |key: &str| ["", "_file", "_credential"].iter().any(|f| fields.node(&format!("{key}{f}")).is_some());
+    if !named("device_secret") && !named("product_secret") && acknowledge == Acknowledge::Reply {
         faults.push(Diagnostic::error(fields.place.clone(), "cloud has no device_secret").help(
-            "name a file with `device_secret_file: …`; a plain broker without log-in wants `acknowledge: puback`",
+            "name a file with `device_secret_file: …`, or with `product_secret_file: …` to be activated by the cloud; \
+             a plain broker without log-in wants `acknowledge: puback`",
         ));
     }
     let ca_file = fields.text("ca_file", faults);
@@ -115,6 +131,8 @@ pub(super) fn read(fields: &Fields<'_, '_>, folder: &Path, faults: &mut Faults) 
                 .help("write ssl:// in url to encrypt"),
         );
     }
+    let secure = address.as_ref().is_none_or(|address| address.secure);
+    let client_files = client_files::read(fields, folder, secure, faults);
     let sub_device_login = fields.flag("sub_device_login", acknowledge == Acknowledge::Reply, faults);
     let keep_alive = seconds(fields, "keep_alive_s", 60, 5..=300, faults);
     let reply_timeout = millis(fields, "reply_timeout_ms", 30_000, 500..=300_000, faults);
@@ -131,8 +149,10 @@ pub(super) fn read(fields: &Fields<'_, '_>, folder: &Path, faults: &mut Faults) 
         port,
         tls: secure.then(|| TlsConfig { ca_file: ca_file.map(|ca| folder.join(ca.text)) }),
         product_key: product_key?.text,
-        device_key: device_key?.text,
+        device_key: device_key?,
         device_secret,
+        product_secret,
+        client_files,
         acknowledge,
         sub_device_login,
         keep_alive,

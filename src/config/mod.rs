@@ -1,7 +1,9 @@
 //! What `edge.yaml` says, checked. Unknown keys are errors; behind this file nothing asks "is it empty?".
 
 mod address;
+mod client_files;
 mod cloud;
+mod device_key;
 mod numbers;
 mod outbox;
 mod read;
@@ -11,6 +13,7 @@ mod secret;
 mod selection;
 
 pub use crate::model::Secret;
+pub use client_files::ClientFiles;
 pub use cloud::{Acknowledge, CloudConfig, TlsConfig};
 pub use outbox::{Durability, OutboxConfig};
 pub use rest::RestConfig;
@@ -33,6 +36,8 @@ pub struct Config {
     pub control_socket: PathBuf,
     pub log_level: tracing::Level,
     pub log_format: crate::logs::LogFormat,
+    /// What is wrong with the file and does not keep the daemon from starting.
+    pub warnings: Vec<Diagnostic>,
 }
 
 /// What the command line says instead of the file.

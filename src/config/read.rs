@@ -57,7 +57,7 @@ fn parse(file: &Arc<str>, folder: &Path, text: &str, overrides: Overrides) -> Re
     };
     let config = config(&fields, folder, overrides, &mut faults);
     match config {
-        Some(config) if faults.is_empty() => Ok(config),
+        Some(config) if faults.errors() == 0 => Ok(Config { warnings: faults.finish(), ..config }),
         _ => Err(faults.finish()),
     }
 }
@@ -91,6 +91,7 @@ fn config(fields: &Fields<'_, '_>, folder: &Path, overrides: Overrides, faults: 
         outbox,
         log_level: log_level.unwrap_or(tracing::Level::INFO),
         log_format: log_format.unwrap_or_default(),
+        warnings: Vec::new(),
     })
 }
 

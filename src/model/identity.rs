@@ -3,6 +3,7 @@
 
 use super::Secret;
 use driver::Answer;
+use std::time::Duration;
 
 /// What the next connection proves itself with.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +34,14 @@ pub struct ClientCertificate {
     pub key: Secret,
 }
 
+/// What dynamic activation brings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Activation {
+    pub secret: Secret,
+    /// The gateway's asset in the cloud; recommended as the name in its certificate.
+    pub asset_id: Option<String>,
+}
+
 /// The keeper of secrets and certificates.
 pub trait Identity: Send + Sync {
     /// What to prove with now. Asked before each connection, so that a renewed pair counts at once.
@@ -46,7 +55,10 @@ pub trait Identity: Send + Sync {
     ///
     /// # Errors
     /// When it could not be stored.
-    fn activated(&self, secret: Secret) -> Answer<'_, Result<(), String>>;
+    fn activated(&self, activation: Activation) -> Answer<'_, Result<(), String>>;
+
+    /// CONNACK came: the secret of the last [`Identity::proof`] was taken, or refused with this code.
+    fn logged_in(&self, _outcome: Result<(), u8>) {}
 
     /// A connection with this slot's certificate stood (CONNACK 0), or why it did not. `certificate_to_blame` when the peer
     /// or the local check refused the certificate itself: then the other slot is used next.
@@ -54,6 +66,14 @@ pub trait Identity: Send + Sync {
 
     /// Resolves when a connection made now would prove itself better than the one that stands.
     fn better(&self) -> Answer<'_, ()>;
+
+    /// How long ago the cloud saw connections of this device before the daemon started, the oldest first.
+    fn connects_before(&self) -> Vec<Duration> {
+        Vec::new()
+    }
+
+    /// The cloud sees a connect now. Best effort: it counts them across our restarts.
+    fn connecting(&self) {}
 }
 
 /// Why a connection with a certificate did not stand.
@@ -73,7 +93,7 @@ impl Identity for Fixed {
         Box::pin(async { Ok(Proof { secret, certificate: None }) })
     }
 
-    fn activated(&self, _secret: Secret) -> Answer<'_, Result<(), String>> {
+    fn activated(&self, _activation: Activation) -> Answer<'_, Result<(), String>> {
         Box::pin(async { Err("the device secret is configured; none is taken from the cloud".to_owned()) })
     }
 

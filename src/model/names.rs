@@ -42,6 +42,18 @@ pub struct PointName {
     pub has_quality: bool,
 }
 
+/// Most characters a product key or device key may have.
+pub const KEY_CHARS: usize = 64;
+
+/// What a product key or device key may hold: Chinese characters, letters, digits, dash, underscore and period.
+#[must_use]
+pub fn fits_in_key(c: char) -> bool {
+    // The blocks of Chinese characters in Unicode, extensions and compatibility forms included.
+    let is_chinese = matches!(c, '\u{3007}' | '\u{3400}'..='\u{4DBF}' | '\u{4E00}'..='\u{9FFF}'
+        | '\u{F900}'..='\u{FAFF}' | '\u{20000}'..='\u{323AF}');
+    c.is_ascii_alphanumeric() || "-_.".contains(c) || is_chinese
+}
+
 impl Names {
     /// Names with their epoch: FNV-1a over the canonical JSON, so that it is the same on every machine.
     #[must_use]

@@ -1,6 +1,6 @@
 //! PURE. Text that must never be shown.
 
-/// Text that is never shown.
+/// Text that is never shown, and overwritten when it is not needed any more.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
@@ -14,6 +14,15 @@ impl Secret {
     #[must_use]
     pub fn reveal(&self) -> &str {
         &self.0
+    }
+}
+
+impl Drop for Secret {
+    fn drop(&mut self) {
+        let mut bytes = std::mem::take(&mut self.0).into_bytes();
+        bytes.fill(0);
+        // Otherwise nobody reads them and the compiler leaves the zeros out.
+        std::hint::black_box(&bytes);
     }
 }
 

@@ -1,6 +1,7 @@
 //! PURE. What EnOS accepts as a name, a key, an identifier and a description.
 
 use crate::diagnostic::Diagnostic;
+use crate::model::names::fits_in_key;
 use crate::package::fields::Faults;
 use driver::Text;
 
@@ -33,8 +34,7 @@ pub fn description(text: &Text, faults: &mut Faults) {
 /// A product key or device key: Chinese characters, letters, digits, dash, underscore and period.
 pub fn key(what: &str, text: &Text, faults: &mut Faults) {
     length(what, text, NAME_CHARS, faults);
-    let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c) || is_chinese(c);
-    if let Some(bad) = text.text.chars().find(|c| !fits(*c)) {
+    if let Some(bad) = text.text.chars().find(|c| !fits_in_key(*c)) {
         let problem = format!("{what} \"{}\" holds {bad:?}", text.text);
         refuse(text, problem, "use Chinese characters, letters, digits, - _ and . only", faults);
     }
@@ -84,12 +84,6 @@ fn length(what: &str, text: &Text, most: usize, faults: &mut Faults) {
         }
         _ => {}
     }
-}
-
-/// The blocks of Chinese characters in Unicode, extensions and compatibility forms included.
-fn is_chinese(c: char) -> bool {
-    matches!(c, '\u{3007}' | '\u{3400}'..='\u{4DBF}' | '\u{4E00}'..='\u{9FFF}' | '\u{F900}'..='\u{FAFF}'
-        | '\u{20000}'..='\u{323AF}')
 }
 
 fn refuse(text: &Text, problem: String, help: &str, faults: &mut Faults) {

@@ -1,0 +1,127 @@
+//! Small files that hold an identity: written so that a power cut leaves the old or the new one, never half of it.
+//!
+//! Every step goes through [`Disk`], so that a test can cut the power at each of them.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+
+/// Keys and certificate chains are a few kilobytes; anything larger is something else.
+const LARGEST: u64 = 256 << 10;
+
+/// The steps a file system can be asked for. Each returns when the system call does; only the two syncs make it last.
+pub trait Disk: Send + Sync {
+    /// # Errors
+    /// `NotFound` when there is none.
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+    /// For the owner alone, 0700; one that exists is fine. Its entry in the parent is synced.
+    fn make_folder(&self, path: &Path) -> io::Result<()>;
+    /// Makes or empties the file, for the owner alone (0600), and writes it.
+    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()>;
+    /// fsync of the file's content.
+    fn sync(&self, path: &Path) -> io::Result<()>;
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// fsync of the folder: what was renamed or removed in it lasts.
+    fn sync_folder(&self, path: &Path) -> io::Result<()>;
+}
+
+/// The machine's own.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RealDisk;
+
+/// Writes `folder/name` in four steps: temporary file, fsync, rename, fsync of the folder. On disk when it returns well.
+///
+/// # Errors
+/// When a step failed; the old content is still there then, or the new one is.
+pub fn replace(disk: &dyn Disk, folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let temporary = folder.join(format!("{name}.tmp"));
+    disk.make_folder(folder)?;
+    disk.write(&temporary, bytes)?;
+    disk.sync(&temporary)?;
+    disk.rename(&temporary, &folder.join(name))?;
+    disk.sync_folder(folder)
+}
+
+/// `None` when there is no such file.
+///
+/// # Errors
+/// When it is there and can not be read.
+pub fn read(disk: &dyn Disk, path: &Path) -> io::Result<Option<Vec<u8>>> {
+    match disk.read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+impl Disk for RealDisk {
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        File::open(path)?.take(LARGEST + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > LARGEST {
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "too large for an identity"));
+        }
+        Ok(bytes)
+    }
+
+    fn make_folder(&self, path: &Path) -> io::Result<()> {
+        if path.is_dir() {
+            return Ok(());
+        }
+        DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        path.parent().map_or(Ok(()), |parent| self.sync_folder(parent))
+    }
+
+    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        // A left-over may have another owner or other rights; it is not written into.
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?.write_all(bytes)
+    }
+
+    fn sync(&self, path: &Path) -> io::Result<()> {
+        File::open(path)?.sync_all()
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn sync_folder(&self, path: &Path) -> io::Result<()> {
+        File::open(path)?.sync_all()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn what_is_written_is_for_the_owner_alone_and_replaces_as_a_whole() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path().join("a/identity");
+        replace(&RealDisk, &folder, "secret", b"one").unwrap();
+        replace(&RealDisk, &folder, "secret", b"two").unwrap();
+        assert_eq!(read(&RealDisk, &folder.join("secret")).unwrap().unwrap(), b"two");
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&folder), mode(&folder.join("secret"))), (0o700, 0o600));
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1, "no temporary file stays");
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_none_and_a_huge_one_is_refused() {
+        let home = tempfile::tempdir().unwrap();
+        assert_eq!(read(&RealDisk, &home.path().join("x")).unwrap(), None);
+        fs::write(home.path().join("huge"), vec![0; 300 << 10]).unwrap();
+        assert!(read(&RealDisk, &home.path().join("huge")).is_err());
+    }
+}
