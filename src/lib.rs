@@ -16,6 +16,7 @@ pub mod mqtt;
 pub mod operate;
 pub mod outbox;
 pub mod package;
+pub mod rest;
 pub mod shutdown;
 pub mod south;
 pub mod telemetry;

@@ -7,6 +7,7 @@ mod device_key;
 mod numbers;
 mod outbox;
 mod read;
+mod rest;
 mod secret;
 #[allow(dead_code, reason = "the sections of destinations use it")]
 mod selection;
@@ -15,6 +16,7 @@ pub use crate::model::Secret;
 pub use client_files::ClientFiles;
 pub use cloud::{Acknowledge, CloudConfig, TlsConfig};
 pub use outbox::{Durability, OutboxConfig};
+pub use rest::RestConfig;
 
 use crate::diagnostic::Diagnostic;
 use std::path::{Path, PathBuf};
@@ -27,6 +29,8 @@ pub struct Config {
     /// The resource package: a folder or an archive.
     pub package: Option<PathBuf>,
     pub cloud: Option<CloudConfig>,
+    /// The cloud's REST interface, for certificates and logic assets.
+    pub rest: Option<RestConfig>,
     pub outbox: OutboxConfig,
     /// The local door.
     pub control_socket: PathBuf,
