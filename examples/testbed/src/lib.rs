@@ -3,9 +3,11 @@
 pub mod bench;
 pub mod cloud;
 pub mod crash;
+pub mod knob_words;
 pub mod ledger;
 pub mod machine;
 pub mod meter;
+pub mod orders;
 pub mod parts;
 pub mod quickstart;
 pub mod serve;

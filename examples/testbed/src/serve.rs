@@ -3,10 +3,12 @@
 use crate::cloud::{Cloud, Options, Registry, Triple};
 use crate::machine::{Machine, MachineConfig};
 use crate::meter::{Faults, Meters, Pattern, Wire};
+use crate::orders::{self, Extras};
 use anyhow::{Context as _, bail};
 use clap::Args;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
@@ -38,6 +40,8 @@ pub struct CloudArguments {
     /// Do not refuse a device that connects more than 4 times in 2 minutes.
     #[arg(long)]
     no_connect_limit: bool,
+    #[command(flatten)]
+    extras: Extras,
 }
 
 #[derive(Debug, Args)]
@@ -106,6 +110,7 @@ fn registry(arguments: &CloudArguments) -> anyhow::Result<Registry> {
     for device in &arguments.device {
         registry.loose_device(device.clone(), None);
     }
+    arguments.extras.register(&mut registry);
     Ok(registry)
 }
 
@@ -118,11 +123,13 @@ pub async fn cloud(arguments: CloudArguments) -> anyhow::Result<()> {
     let options = Options {
         address: at(arguments.port),
         tls_address: arguments.tls_port.map(at),
+        client_ca: arguments.extras.client_ca()?,
         monitor: arguments.monitor.clone(),
         ..Options::default()
     };
-    let cloud = Cloud::start(options, registry(&arguments)?).await?;
+    let cloud = Arc::new(Cloud::start(options, registry(&arguments)?).await?);
     cloud.knobs(|knobs| knobs.connect_limit = !arguments.no_connect_limit);
+    arguments.extras.apply(&cloud)?;
     if let (Some((_, pem)), Some(file)) = (cloud.tls(), &arguments.ca_file) {
         std::fs::write(file, pem).with_context(|| format!("write {}", file.display()))?;
     }
@@ -134,7 +141,7 @@ pub async fn cloud(arguments: CloudArguments) -> anyhow::Result<()> {
     }
 }
 
-async fn take_orders(cloud: &Cloud) -> anyhow::Result<()> {
+async fn take_orders(cloud: &Arc<Cloud>) -> anyhow::Result<()> {
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     while let Some(line) = lines.next_line().await.context("read standard input")? {
         match line.trim() {
@@ -146,7 +153,15 @@ async fn take_orders(cloud: &Cloud) -> anyhow::Result<()> {
             "report" => println!("{}", serde_json::to_string(&cloud.ledger(|ledger| ledger.report()))?),
             "stats" => println!("{}", serde_json::to_string(&cloud.stats())?),
             "quit" => return Ok(()),
-            other => println!("{other}? orders: down up drop forget report stats quit"),
+            other => match orders::carry_out(cloud, other) {
+                Ok(Some(said)) => println!("{said}"),
+                Ok(None) => {}
+                Err(error) => {
+                    let error =
+                        format!("{error:#}; orders: down, up, drop, forget, report, stats, quit, {}", orders::ORDERS);
+                    println!("{}", serde_json::json!({"error": error}));
+                }
+            },
         }
     }
     // Standard input was never ours: run until a signal comes.

@@ -1,6 +1,7 @@
 //! Who may connect, and what a client may subscribe to.
 
 use super::codec::Connect;
+use super::compression::{self, Asked};
 use super::registry::Triple;
 use super::sign::{self, Claim, Signed};
 use super::topic::{self, Space};
@@ -10,9 +11,14 @@ use tokio::time::Instant;
 /// CONNACK codes (MQTT 3.1.1 3.2.2.3). Which one EnOS uses for a bad sign is not documented: 4 here.
 const ACCEPTED: u8 = 0;
 const BAD_LEVEL: u8 = 1;
+/// For a client id that asks for a compression which is not offered.
+const BAD_IDENTIFIER: u8 = 2;
 const UNAVAILABLE: u8 = 3;
 const BAD_SIGN: u8 = 4;
 const NOT_AUTHORISED: u8 = 5;
+
+/// The device key of an integration channel.
+const CHANNEL: &str = "%channel%";
 
 /// What to do with a CONNECT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +36,7 @@ impl World {
         }
         let verdict = match self.knobs.refuse_connects {
             Some(code) => Err(code),
-            None => self.identify(connect),
+            None => self.identify(link, connect),
         };
         match verdict {
             Ok(peer) => {
@@ -45,7 +51,7 @@ impl World {
         }
     }
 
-    fn identify(&mut self, connect: &Connect) -> Result<Peer, u8> {
+    fn identify(&mut self, link: u64, connect: &Connect) -> Result<Peer, u8> {
         if connect.level != 4 {
             return Err(BAD_LEVEL);
         }
@@ -55,53 +61,89 @@ impl World {
             return Ok(Peer::Monitor);
         }
         let claim = sign::claim(&connect.client_id, user).ok_or(BAD_SIGN)?;
-        let device = self.claimed_device(&claim).ok_or(NOT_AUTHORISED)?;
+        let gzip = match compression::asked(&claim.client_id) {
+            Asked::Nothing => false,
+            Asked::Gzip => true,
+            Asked::NotOffered => return Err(BAD_IDENTIFIER),
+        };
+        let peer = if claim.device_key == CHANNEL {
+            self.identify_channel(&claim, password)?
+        } else {
+            self.identify_device(link, &claim, password)?
+        };
+        if let Some(link) = self.links.get_mut(&link) {
+            link.gzip = gzip;
+        }
+        Ok(peer)
+    }
+
+    fn identify_device(&mut self, link: u64, claim: &Claim, password: &str) -> Result<Peer, u8> {
+        let device = self.claimed_device(claim).ok_or(NOT_AUTHORISED)?;
         let history = self.histories.entry(device).or_default();
         if self.knobs.connect_limit && !history.admit(Instant::now()) {
             return Err(UNAVAILABLE);
         }
-        let known = self.registry.get(device);
-        let fields = Signed {
-            client_id: &claim.client_id,
-            device_key: &claim.device_key,
-            product_key: &claim.product_key,
-            timestamp: &claim.timestamp,
+        let (known, product) = (self.registry.get(device), self.registry.product_of(device));
+        let secret = match claim.secure_mode.as_str() {
+            "2" => known.triple.secret.as_str(),
+            "3" => product.secret.as_deref().ok_or(NOT_AUTHORISED)?,
+            _ => return Err(BAD_SIGN),
         };
         let trusted = self.registry.accept_all && known.triple.secret.is_empty();
-        if claim.secure_mode != "2"
-            || !trusted && !sign::verify(&claim.sign_method, fields, &known.triple.secret, password)
-        {
+        if !trusted && !is_signed(claim, secret, password) {
             return Err(BAD_SIGN);
         }
+        let activating = claim.secure_mode == "3";
+        let refused_activation =
+            activating && (!product.dynamic_activation || known.activated && self.knobs.activation.once);
+        let lacks_certificate =
+            product.needs_certificate && self.links.get(&link).is_none_or(|link| link.certificate.is_none());
         // A sub-device of a gateway may not connect by itself (771).
-        if !known.enabled || known.gateway.is_some() {
+        if refused_activation || lacks_certificate || !known.enabled || known.gateway.is_some() {
             return Err(NOT_AUTHORISED);
+        }
+        if let Some(link) = self.links.get_mut(&link) {
+            link.activating = activating;
         }
         Ok(Peer::Device(device))
     }
 
+    /// The documentation of 2.0 logs a channel in with mode 2, the SDKs with mode 4: both are taken.
+    fn identify_channel(&self, claim: &Claim, password: &str) -> Result<Peer, u8> {
+        let number = self.registry.find_product(&claim.product_key).ok_or(NOT_AUTHORISED)?;
+        let secret = self.registry.get_product(number).secret.as_deref().ok_or(NOT_AUTHORISED)?;
+        let known_mode = matches!(claim.secure_mode.as_str(), "2" | "4");
+        if known_mode && is_signed(claim, secret, password) { Ok(Peer::Channel(number)) } else { Err(BAD_SIGN) }
+    }
+
     fn claimed_device(&mut self, claim: &Claim) -> Option<u32> {
-        let known = self.registry.find(&claim.product_key, &claim.device_key);
+        let known = self.find(&claim.product_key, &claim.device_key);
         if known.is_some() || !self.registry.accept_all {
             return known;
         }
         Some(self.add_device(Triple::new(&claim.product_key, &claim.device_key, ""), true, None))
     }
 
-    /// One connection a device: a new one closes the old, whose sub-devices go offline.
+    /// One connection a device, one a channel: a new one closes the old, whose sub-devices go offline.
     fn take_over(&mut self, link: u64, peer: Peer) {
-        if let Peer::Device(device) = peer
-            && let Some(old) = self.device_links.insert(device, link)
-        {
+        let old = match peer {
+            Peer::Device(device) => self.device_links.insert(device, link),
+            Peer::Channel(product) => self.channels.insert(product, link),
+            Peer::Monitor => None,
+        };
+        if let Some(old) = old {
             self.stats.takeovers += 1;
             self.online.retain(|_, owner| *owner != old);
             if let Some(old) = self.links.get_mut(&old) {
-                old.peer = None;
+                (old.peer, old.online) = (None, 0);
                 old.kick.notify_one();
             }
         }
         if let Some(link) = self.links.get_mut(&link) {
             link.peer = Some(peer);
+        }
+        if let Peer::Device(device) = peer {
+            self.pump(device);
         }
     }
 
@@ -117,13 +159,16 @@ impl World {
         }
         let Some(link) = self.links.get_mut(&link) else { return REFUSED };
         let qos = qos.min(1);
-        link.subscriptions.retain(|(known, _)| *known != filter);
-        link.subscriptions.push((filter, qos));
+        link.subscriptions.add(filter, qos);
         qos
     }
 
     fn may_subscribe(&self, link: u64, filter: &str) -> bool {
-        let Some(Peer::Device(me)) = self.peer(link) else { return true };
+        let me = match self.peer(link) {
+            Some(Peer::Device(me)) => me,
+            Some(Peer::Channel(product)) => return self.channel_may_subscribe(product, filter),
+            Some(Peer::Monitor) | None => return true,
+        };
         let Some(parts) = topic::parse(filter) else { return filter.starts_with(['+', '#']) || filter == "/#" };
         if [parts.product_key, parts.device_key].iter().any(|key| matches!(*key, "+" | "#")) {
             return true;
@@ -137,7 +182,17 @@ impl World {
 
     pub fn unsubscribe(&mut self, link: u64, filters: &[String]) {
         if let Some(link) = self.links.get_mut(&link) {
-            link.subscriptions.retain(|(known, _)| !filters.contains(known));
+            filters.iter().for_each(|filter| link.subscriptions.remove(filter));
         }
     }
+}
+
+fn is_signed(claim: &Claim, secret: &str, password: &str) -> bool {
+    let fields = Signed {
+        client_id: &claim.client_id,
+        device_key: &claim.device_key,
+        product_key: &claim.product_key,
+        timestamp: &claim.timestamp,
+    };
+    sign::verify(&claim.sign_method, fields, secret, password)
 }

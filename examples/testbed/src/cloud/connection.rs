@@ -1,6 +1,7 @@
 //! One client's connection: packets in, packets out, nobody else's business.
 
 use super::codec::{self, Connect, Incoming, Publish};
+use super::compression;
 use super::connect::Admission;
 use super::request::{self, Reply};
 use super::world::{Outbound, World};
@@ -35,16 +36,19 @@ struct Connection<S> {
     next_pkid: u16,
     held_pubacks: Vec<u16>,
     keep_alive: Option<Duration>,
+    gzip: bool,
 }
 
 /// Serves a client until it goes, breaks the protocol or is cut off.
-pub(super) async fn serve<S>(stream: S, world: Arc<Mutex<World>>) -> anyhow::Result<()>
+///
+/// `certificate` is the serial number of the one the client showed.
+pub(super) async fn serve<S>(stream: S, world: Arc<Mutex<World>>, certificate: Option<String>) -> anyhow::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let (outbound, queue) = mpsc::channel(OUTBOUND);
     let kick = Arc::new(Notify::new());
-    let link = lock(&world).open_link(outbound.clone(), Arc::clone(&kick));
+    let link = lock(&world).open_link(outbound.clone(), Arc::clone(&kick), certificate);
     let closing = CloseLink { world: Arc::clone(&world), link };
     let connection = Connection {
         stream,
@@ -56,6 +60,7 @@ where
         next_pkid: 0,
         held_pubacks: Vec::new(),
         keep_alive: None,
+        gzip: false,
     };
     let result = tokio::select! {
         result = connection.run(queue) => result,
@@ -118,7 +123,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     async fn admit(&mut self, connect: Connect) -> anyhow::Result<()> {
-        let admission = lock(&self.world).admit(self.link, &connect);
+        let (admission, pushes) = {
+            let mut world = lock(&self.world);
+            let admission = world.admit(self.link, &connect);
+            self.gzip = world.links.get(&self.link).is_some_and(|link| link.gzip);
+            let pushes = if admission == Admission::Connack(0) { world.activation(self.link) } else { Vec::new() };
+            (admission, pushes)
+        };
         let Admission::Connack(code) = admission else {
             // Until the client gives up.
             while self.stream.read_buf(&mut self.input).await? > 0 {
@@ -131,6 +142,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if code != 0 {
             bail!("CONNECT of {} refused with {code}", connect.user_name.unwrap_or_default());
         }
+        for (message, delay) in pushes {
+            self.put_later(message, delay);
+        }
         self.keep_alive = (connect.keep_alive_s > 0).then(|| Duration::from_secs(connect.keep_alive_s.into()));
         Ok(())
     }
@@ -139,7 +153,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn take_packets(&mut self) -> anyhow::Result<bool> {
         while let Some(packet) = codec::decode(&mut self.input, MAX_PACKET)? {
             match packet {
-                Incoming::Publish(publish) => self.take_publish(&publish),
+                Incoming::Publish(publish) => self.take_publish(&self.unpacked(publish)),
                 Incoming::PubAck(_) => {}
                 Incoming::Subscribe { pkid, filters } => {
                     let codes = lock(&self.world).subscribe(self.link, filters);
@@ -155,6 +169,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
         }
         Ok(true)
+    }
+
+    /// As its sender meant it. What is no GZIP stays as it is and will be found to be no JSON.
+    fn unpacked(&self, publish: Publish) -> Publish {
+        match self.gzip.then(|| compression::unpack(&publish.payload, MAX_PACKET)).flatten() {
+            Some(payload) => Publish { payload, ..publish },
+            None => publish,
+        }
     }
 
     fn take_publish(&mut self, publish: &Publish) {
@@ -201,7 +223,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.next_pkid = self.next_pkid.checked_add(1).unwrap_or(1);
             self.next_pkid
         });
-        codec::put_publish(&mut self.output, topic, payload, pkid);
+        if self.gzip {
+            codec::put_publish(&mut self.output, topic, &compression::pack(payload), pkid);
+        } else {
+            codec::put_publish(&mut self.output, topic, payload, pkid);
+        }
     }
 
     async fn flush(&mut self) -> anyhow::Result<()> {

@@ -22,6 +22,58 @@ pub struct Knobs {
     pub refuse_connects: Option<u8>,
     /// Sub-devices a gateway may have online at once.
     pub online_limit: usize,
+    /// Sub-devices a gateway may have in its topology (1255).
+    pub topology_limit: usize,
+    /// More bytes than this from one connection are not taken.
+    pub rate_limit: Option<RateLimit>,
+    pub activation: Activation,
+    /// How long a device that was registered over MQTT stays unknown to everything else. EnOS needs about 3 s.
+    pub visibility_delay: Duration,
+    /// `device/register` without a device key is answered 714.
+    pub refuse_generated_keys: bool,
+    /// Methods that the vendor's Python SDK misspells are answered 1260 like any other wrong one.
+    pub strict_methods: bool,
+    /// Serial numbers, in hex, of certificates that fail the TLS handshake as revoked.
+    pub revoked_certificates: Vec<String>,
+    /// Every client certificate fails the handshake as of an unknown authority.
+    pub distrust_certificates: bool,
+}
+
+/// How the message that brings a device its secret is sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Activation {
+    /// It comes this long after CONNACK.
+    pub delay: Duration,
+    /// 0 never comes, 2 comes twice.
+    pub copies: u32,
+    /// So many next replies to it are lost.
+    pub lose_replies: u64,
+    /// A device that answered it can not log in with the product's secret again. Otherwise it gets its secret each time.
+    pub once: bool,
+}
+
+impl Default for Activation {
+    fn default() -> Activation {
+        Activation { delay: Duration::ZERO, copies: 1, lose_replies: 0, once: false }
+    }
+}
+
+/// EnOS limits: 1 MB/s upstream of a device.
+pub const MEGABYTE_PER_SECOND: u64 = 1 << 20;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RateLimit {
+    pub bytes_per_second: u64,
+    pub answer: OverLimit,
+}
+
+/// What happens to a message over the limit. Not documented.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OverLimit {
+    /// Answered with this code, not taken.
+    Code(i64),
+    /// The connection is closed.
+    Close,
 }
 
 /// What is refused, and how.
@@ -58,6 +110,14 @@ impl Default for Knobs {
             ignore_connects: 0,
             refuse_connects: None,
             online_limit: 200,
+            topology_limit: usize::MAX,
+            rate_limit: None,
+            activation: Activation::default(),
+            visibility_delay: Duration::ZERO,
+            refuse_generated_keys: false,
+            strict_methods: false,
+            revoked_certificates: Vec::new(),
+            distrust_certificates: false,
         }
     }
 }

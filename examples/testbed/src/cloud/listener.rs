@@ -1,6 +1,7 @@
 //! A port that can be down and come back under the same number.
 
 use super::connection;
+use super::tls;
 use super::world::World;
 use anyhow::Context as _;
 use std::net::SocketAddr;
@@ -124,9 +125,12 @@ async fn serve(stream: TcpStream, peer: SocketAddr, tls: Option<TlsAcceptor>, wo
     // Replies are small and waited for; delayed by Nagle they would cost the peer 40 ms each.
     let _ = stream.set_nodelay(true);
     let served = match tls {
-        None => connection::serve(stream, world).await,
+        None => connection::serve(stream, world, None).await,
         Some(tls) => match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
-            Ok(Ok(stream)) => connection::serve(stream, world).await,
+            Ok(Ok(stream)) => {
+                let certificate = tls::serial_of(stream.get_ref().1.peer_certificates());
+                connection::serve(stream, world, certificate).await
+            }
             Ok(Err(error)) => Err(error.into()),
             Err(late) => Err(late.into()),
         },

@@ -1,30 +1,39 @@
 //! A stand-in for the EnOS Cloud: MQTT 3.1.1, its signs, its messages, its codes, and faults on demand.
 
+mod activation;
 mod codec;
 mod commands;
+mod compression;
 mod connect;
 mod connect_rules;
 mod connection;
+mod integration;
 mod knobs;
 mod listener;
 mod md5;
 pub mod message;
+mod model;
 mod ota;
+mod pace;
 mod points;
 mod properties;
+mod register;
 mod registry;
 mod request;
 pub mod sign;
 mod sub_devices;
+mod subscriptions;
+mod tag;
 mod tls;
 pub mod topic;
 mod world;
 
-pub use commands::CommandError;
-pub use knobs::{Delay, Knobs, Refusal};
+pub use commands::{Change, CommandError, CommandRecord, CommandReport, CommandState, Form, Order};
+pub use knobs::{Activation, Delay, Knobs, MEGABYTE_PER_SECOND, OverLimit, RateLimit, Refusal};
+pub use model::{Feature, Model, ModelPoint};
 pub use ota::OtaState;
-pub use registry::{Model, ModelPoint, Registry, Triple};
-pub use world::{Event, Stats};
+pub use registry::{Product, Registry, Triple};
+pub use world::{Event, Report, Stats};
 
 use crate::ledger::Ledger;
 use bytes::Bytes;
@@ -40,6 +49,8 @@ pub struct Options {
     pub address: SocketAddr,
     /// A second port with TLS, its certificate made at start.
     pub tls_address: Option<SocketAddr>,
+    /// PEM of the authorities whose client certificates are taken on the TLS port. Without, none is asked for.
+    pub client_ca: Option<String>,
     /// Messages kept for [`Cloud::journal`].
     pub journal: usize,
     /// User name and password of clients that only look.
@@ -49,7 +60,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Options {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        Options { address: any, tls_address: None, journal: 0, monitor: None }
+        Options { address: any, tls_address: None, client_ca: None, journal: 0, monitor: None }
     }
 }
 
@@ -58,6 +69,13 @@ pub struct Cloud {
     world: Arc<Mutex<World>>,
     plain: Listener,
     tls: Option<(Listener, String)>,
+    deadlines: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Cloud {
+    fn drop(&mut self) {
+        self.deadlines.abort();
+    }
 }
 
 impl Cloud {
@@ -70,12 +88,13 @@ impl Cloud {
         let plain = Listener::bind(options.address, None, Arc::clone(&world)).await?;
         let tls = match options.tls_address {
             Some(address) => {
-                let made = tls::make()?;
+                let made = tls::make(options.client_ca.as_deref(), &world)?;
                 Some((Listener::bind(address, Some(made.acceptor), Arc::clone(&world)).await?, made.ca_pem))
             }
             None => None,
         };
-        Ok(Cloud { world, plain, tls })
+        let deadlines = tokio::spawn(commands::watch_deadlines(Arc::downgrade(&world)));
+        Ok(Cloud { world, plain, tls, deadlines })
     }
 
     #[must_use]
@@ -115,7 +134,7 @@ impl Cloud {
 
     /// Forgets all logins of sub-devices; connections stay.
     pub fn forget_logins(&self) {
-        self.lock().online.clear();
+        self.lock().forget_logins();
     }
 
     /// Turns faults on and off.
@@ -170,6 +189,43 @@ impl Cloud {
     #[must_use]
     pub fn events(&self) -> Vec<Event> {
         self.lock().events.iter().cloned().collect()
+    }
+
+    /// Logs, network states and connection states devices posted, oldest first.
+    #[must_use]
+    pub fn reports(&self) -> Vec<Report> {
+        self.lock().reports.iter().cloned().collect()
+    }
+
+    /// Offers an upgrade to a device that asks for one (`ota/device/getversion`).
+    ///
+    /// # Errors
+    /// When the device is not known.
+    pub fn offer_upgrade(
+        &self,
+        product_key: &str,
+        device_key: &str,
+        upgrade: serde_json::Value,
+    ) -> Result<(), CommandError> {
+        let mut world = self.lock();
+        let device = world.registry.find(product_key, device_key).ok_or(CommandError::Unknown)?;
+        world.registry.devices[device as usize].ota.offered.push(upgrade);
+        Ok(())
+    }
+
+    /// Serial number, in hex, of the certificate a connected device showed.
+    #[must_use]
+    pub fn certificate_of(&self, product_key: &str, device_key: &str) -> Option<String> {
+        let world = self.lock();
+        let link = world.device_links.get(&world.registry.find(product_key, device_key)?)?;
+        world.links.get(link)?.certificate.clone()
+    }
+
+    /// Whether a device answered the message that brought its secret.
+    #[must_use]
+    pub fn is_activated(&self, product_key: &str, device_key: &str) -> bool {
+        let world = self.lock();
+        world.registry.find(product_key, device_key).is_some_and(|device| world.registry.get(device).activated)
     }
 
     /// What the cloud knows of a device's upgrades.

@@ -37,6 +37,9 @@ impl World {
                 state.job |= !state.offered.is_empty();
                 Answer::ok(Value::Array(state.offered.clone()))
             }
+            "ota/device/progress" if !state.job && !state.offered.is_empty() => {
+                Answer::refused(765, "the task has not been started")
+            }
             "ota/device/progress" if !state.job => Answer::refused(764, "no such task for this device"),
             "ota/device/progress" => {
                 state.progress.push((text("step").unwrap_or_default(), text("desc").unwrap_or_default()));

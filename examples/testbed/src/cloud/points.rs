@@ -1,7 +1,8 @@
 //! Measurement points: all or nothing unless told to skip, then straight into the ledger.
 
 use super::message::{Item, Kind, Message, Posted};
-use super::registry::{ModelPoint, Triple};
+use super::model::ModelPoint;
+use super::registry::Triple;
 use super::request::Answer;
 use super::world::World;
 use enos_edge::model::DataType;
@@ -24,6 +25,24 @@ impl World {
             }
             Err(refused) => refused,
         }
+    }
+
+    /// The points of a product's integration channel.
+    pub fn take_channel_points(&mut self, product: u32, message: &Message<'_>) -> Answer {
+        self.resolved.clear();
+        let mut devices = Vec::with_capacity(message.items.len());
+        for item in &message.items {
+            if !item.has_measurepoints {
+                return Answer::refused(1206, "an item has no measurepoints");
+            }
+            let device = self.channel_device(product, item.device_key.as_deref().unwrap_or_default());
+            match device.and_then(|device| self.check_values(device, message, item).map(|()| device)) {
+                Ok(device) => devices.push(device),
+                Err(refused) => return refused,
+            }
+        }
+        self.record(&devices, message, false);
+        Answer::ok(json!({}))
     }
 
     /// First everything is looked at: without `skipInvalidMeasurepoints` one bad item fails the whole request.
@@ -66,7 +85,7 @@ impl World {
         let (Some(product_key), Some(device_key)) = (&item.product_key, &item.device_key) else { return Ok(target) };
         let no_permission =
             || Answer::refused(1212, format!("no permission for the sub-device {product_key}&{device_key}"));
-        let device = match self.registry.find(product_key, device_key) {
+        let device = match self.find(product_key, device_key) {
             Some(device) => device,
             None if self.registry.accept_all => {
                 self.add_device(Triple::new(product_key, device_key, ""), false, Some(me))

@@ -1,8 +1,9 @@
 //! Attributes, tags, the model template and events of a device.
 
+use super::model::Model;
 use super::request::{Answer, Request};
-use super::world::{Event, World};
-use enos_edge::model::DataType;
+use super::tag;
+use super::world::{Event, Report, World};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
@@ -10,38 +11,42 @@ use std::collections::BTreeMap;
 const MAX_KEYS: usize = 200;
 
 impl World {
-    /// `thing/attribute/*` and `thing/tag/*`.
-    pub fn properties(&mut self, request: &Request<'_>) -> Answer {
-        let device = &mut self.registry.devices[request.target as usize];
-        let (store, action, list) = match request.rest.strip_prefix("thing/tag/") {
-            Some(action) => (&mut device.tags, action, "tags"),
-            None => (&mut device.attributes, request.rest.trim_start_matches("thing/attribute/"), "attributes"),
-        };
-        let keys = request.params.get(list).and_then(Value::as_array);
-        match action {
-            "update" => update(store, &request.params),
-            "query" => keys.map_or_else(|| Answer::refused(1208, "query is malformed"), |keys| query(store, keys)),
-            "delete" => keys.map_or_else(|| Answer::refused(1209, "delete is malformed"), |keys| delete(store, keys)),
-            _ => Answer::refused(1009, format!("{} is not known", request.rest)),
+    /// `thing/attribute/*`
+    pub fn attributes(&mut self, request: &Request<'_>) -> Answer {
+        if let Some(Value::Object(attributes)) = request.params.get("attributes")
+            && let Err(refused) = self.fitting_attributes(request.target, attributes.keys())
+        {
+            return refused;
+        }
+        let store = &mut self.registry.devices[request.target as usize].attributes;
+        let keys = keys(&request.params, "attributes");
+        match request.rest {
+            "thing/attribute/update" => update(store, attribute_pairs(&request.params)),
+            "thing/attribute/query" => query(store, keys),
+            "thing/attribute/delete" => delete(store, keys),
+            other => Answer::refused(1009, format!("{other} is not known")),
         }
     }
 
-    /// `thing/tsltemplate/get`; the inner shape is not documented.
+    /// `thing/tag/*`; the codes are those of attributes, as none of their own are documented.
+    pub fn tags(&mut self, request: &Request<'_>) -> Answer {
+        let store = &mut self.registry.devices[request.target as usize].tags;
+        let keys = keys(&request.params, "tags");
+        match request.rest {
+            "thing/tag/update" => match tag::pairs(&request.params, store) {
+                Ok(pairs) => update(store, Some(pairs)),
+                Err(why) => Answer::refused(1207, why),
+            },
+            "thing/tag/query" => query(store, keys),
+            "thing/tag/delete" => delete(store, keys),
+            other => Answer::refused(1009, format!("{other} is not known")),
+        }
+    }
+
+    /// `thing/tsltemplate/get`; a device without a model has four empty maps.
     pub fn tsl_template(&mut self, request: &Request<'_>) -> Answer {
         let model = self.registry.get(request.target).model.as_ref();
-        let points: Map<String, Value> = model
-            .iter()
-            .flat_map(|model| &model.points)
-            .map(|point| {
-                let shape = json!({
-                    "identifier": point.id, "dataType": data_type(point.data_type), "hasQuality": point.has_quality,
-                });
-                (point.id.clone(), shape)
-            })
-            .collect();
-        Answer::ok(json!({
-            "tslAttributeMap": {}, "tslMeasurepointMap": points, "tslEventMap": {}, "tslServiceMap": {},
-        }))
+        Answer::ok(model.map_or_else(|| Model::new("", Vec::new()).template(), |model| model.template()))
     }
 
     /// `thing/event/{event}/post`
@@ -50,32 +55,93 @@ impl World {
         let Some(event) = event.filter(|event| !event.is_empty() && !event.contains('/')) else {
             return Answer::refused(1009, format!("{} is not known", request.rest));
         };
-        let Some(outputs) = request.params.get("events").filter(|outputs| outputs.is_object()) else {
-            return Answer::refused(1204, "events is no object");
-        };
-        let triple = &self.registry.get(request.target).triple;
-        let event = Event {
-            product_key: triple.product_key.clone(),
-            device_key: triple.device_key.clone(),
+        let outputs = request.params.get("events").unwrap_or(&Value::Null);
+        let time = request.params.get("time").and_then(Value::as_i64);
+        match self.event_of(request.target, event, outputs, time) {
+            Ok(event) => {
+                self.keep_event(event);
+                Answer::ok(json!({}))
+            }
+            Err(refused) => refused,
+        }
+    }
+
+    /// An event, if the model of its device knows it and what it puts out.
+    pub fn event_of(&self, device: u32, event: &str, outputs: &Value, time: Option<i64>) -> Result<Event, Answer> {
+        let known = self.registry.get(device);
+        let fits = |outputs| known.model.as_ref().is_none_or(|model| model.takes_event(event, outputs));
+        match outputs.as_object() {
+            Some(outputs) if fits(outputs) => {}
+            Some(_) => return Err(Answer::refused(1204, format!("event {event} does not fit the model"))),
+            None => return Err(Answer::refused(1204, "events is no object")),
+        }
+        Ok(Event {
+            product_key: known.triple.product_key.clone(),
+            device_key: known.triple.device_key.clone(),
             event: event.to_owned(),
             outputs: outputs.clone(),
-            time: request.params.get("time").and_then(Value::as_i64),
+            time,
+        })
+    }
+
+    /// Whether the model names all these attributes (1204).
+    pub fn fitting_attributes<'a>(
+        &self,
+        device: u32,
+        mut keys: impl Iterator<Item = &'a String>,
+    ) -> Result<(), Answer> {
+        let Some(model) = self.registry.get(device).model.as_ref() else { return Ok(()) };
+        match keys.find(|key| !model.attributes.is_empty() && !model.attributes.contains(key)) {
+            Some(unknown) => Err(Answer::refused(1204, format!("attribute {unknown} is not in the model"))),
+            None => Ok(()),
+        }
+    }
+
+    /// `thing/log/post`, `network/status/report`, `connection/state/post`
+    pub fn report(&mut self, request: &Request<'_>) -> Answer {
+        let good = match request.rest {
+            "thing/log/post" => request.params.get("logs").is_some_and(Value::is_object),
+            "connection/state/post" => is_connection_state(&request.params),
+            _ => request.params.get("reportTime").is_some_and(Value::is_i64),
         };
-        self.keep_event(event);
+        if !good {
+            return Answer::refused(1220, format!("{} is malformed", request.rest));
+        }
+        let triple = &self.registry.get(request.target).triple;
+        let report = Report {
+            product_key: triple.product_key.clone(),
+            device_key: triple.device_key.clone(),
+            kind: request.rest.to_owned(),
+            params: request.params.clone(),
+        };
+        self.keep_report(report);
         Answer::ok(json!({}))
     }
 }
 
-/// Attributes come as an object, tags as an array of key and value.
-fn update(store: &mut BTreeMap<String, Value>, params: &Value) -> Answer {
-    let pairs: Option<Vec<(String, Value)>> = match (params.get("attributes"), params.as_array()) {
-        (Some(Value::Object(attributes)), _) => Some(attributes.clone().into_iter().collect()),
-        (_, Some(tags)) => tags
-            .iter()
-            .map(|tag| Some((tag.get("tagKey")?.as_str()?.to_owned(), tag.get("tagValue")?.clone())))
-            .collect(),
-        _ => None,
+/// Nodes with an id and a state of 1 to 3; a full report also says who is under whom.
+fn is_connection_state(params: &Value) -> bool {
+    let node = |node: &Value| {
+        node.get("nodeId").is_some_and(Value::is_string)
+            && node.get("state").and_then(Value::as_i64).is_some_and(|state| (1..=3).contains(&state))
     };
+    let full = params.get("isFull").and_then(Value::as_bool);
+    full.is_some_and(|full| !full || params.get("relations").is_some_and(Value::is_object))
+        && params.get("nodes").and_then(Value::as_array).is_some_and(|nodes| nodes.iter().all(node))
+        && params.get("reportTime").is_some_and(Value::is_i64)
+}
+
+/// The keys of a query or a deletion.
+fn keys<'a>(params: &'a Value, list: &str) -> Option<&'a Vec<Value>> {
+    params.get(list).and_then(Value::as_array).filter(|keys| keys.len() <= MAX_KEYS)
+}
+
+fn attribute_pairs(params: &Value) -> Option<Vec<(String, Value)>> {
+    let attributes = params.get("attributes")?.as_object()?;
+    Some(attributes.clone().into_iter().collect())
+}
+
+fn update(store: &mut BTreeMap<String, Value>, pairs: Option<Vec<(String, Value)>>) -> Answer {
     let Some(pairs) = pairs.filter(|pairs| pairs.len() <= MAX_KEYS) else {
         return Answer::refused(1207, "update is malformed");
     };
@@ -84,7 +150,8 @@ fn update(store: &mut BTreeMap<String, Value>, params: &Value) -> Answer {
 }
 
 /// No keys ask for everything.
-fn query(store: &BTreeMap<String, Value>, keys: &[Value]) -> Answer {
+fn query(store: &BTreeMap<String, Value>, keys: Option<&Vec<Value>>) -> Answer {
+    let Some(keys) = keys else { return Answer::refused(1208, "query is malformed") };
     let wanted = |key: &String| keys.is_empty() || keys.iter().any(|k| k.as_str() == Some(key));
     let found: Map<String, Value> =
         store.iter().filter(|(key, _)| wanted(key)).map(|(key, value)| (key.clone(), value.clone())).collect();
@@ -92,25 +159,10 @@ fn query(store: &BTreeMap<String, Value>, keys: &[Value]) -> Answer {
 }
 
 /// No keys delete nothing.
-fn delete(store: &mut BTreeMap<String, Value>, keys: &[Value]) -> Answer {
+fn delete(store: &mut BTreeMap<String, Value>, keys: Option<&Vec<Value>>) -> Answer {
+    let Some(keys) = keys else { return Answer::refused(1209, "delete is malformed") };
     for key in keys.iter().filter_map(Value::as_str) {
         store.remove(key);
     }
     Answer::ok(json!({}))
-}
-
-fn data_type(data_type: DataType) -> &'static str {
-    match data_type {
-        DataType::Int => "int",
-        DataType::Float => "float",
-        DataType::Double => "double",
-        DataType::Bool => "bool",
-        DataType::Enum => "enum",
-        DataType::String => "string",
-        DataType::Timestamp => "timestamp",
-        DataType::Date => "date",
-        DataType::Struct => "struct",
-        DataType::Array => "array",
-        DataType::File => "file",
-    }
 }

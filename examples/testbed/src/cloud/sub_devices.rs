@@ -1,4 +1,4 @@
-//! Sub-devices of a gateway: registration, topology, login and logout.
+//! Sub-devices of a gateway: topology, login and logout.
 
 use super::registry::Triple;
 use super::request::{Answer, Request};
@@ -18,7 +18,7 @@ const NO_ACTIVATION: Why = (770, "dynamic activation is not allowed");
 const TOO_MANY: Why = (739, "too many sub-devices online");
 
 /// A text field of a JSON object; numbers are taken as their text.
-fn field(of: &Value, name: &str) -> String {
+pub(super) fn field(of: &Value, name: &str) -> String {
     match of.get(name) {
         Some(Value::String(text)) => text.clone(),
         Some(Value::Number(number)) => number.to_string(),
@@ -33,13 +33,13 @@ fn sign_method(of: &Value) -> String {
 }
 
 /// `pk&dk`, as messages of EnOS name a device.
-fn named(of: &Value) -> String {
+pub(super) fn named(of: &Value) -> String {
     format!("{}&{}", field(of, "productKey"), field(of, "deviceKey"))
 }
 
 impl World {
     fn find_json(&self, of: &Value) -> Option<u32> {
-        self.registry.find(&field(of, "productKey"), &field(of, "deviceKey"))
+        self.find(&field(of, "productKey"), &field(of, "deviceKey"))
     }
 
     /// `combine/login`
@@ -94,29 +94,41 @@ impl World {
         if !known.enabled {
             return Err(DISABLED);
         }
-        if !matches!(field(own, "secureMode").as_str(), "" | "2") {
+        let activating = field(own, "secureMode") == "3";
+        let product = self.registry.product_of(device);
+        let secret = if activating { product.secret.clone() } else { Some(known.triple.secret.clone()) };
+        if activating && !product.dynamic_activation {
             return Err(NO_ACTIVATION);
         }
-        if !self.sign_is_good(device, shared, own) {
+        if !matches!(field(own, "secureMode").as_str(), "" | "2" | "3")
+            || !self.sign_is_good(device, &secret.unwrap_or_default(), shared, own)
+        {
             return Err(BAD_SIGN);
         }
         if let Some(code) = self.knobs.refused_device(&field(own, "productKey"), &field(own, "deviceKey")) {
             return Err((code, "refused"));
         }
-        let others = self.online.iter().filter(|(other, link)| **link == request.link && **other != device).count();
-        if others >= self.knobs.online_limit {
+        let online = self.links.get(&request.link).map_or(0, |link| link.online);
+        let again = self.online.get(&device) == Some(&request.link);
+        if !again && online >= self.knobs.online_limit {
             return Err(TOO_MANY);
         }
-        self.online.insert(device, request.link);
+        self.set_online(device, request.link);
         self.stats.logins += 1;
-        let known = self.registry.get(device);
-        Ok(json!({
+        self.pump(device);
+        let known = &mut self.registry.devices[device as usize];
+        let mut data = json!({
             "assetId": known.asset_id, "productKey": known.triple.product_key, "deviceKey": known.triple.device_key,
-        }))
+        });
+        if activating {
+            known.activated = true;
+            data["deviceSecret"] = known.triple.secret.as_str().into();
+        }
+        Ok(data)
     }
 
     /// Only the four fields are signed; `cleanSession` is not.
-    fn sign_is_good(&self, device: u32, shared: &Value, own: &Value) -> bool {
+    fn sign_is_good(&self, device: u32, secret: &str, shared: &Value, own: &Value) -> bool {
         let triple = &self.registry.get(device).triple;
         if self.registry.accept_all && triple.secret.is_empty() {
             return true;
@@ -128,7 +140,7 @@ impl World {
             product_key: &triple.product_key,
             timestamp: &timestamp,
         };
-        sign::verify(&sign_method(shared), fields, &triple.secret, &field(own, "sign"))
+        sign::verify(&sign_method(shared), fields, secret, &field(own, "sign"))
     }
 
     /// `combine/logout`
@@ -138,7 +150,7 @@ impl World {
         if self.online.get(&device) != Some(&request.link) {
             return Answer::refused(NOT_MINE.0, format!("{} is not logged in by this gateway", named(params)));
         }
-        self.online.remove(&device);
+        self.set_offline(device);
         Answer::ok(json!({"productKey": field(params, "productKey"), "deviceKey": field(params, "deviceKey")}))
     }
 
@@ -153,10 +165,13 @@ impl World {
             if known.gateway.is_some_and(|gateway| gateway != request.me) {
                 return Err("already under another gateway");
             }
-            if !world.sign_is_good(device, entry, entry) {
+            if !world.sign_is_good(device, &known.triple.secret, entry, entry) {
                 return Err(BAD_SIGN.1);
             }
-            world.registry.devices[device as usize].gateway = Some(request.me);
+            if world.registry.get(request.me).children.len() >= world.knobs.topology_limit {
+                return Err("too many sub-devices");
+            }
+            world.registry.set_gateway(device, Some(request.me));
             Ok(())
         })
     }
@@ -171,7 +186,7 @@ impl World {
             if world.online.contains_key(&device) {
                 return Err("sub-device is online");
             }
-            world.registry.devices[device as usize].gateway = None;
+            world.registry.set_gateway(device, None);
             Ok(())
         })
     }
@@ -200,39 +215,13 @@ impl World {
         if !self.registry.get(request.me).is_gateway {
             return Answer::refused(1200, "caller is no gateway");
         }
-        let children = self.registry.devices.iter().filter(|device| device.gateway == Some(request.me));
-        let list = children.map(|device| {
+        let children = &self.registry.get(request.me).children;
+        let list = children.iter().map(|child| self.registry.get(*child)).map(|device| {
             json!({
                 "productKey": device.triple.product_key, "deviceKey": device.triple.device_key,
                 "assetId": device.asset_id,
             })
         });
         Answer::ok(list.collect())
-    }
-
-    /// `thing/device/register`: all or nothing; a missing device key is made up.
-    pub fn register(&mut self, request: &Request<'_>) -> Answer {
-        let entries = request.params.as_array().map(Vec::as_slice).unwrap_or_default();
-        if entries.is_empty() || entries.len() > 1000 {
-            return Answer::refused(1220, "params must hold 1 to 1000 devices");
-        }
-        if let Some(known) = entries.iter().find(|entry| self.find_json(entry).is_some()) {
-            return Answer::refused(702, format!("{}: device key already exists", named(known)));
-        }
-        let registered = entries.iter().map(|entry| self.register_one(entry));
-        Answer::ok(registered.collect())
-    }
-
-    fn register_one(&mut self, entry: &Value) -> Value {
-        let random = |n| std::iter::repeat_with(fastrand::alphanumeric).take(n).collect::<String>();
-        let product_key = field(entry, "productKey");
-        let device_key = Some(field(entry, "deviceKey")).filter(|key| !key.is_empty()).unwrap_or_else(|| random(10));
-        let model = self.registry.model_of_product(&product_key);
-        let device = self.add_loose_device(Triple::new(&product_key, &device_key, &random(24)), model);
-        let known = self.registry.get(device);
-        json!({
-            "assetId": known.asset_id, "productKey": product_key, "deviceKey": device_key,
-            "deviceSecret": known.triple.secret,
-        })
     }
 }

@@ -28,6 +28,14 @@ pub fn parse(topic: &str) -> Option<EnosTopic<'_>> {
     Some(EnosTopic { space, product_key, device_key, rest })
 }
 
+/// Product key and the rest of an integration topic. The documentation prints them without the leading slash.
+#[must_use]
+pub fn integration(topic: &str) -> Option<(&str, &str)> {
+    let path = topic.strip_prefix('/').unwrap_or(topic).strip_prefix("sys/")?;
+    let (product_key, rest) = path.split_once('/')?;
+    Some((product_key, rest.strip_prefix("integration/")?))
+}
+
 /// MQTT 3.1.1 4.7: `+` is one level, `#` is all that follow.
 #[must_use]
 pub fn matches(filter: &str, topic: &str) -> bool {
@@ -87,5 +95,9 @@ mod tests {
         assert_eq!(got.rest, "thing/measurepoint/post/batch");
         assert_eq!(parse("/ext/session/pk/dk/combine/login").unwrap().space, Space::Session);
         assert_eq!(parse("sys/pk/dk/x"), None);
+        for topic in ["/sys/pk/integration/event/post", "sys/pk/integration/event/post"] {
+            assert_eq!(integration(topic), Some(("pk", "event/post")));
+        }
+        assert_eq!(integration("/sys/pk/dk/event/post"), None);
     }
 }

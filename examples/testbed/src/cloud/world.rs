@@ -1,15 +1,20 @@
 //! The state of the cloud: who is connected, who is logged in, what was received.
 
+use super::commands::Commands;
 use super::connect_rules::ConnectHistory;
 use super::knobs::Knobs;
-use super::registry::{Model, Registry, Triple};
+use super::model::Model;
+use super::pace::Pace;
+use super::registry::{Registry, Triple};
+use super::subscriptions::Subscriptions;
 use super::topic;
 use crate::ledger::Ledger;
 use bytes::Bytes;
 use serde_json::Value;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
 
 /// Everything behind the cloud's one lock.
 pub(super) struct World {
@@ -24,11 +29,12 @@ pub(super) struct World {
     /// Logged-in sub-device -> the link of its gateway.
     pub online: HashMap<u32, u64>,
     pub histories: HashMap<u32, ConnectHistory>,
-    /// Commands that wait for their reply, by reply topic and id.
-    pub waiting: HashMap<(String, String), oneshot::Sender<Bytes>>,
-    pub next_command: u64,
+    /// Product -> the link of its integration channel.
+    pub channels: HashMap<u32, u64>,
+    pub commands: Commands,
     journal: Journal,
     pub events: VecDeque<Event>,
+    pub reports: VecDeque<Report>,
     pub monitor: Option<(String, String)>,
     /// Scratch of the measurement-point path: the resolved points of one message.
     pub resolved: Vec<u32>,
@@ -39,12 +45,23 @@ pub(super) struct Link {
     pub outbound: mpsc::Sender<Outbound>,
     pub kick: Arc<Notify>,
     pub peer: Option<Peer>,
-    pub subscriptions: Vec<(String, u8)>,
+    pub subscriptions: Subscriptions,
+    /// Sub-devices logged in over it.
+    pub online: usize,
+    pub pace: Pace,
+    /// Serial number, in hex, of the certificate its client showed.
+    pub certificate: Option<String>,
+    /// Both sides compress their payloads.
+    pub gzip: bool,
+    /// Its device logged in with the product's secret, to be sent its own.
+    pub activating: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Peer {
     Device(u32),
+    /// The integration channel of a product.
+    Channel(u32),
     /// A client that only looks (and may publish anything), known by the monitor's password.
     Monitor,
 }
@@ -74,10 +91,27 @@ pub struct Stats {
     /// Messages for other clients that did not fit their queue.
     pub not_routed: u64,
     pub logins: u64,
+    pub activations: u64,
+    /// Requests whose method is one of the vendor's Python SDK's misspellings.
+    pub misspelt_methods: u64,
+    /// Messages beyond the rate limit.
+    pub over_limit: u64,
+    /// Commands that could not be handed to their connection.
+    pub commands_not_sent: u64,
+}
+
+/// A log, network status or connection state a device posted.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Report {
+    pub product_key: String,
+    pub device_key: String,
+    /// The topic below the device.
+    pub kind: String,
+    pub params: Value,
 }
 
 /// An event a device posted.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Event {
     pub product_key: String,
     pub device_key: String,
@@ -92,7 +126,7 @@ struct Journal {
     limit: usize,
 }
 
-/// Events kept for a test to look at; older ones go.
+/// Events, and reports, kept for a test to look at; older ones go.
 const EVENTS_KEPT: usize = 10_000;
 
 impl World {
@@ -106,10 +140,11 @@ impl World {
             device_links: HashMap::new(),
             online: HashMap::new(),
             histories: HashMap::new(),
-            waiting: HashMap::new(),
-            next_command: 0,
+            channels: HashMap::new(),
+            commands: Commands::default(),
             journal: Journal { entries: VecDeque::new(), limit: journal },
             events: VecDeque::new(),
+            reports: VecDeque::new(),
             monitor,
             resolved: Vec::new(),
             registry,
@@ -146,9 +181,25 @@ impl World {
         }
     }
 
-    pub fn open_link(&mut self, outbound: mpsc::Sender<Outbound>, kick: Arc<Notify>) -> u64 {
+    pub fn open_link(
+        &mut self,
+        outbound: mpsc::Sender<Outbound>,
+        kick: Arc<Notify>,
+        certificate: Option<String>,
+    ) -> u64 {
         self.next_link += 1;
-        self.links.insert(self.next_link, Link { outbound, kick, peer: None, subscriptions: Vec::new() });
+        let link = Link {
+            outbound,
+            kick,
+            peer: None,
+            subscriptions: Subscriptions::default(),
+            online: 0,
+            pace: Pace::default(),
+            certificate,
+            gzip: false,
+            activating: false,
+        };
+        self.links.insert(self.next_link, link);
         self.next_link
     }
 
@@ -156,7 +207,38 @@ impl World {
     pub fn close_link(&mut self, link: u64) {
         self.links.remove(&link);
         self.device_links.retain(|_, owner| *owner != link);
+        self.channels.retain(|_, owner| *owner != link);
         self.online.retain(|_, owner| *owner != link);
+    }
+
+    /// A sub-device is logged in over this link.
+    pub fn set_online(&mut self, device: u32, link: u64) {
+        self.set_offline(device);
+        self.online.insert(device, link);
+        if let Some(link) = self.links.get_mut(&link) {
+            link.online += 1;
+        }
+    }
+
+    pub fn set_offline(&mut self, device: u32) {
+        if let Some(link) = self.online.remove(&device)
+            && let Some(link) = self.links.get_mut(&link)
+        {
+            link.online -= 1;
+        }
+    }
+
+    /// All logins are forgotten.
+    pub fn forget_logins(&mut self) {
+        self.online.clear();
+        self.links.values_mut().for_each(|link| link.online = 0);
+    }
+
+    /// A device that is known and, if it is a new one, can be seen already.
+    pub fn find(&self, product_key: &str, device_key: &str) -> Option<u32> {
+        let device = self.registry.find(product_key, device_key)?;
+        let hidden = self.registry.get(device).visible_from.is_some_and(|from| Instant::now() < from);
+        (!hidden).then_some(device)
     }
 
     pub fn peer(&self, link: u64) -> Option<Peer> {
@@ -175,8 +257,7 @@ impl World {
 
     /// QoS a link asked for on a topic; `None` when it did not subscribe.
     pub fn granted(&self, link: u64, to: &str) -> Option<u8> {
-        let link = self.links.get(&link)?;
-        link.subscriptions.iter().filter(|(filter, _)| topic::matches(filter, to)).map(|(_, qos)| *qos).max()
+        self.links.get(&link)?.subscriptions.qos(to)
     }
 
     /// Hands a message to whoever else should see it: monitors that subscribed to its topic and, when a monitor
@@ -186,7 +267,7 @@ impl World {
         let pushed = if from_monitor { self.device_link(to) } else { None };
         let mut missed = 0;
         for (number, link) in &self.links {
-            let subscribed = || link.subscriptions.iter().filter(|(f, _)| topic::matches(f, to)).map(|(_, q)| *q).max();
+            let subscribed = || link.subscriptions.qos(to);
             let qos = match link.peer {
                 _ if pushed == Some(*number) => Some(1),
                 Some(Peer::Monitor) => subscribed(),
@@ -202,7 +283,7 @@ impl World {
     }
 
     /// The link that speaks for the device a topic names.
-    fn device_link(&self, to: &str) -> Option<u64> {
+    pub fn device_link(&self, to: &str) -> Option<u64> {
         let parts = topic::parse(to)?;
         self.link_of(self.registry.find(parts.product_key, parts.device_key)?)
     }
@@ -230,5 +311,12 @@ impl World {
             self.events.pop_front();
         }
         self.events.push_back(event);
+    }
+
+    pub fn keep_report(&mut self, report: Report) {
+        if self.reports.len() == EVENTS_KEPT {
+            self.reports.pop_front();
+        }
+        self.reports.push_back(report);
     }
 }
