@@ -190,6 +190,7 @@ fn endpoint(config: &CloudConfig, sub_devices: usize) -> anyhow::Result<Endpoint
         tls: config.tls.as_ref().map(tls::client_config).transpose()?,
         login,
         client_id,
+        clean_session: true,
         keep_alive: config.keep_alive,
         largest_message: config.max_message_bytes,
         // Beside the window: a few answers to commands and requests, and some subscriptions for each sub-device.

@@ -2,14 +2,19 @@
 
 mod address;
 mod cloud;
+mod destinations;
 mod numbers;
 mod outbox;
 mod read;
 mod secret;
+mod subscribe;
+pub mod template;
 
 pub use crate::model::Secret;
 pub use cloud::{Acknowledge, CloudConfig, TlsConfig};
+pub use destinations::{DestinationConfig, Join, Payload};
 pub use outbox::{Durability, OutboxConfig};
+pub use subscribe::{Pick, Subscription};
 
 use crate::diagnostic::Diagnostic;
 use std::path::{Path, PathBuf};
@@ -22,6 +27,8 @@ pub struct Config {
     /// The resource package: a folder or an archive.
     pub package: Option<PathBuf>,
     pub cloud: Option<CloudConfig>,
+    /// Brokers beside the cloud.
+    pub destinations: Vec<DestinationConfig>,
     pub outbox: OutboxConfig,
     /// The local door.
     pub control_socket: PathBuf,

@@ -9,6 +9,7 @@ pub mod names;
 pub mod secret;
 pub mod site;
 pub mod thing_model;
+pub mod topic;
 
 pub use batch::{Batch, BatchBuilder, Block, Entry, ValueRef};
 pub use command::{Command, Commands, Outcome};
@@ -20,3 +21,4 @@ pub use names::{DeviceNames, Names, PointName, PointNames};
 pub use secret::Secret;
 pub use site::{ConnectedDevice, Connection, Control, Credential, PackageName, Rule, Site, Template};
 pub use thing_model::{DataType, Measurepoint, Signal, ThingModel, Upload};
+pub use topic::TopicFilter;
