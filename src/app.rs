@@ -1,8 +1,9 @@
 //! The only place that joins the parts: makes channels, spawns tasks, stops them in order.
 
 use crate::cloud::{CloudPorts, CloudSite};
-use crate::config::{CloudConfig, Config};
+use crate::config::{CloudConfig, Config, DestinationConfig};
 use crate::doors::local::LocalDoor;
+use crate::forward::{self, Feed, ForwardPorts};
 use crate::identity::Keeper;
 use crate::identity::store::RealDisk;
 use crate::model::command::NoCommands;
@@ -22,7 +23,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
-/// The one destination so far.
+/// The cloud's name as a destination.
 const ENOS: &str = "enos";
 
 /// Threads for what blocks: names of hosts, cryptography of a connect, questions to the outbox. More wait.
@@ -75,8 +76,9 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let (stop, stopped) = watch::channel(false);
     let cloud = config.cloud.clone().map(|c| {
         let keeper = Arc::new(Keeper::open(&c, &config.state_dir, Arc::new(RealDisk)));
-        start_cloud(c, &site, &outbox, &counters, keeper, stopped)
+        start_cloud(c, &site, &outbox, &counters, keeper, stopped.clone())
     });
+    let forward = start_destinations(&config, &site, &outbox, &counters, &stopped);
     let running = Arc::new(Running {
         begun: Instant::now(),
         site: Arc::clone(&site),
@@ -85,6 +87,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
         endpoint: config.cloud.as_ref().map(endpoint),
         cloud: cloud.as_ref().map(|c| c.status.clone()),
         keeper: cloud.as_ref().map(|c| Arc::clone(&c.keeper)),
+        destinations: forward.iter().map(|one| Arc::clone(&one.status)).collect(),
         counters,
     });
     let gateway: Arc<dyn Gateway> = Arc::clone(&running) as Arc<dyn Gateway>;
@@ -103,6 +106,9 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let _ = stop.send(true);
     if let Some(cloud) = cloud {
         shutdown::part("cloud", async { drop(cloud.task.await) }).await;
+    }
+    for one in forward {
+        shutdown::part("destination", async { drop(one.task.await) }).await;
     }
     let outbox = Arc::clone(&running.outbox);
     let closed = tokio::task::spawn_blocking(move || outbox.close(shutdown::PART)).await;
@@ -133,10 +139,57 @@ fn make_state_dir(path: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("make state folder {}", path.display()))
 }
 
+/// Those the outbox keeps a cursor for.
 fn destinations(config: &Config) -> Vec<DestinationSettings> {
-    // Without a cloud the readings still wait for one: configuring it later delivers them.
-    let _ = config;
-    vec![ENOS.into()]
+    let plain = config.destinations.iter().map(|one| one.name.as_str());
+    // With nobody configured the readings still wait for a cloud: configuring it later delivers them.
+    let cloud = (config.cloud.is_some() || config.destinations.is_empty()).then_some(ENOS);
+    cloud.into_iter().chain(plain).map(DestinationSettings::from).collect()
+}
+
+struct ForwardTask {
+    task: tokio::task::JoinHandle<()>,
+    status: Arc<forward::Status>,
+}
+
+fn start_destinations(
+    config: &Config,
+    site: &Arc<Site>,
+    outbox: &Outbox,
+    counters: &Arc<Counters>,
+    stopped: &watch::Receiver<bool>,
+) -> Vec<ForwardTask> {
+    let place = forward::Place {
+        gateway: config.cloud.as_ref().map(|cloud| cloud.device_key.clone()).unwrap_or_default(),
+        site: site.package.name.clone(),
+    };
+    let feed = Arc::new(feed(site));
+    let start = |one: &DestinationConfig| {
+        let scheme = if one.tls.is_some() { "ssl" } else { "tcp" };
+        let endpoint = format!("{scheme}://{}:{}", one.host, one.port);
+        let status = Arc::new(forward::Status::new(&one.name, endpoint));
+        let ports = ForwardPorts {
+            outlet: outbox.outlet(&one.name),
+            inlet: outbox.inlet(),
+            feed: Arc::clone(&feed),
+            counters: Arc::clone(counters),
+            status: Arc::clone(&status),
+        };
+        let task = tokio::spawn(forward::run(one.clone(), place.clone(), ports, stopped.clone()));
+        ForwardTask { task, status }
+    };
+    config.destinations.iter().map(start).collect()
+}
+
+/// The points that brokers may feed.
+fn feed(site: &Site) -> Feed {
+    let mut models = vec![None; site.names.devices.len()];
+    for device in site.connections.iter().flat_map(|connection| &connection.devices) {
+        if let Some(model) = models.get_mut(device.device as usize) {
+            *model = Some(Arc::clone(&device.template.model));
+        }
+    }
+    Feed::new(Arc::clone(&site.names), models)
 }
 
 struct CloudTask {
@@ -206,6 +259,7 @@ struct Running {
     endpoint: Option<String>,
     cloud: Option<Arc<cloud::Status>>,
     keeper: Option<Arc<Keeper>>,
+    destinations: Vec<Arc<forward::Status>>,
     counters: Arc<Counters>,
 }
 
@@ -234,6 +288,7 @@ impl Gateway for Running {
                     cloud["identity"] = json!(self.keeper.as_ref().map(|keeper| keeper.status()));
                     cloud
                 }),
+                "destinations": self.destinations.iter().map(|one| one.snapshot()).collect::<Vec<_>>(),
                 "outbox": outbox,
                 "counters": self.counters.all().collect::<std::collections::BTreeMap<_, _>>(),
             })

@@ -282,6 +282,7 @@ fn endpoint(config: &CloudConfig, proof: &Proof, sub_devices: usize) -> Result<E
         tls: tls_of(config, proof.certificate.as_ref())?,
         login,
         client_id,
+        clean_session: true,
         keep_alive: config.keep_alive,
         largest_message: config.max_message_bytes,
         // Beside the window: a few answers to commands and requests, and some subscriptions for each sub-device.

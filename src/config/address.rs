@@ -12,12 +12,20 @@ pub(super) struct Address {
     pub secure: bool,
 }
 
-/// `tcp://host:port` or `ssl://host:port`.
+/// Ports that EnOS listens on where others use 1883 and 8883.
+const ENOS_PORTS: [u16; 2] = [11883, 18883];
+
+/// `tcp://host:port` or `ssl://host:port` of the EnOS Cloud.
 pub(super) fn mqtt(url: &Text, faults: &mut Faults) -> Option<Address> {
+    mqtt_with(url, ENOS_PORTS, faults)
+}
+
+/// As [`mqtt`], with the default ports without and with TLS.
+pub(super) fn mqtt_with(url: &Text, [plain, tls]: [u16; 2], faults: &mut Faults) -> Option<Address> {
     let mut complain = |problem: String| {
         faults.push(
             Diagnostic::error(url.place.clone(), problem)
-                .help("write ssl://host:18883, or tcp://host:11883 without encryption"),
+                .help(format!("write ssl://host:{tls}, or tcp://host:{plain} without encryption")),
         );
         None
     };
@@ -25,8 +33,8 @@ pub(super) fn mqtt(url: &Text, faults: &mut Faults) -> Option<Address> {
         return complain(format!("url: \"{}\" has no scheme", url.text));
     };
     let (secure, default_port) = match scheme {
-        "ssl" | "tls" | "mqtts" => (true, 18883),
-        "tcp" | "mqtt" => (false, 11883),
+        "ssl" | "tls" | "mqtts" => (true, tls),
+        "tcp" | "mqtt" => (false, plain),
         other => {
             let near = did_you_mean(other, ["ssl", "tcp"]);
             return complain(format!("url: scheme \"{other}\" is not known; {near}"));

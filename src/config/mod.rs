@@ -3,6 +3,7 @@
 mod address;
 mod client_files;
 mod cloud;
+mod destinations;
 mod device_key;
 mod numbers;
 mod outbox;
@@ -11,12 +12,16 @@ mod rest;
 mod secret;
 #[allow(dead_code, reason = "the sections of destinations use it")]
 mod selection;
+mod subscribe;
+pub mod template;
 
 pub use crate::model::Secret;
 pub use client_files::ClientFiles;
 pub use cloud::{Acknowledge, CloudConfig, TlsConfig};
+pub use destinations::{DestinationConfig, Join, Payload};
 pub use outbox::{Durability, OutboxConfig};
 pub use rest::RestConfig;
+pub use subscribe::{Pick, Subscription};
 
 use crate::diagnostic::Diagnostic;
 use std::path::{Path, PathBuf};
@@ -31,6 +36,8 @@ pub struct Config {
     pub cloud: Option<CloudConfig>,
     /// The cloud's REST interface, for certificates and logic assets.
     pub rest: Option<RestConfig>,
+    /// Brokers beside the cloud.
+    pub destinations: Vec<DestinationConfig>,
     pub outbox: OutboxConfig,
     /// The local door.
     pub control_socket: PathBuf,

@@ -1,6 +1,6 @@
 //! Reads `edge.yaml`: every fault at once, with its place.
 
-use super::{Config, OutboxConfig, Overrides, cloud, outbox, rest};
+use super::{Config, OutboxConfig, Overrides, cloud, destinations, outbox, rest};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::logs::LogFormat;
 use crate::yaml::fields::{Faults, Fields};
@@ -11,7 +11,7 @@ use std::sync::Arc;
 /// A configuration is a page of text; anything larger is something else.
 const SIZE_LIMIT: u64 = 1 << 20;
 
-const KEYS: &[&str] = &["state_dir", "package", "control_socket", "cloud", "rest", "outbox", "log"];
+const KEYS: &[&str] = &["state_dir", "package", "control_socket", "cloud", "rest", "destinations", "outbox", "log"];
 const LOG_KEYS: &[&str] = &["level", "format"];
 
 const LEVELS: &[(&str, tracing::Level)] = &[
@@ -27,7 +27,10 @@ const FORMATS: &[(&str, LogFormat)] =
 /// All keys of the file, for the test that holds the reference page true.
 #[cfg(test)]
 pub(super) fn all_keys() -> impl Iterator<Item = &'static str> {
-    [KEYS, cloud::KEYS, rest::KEYS, outbox::KEYS, LOG_KEYS].into_iter().flatten().copied()
+    [KEYS, cloud::KEYS, rest::KEYS, destinations::KEYS, super::subscribe::KEYS, outbox::KEYS, LOG_KEYS]
+        .into_iter()
+        .flatten()
+        .copied()
 }
 
 /// Reads and checks the file.
@@ -72,6 +75,8 @@ fn config(fields: &Fields<'_, '_>, folder: &Path, overrides: Overrides, faults: 
     let socket = fields.text("control_socket", faults).map(path);
     let cloud = section(fields, "cloud", cloud::KEYS, faults).and_then(|fields| cloud::read(&fields, folder, faults));
     let rest = section(fields, "rest", rest::KEYS, faults).and_then(|fields| rest::read(&fields, folder, faults));
+    let gateway = fields.node("cloud").is_some();
+    let destinations = destinations::read(fields, folder, gateway, faults);
     let outbox = match section(fields, "outbox", outbox::KEYS, faults) {
         Some(fields) => outbox::read(&fields, faults),
         None => OutboxConfig::default(),
@@ -88,6 +93,7 @@ fn config(fields: &Fields<'_, '_>, folder: &Path, overrides: Overrides, faults: 
         package,
         cloud,
         rest,
+        destinations,
         outbox,
         log_level: log_level.unwrap_or(tracing::Level::INFO),
         log_format: log_format.unwrap_or_default(),

@@ -11,6 +11,7 @@ pub mod secret;
 pub mod selection;
 pub mod site;
 pub mod thing_model;
+pub mod topic;
 
 pub use batch::{Batch, BatchBuilder, Block, Entry, ValueRef};
 pub use command::{Command, Commands, Outcome};
@@ -24,3 +25,4 @@ pub use secret::Secret;
 pub use selection::{AssetKind, Glob, Selection};
 pub use site::{ConnectedDevice, Connection, Control, Credential, PackageName, Rule, Site, Template};
 pub use thing_model::{DataType, Measurepoint, Signal, ThingModel, Upload};
+pub use topic::TopicFilter;

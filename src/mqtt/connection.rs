@@ -54,6 +54,8 @@ pub struct Endpoint {
     pub tls: Option<Arc<rustls::ClientConfig>>,
     pub login: Option<Login>,
     pub client_id: String,
+    /// False: the broker may keep subscriptions and what it owes us across connections.
+    pub clean_session: bool,
     pub keep_alive: Duration,
     pub largest_message: usize,
     /// Messages, subscriptions and answers that may wait for the event loop. When full, `publish` says so.
@@ -178,7 +180,21 @@ impl Connection {
     /// # Errors
     /// When the client's queue is full.
     pub fn publish(&mut self, token: Option<u16>, topic: &str, payload: Vec<u8>) -> Result<(), NotTaken> {
-        let options = PublishOptions::new(QoS::AtLeastOnce);
+        self.publish_with(token, topic, payload, false)
+    }
+
+    /// As [`Connection::publish`]; with `retain` the broker keeps the message for those who subscribe later.
+    ///
+    /// # Errors
+    /// When the client's queue is full.
+    pub fn publish_with(
+        &mut self,
+        token: Option<u16>,
+        topic: &str,
+        payload: Vec<u8>,
+        retain: bool,
+    ) -> Result<(), NotTaken> {
+        let options = PublishOptions::new(QoS::AtLeastOnce).retain(retain);
         self.client.try_publish(topic, payload, options).map_err(|_| NotTaken)?;
         self.unnumbered.push_back(token);
         Ok(())
@@ -216,7 +232,7 @@ fn options(endpoint: &Endpoint, reach: watch::Sender<bool>) -> MqttOptions {
         options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(Arc::clone(tls))));
     }
     options.set_keep_alive(u16::try_from(endpoint.keep_alive.as_secs()).unwrap_or(u16::MAX));
-    options.set_clean_session(true);
+    options.set_clean_session(endpoint.clean_session);
     options.set_max_packet_size(LARGEST_INCOMING, endpoint.largest_message + (64 << 10));
     options.set_inflight(PACKET_IDS);
     options.set_max_request_batch(16);

@@ -1,0 +1,17 @@
+//! Readings to plain MQTT brokers beside the cloud, and what those brokers send: one task a destination.
+
+mod composer;
+#[cfg(test)]
+mod composer_tests;
+mod inbound;
+mod ledger;
+mod payload;
+mod run;
+mod session;
+mod status;
+mod topics;
+
+pub use inbound::Feed;
+pub use run::{ForwardPorts, run};
+pub use status::{Received, Snapshot, State, Status};
+pub use topics::Place;

@@ -1,0 +1,75 @@
+//! What people may know about a destination: shared, cheap to read, without secrets.
+
+use serde::Serialize;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// One instance a destination, written by its task and read by whoever shows it.
+#[derive(Debug, Default)]
+pub struct Status(Mutex<Snapshot>);
+
+/// A destination at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Snapshot {
+    pub name: String,
+    pub endpoint: String,
+    #[serde(flatten)]
+    pub state: State,
+    /// Why the connection was last lost or refused, or what the broker did not grant.
+    pub last_error: Option<String>,
+    /// Messages sent and not yet acknowledged.
+    pub in_flight: usize,
+    /// Connections that stood.
+    pub connects: u64,
+    /// Messages, their bytes and the readings in them, everything sent again counted again.
+    pub messages: u64,
+    pub message_bytes: u64,
+    pub readings_sent: u64,
+    /// Messages the broker has confirmed.
+    pub messages_acknowledged: u64,
+    pub received: Received,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum State {
+    #[default]
+    Connecting,
+    Online,
+    /// The next try comes at this time, in milliseconds UTC.
+    Waiting {
+        until: i64,
+    },
+    Stopped,
+}
+
+/// What came from the broker.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Received {
+    pub messages: u64,
+    /// Readings made of them.
+    pub readings: u64,
+    /// Messages that could not become a reading, and why the last one could not.
+    pub refused: u64,
+    pub last_refusal: Option<String>,
+}
+
+impl Status {
+    #[must_use]
+    pub fn new(name: &str, endpoint: String) -> Status {
+        Status(Mutex::new(Snapshot { name: name.to_owned(), endpoint, ..Snapshot::default() }))
+    }
+
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        self.lock().clone()
+    }
+
+    pub(super) fn update(&self, change: impl FnOnce(&mut Snapshot)) {
+        change(&mut self.lock());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Snapshot> {
+        // A snapshot is whole whatever happened to the thread that held it.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
