@@ -1,5 +1,6 @@
 //! Keeps the link up: connects, converses until the connection is lost, waits, and begins again until the daemon stops.
 
+use super::accounting::Accounting;
 use super::publisher::Publisher;
 use super::session::{End, Link, Session, stopped};
 use super::sign;
@@ -89,6 +90,7 @@ pub async fn run(
         last_id: 0,
         said: None,
         said_codes: HashMap::new(),
+        accounting: Accounting::default(),
         started: Instant::now(),
     };
     loop {
@@ -137,6 +139,10 @@ async fn connect_and_converse(
             Lost::Broken(_) if connection.reached() => Ended::Failed,
             Lost::Broken(_) => Ended::Unreached,
         };
+        if why.is_overload() {
+            let now = link.now();
+            link.publisher.overloaded(now);
+        }
         failed(link, &why, ended);
         if let Lost::Refused { code, reason } = why {
             link.status.update(|s| s.state = State::Refused { code, reason: reason.to_owned(), until: 0 });
@@ -149,7 +155,8 @@ async fn connect_and_converse(
     debug!(host = %link.config.host, port = link.config.port, "connected to the cloud");
     let end = Session::new(link, connection).run(stop).await;
     link.outlet.link(false);
-    link.publisher.lost();
+    let now = link.now();
+    link.publisher.lost(now);
     link.counters.cloud_connected.set(0);
     link.counters.sub_devices_online.set(0);
     link.status.update(|s| s.in_flight = 0);

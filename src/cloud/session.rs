@@ -1,5 +1,6 @@
 //! One connection from CONNACK to its end: subscribes, brings the sub-devices under the gateway, then moves data.
 
+use super::accounting::{Accounting, Count, Kind};
 use super::downstream::{self, Action, Notice};
 use super::publisher::{Now, Publisher};
 use super::reply::{Receipt, Reply};
@@ -46,6 +47,7 @@ pub struct Link {
     pub said: Option<(String, Instant)>,
     /// Codes the cloud refused data with, and when that was told.
     pub said_codes: HashMap<i64, Instant>,
+    pub accounting: Accounting,
     /// Zero of all times given to pure code.
     pub started: Instant,
 }
@@ -74,6 +76,22 @@ pub struct Session<'a> {
 impl Link {
     pub fn now(&self) -> Now {
         Now { at: self.started.elapsed(), wall: Timestamp::now() }
+    }
+
+    fn account(&mut self, kind: Kind, count: Count, now: Now) {
+        let counters = &self.counters;
+        let own = match kind {
+            Kind::Post => &counters.messages_post,
+            Kind::Resume => &counters.messages_resume,
+            Kind::Request => &counters.messages_request,
+            Kind::Answer => &counters.messages_answer,
+        };
+        own.add(count.messages);
+        if matches!(kind, Kind::Post | Kind::Resume) {
+            counters.messages.add(count.messages);
+            counters.message_bytes.add(count.bytes);
+        }
+        self.accounting.sent(kind, count, now.wall);
     }
 }
 
@@ -107,6 +125,7 @@ impl<'a> Session<'a> {
     async fn converse(&mut self, stop: &mut watch::Receiver<bool>) -> Result<(), Lost> {
         self.greet()?;
         let outlet = Arc::clone(&self.link.outlet);
+        let in_order = self.link.publisher.in_order();
         loop {
             self.work()?;
             if self.is_finished() {
@@ -120,7 +139,8 @@ impl<'a> Session<'a> {
                 biased;
                 heard = self.connection.next() => { let heard = heard?; self.hear(heard); }
                 () = stopped(stop), if self.stopping.is_none() => self.begin_to_stop(),
-                parcels = outlet.live(live.unwrap_or(1)), if live.is_some() => self.take(parcels),
+                parcels = outlet.in_order(live.unwrap_or(1)), if in_order && live.is_some() => self.take(parcels),
+                parcels = outlet.live(live.unwrap_or(1)), if !in_order && live.is_some() => self.take(parcels),
                 parcels = outlet.backlog(backlog.unwrap_or(1)), if backlog.is_some() => self.take(parcels),
                 () = sleep_until(wake) => {}
             }
@@ -191,10 +211,13 @@ impl<'a> Session<'a> {
                 Route::Post => &self.link.topics.post_batch,
                 Route::Resume => &self.link.topics.resume_batch,
             };
-            let bytes = outgoing.text.len();
+            let kind = match outgoing.route {
+                Route::Post => Kind::Post,
+                Route::Resume => Kind::Resume,
+            };
+            let count = Count { messages: 1, bytes: outgoing.text.len() as u64, readings: outgoing.readings as u64 };
             self.connection.publish(Some(id), topic, outgoing.text)?;
-            self.link.counters.messages.add(1);
-            self.link.counters.message_bytes.add(bytes as u64);
+            self.link.account(kind, count, now);
         }
     }
 
@@ -368,7 +391,11 @@ impl<'a> Session<'a> {
 
     /// What the publisher decided and can not do itself. Set aside comes before acknowledge.
     fn perform(&mut self, now: Now) {
+        self.account_beside(now);
         let effects = self.link.publisher.effects();
+        self.link.counters.late_removed.add(effects.late_removed);
+        self.link.counters.slowed.add(effects.slowed);
+        self.link.accounting.late_removed(effects.late_removed);
         for refused in effects.set_aside {
             debug!(seq = refused.seq, readings = refused.batch.count, code = refused.code, "readings are set aside");
             self.link.outlet.set_aside(refused);
@@ -380,7 +407,20 @@ impl<'a> Session<'a> {
             self.link.sub_devices.log_in_again(&product_key, &device_key, now.at);
         }
         let in_flight = self.link.publisher.messages_in_flight();
-        self.link.status.update(|s| s.in_flight = in_flight);
+        let slowed_to = self.link.publisher.slowed_to(now);
+        let accounting = self.link.accounting.shown(now.wall);
+        self.link.status.update(|s| (s.in_flight, s.slowed_to, s.accounting) = (in_flight, slowed_to, accounting));
+    }
+
+    /// Requests and answers, wherever they were sent from.
+    fn account_beside(&mut self, now: Now) {
+        let beside = self.connection.take_beside();
+        for (kind, (messages, bytes)) in [(Kind::Request, beside.requests), (Kind::Answer, beside.answers)] {
+            if messages > 0 {
+                self.link.account(kind, Count { messages, bytes, readings: 0 }, now);
+                self.link.publisher.sent_beside(usize::try_from(bytes).unwrap_or(usize::MAX), now);
+            }
+        }
     }
 
     fn wants(&self, lane: Lane, now: Now) -> Option<usize> {

@@ -2,13 +2,15 @@
 
 mod address;
 mod cloud;
+mod late_data;
 mod numbers;
 mod outbox;
 mod read;
 mod secret;
 
 pub use crate::model::Secret;
-pub use cloud::{Acknowledge, CloudConfig, TlsConfig};
+pub use cloud::{Acknowledge, CloudConfig, Compress, TlsConfig};
+pub use late_data::{LateDataConfig, Order};
 pub use outbox::{Durability, OutboxConfig};
 
 use crate::diagnostic::Diagnostic;
