@@ -59,10 +59,22 @@ counters! {
     dropped,
     /// Readings refused by the destination and set aside.
     set_aside,
-    /// Messages published.
+    /// Messages of readings published.
     messages,
     /// Bytes of those messages.
     message_bytes,
+    /// Of those, messages of live readings.
+    messages_post,
+    /// Of those, messages of late readings.
+    messages_resume,
+    /// Beside those, logins and other requests.
+    messages_request,
+    /// Beside those, answers to commands.
+    messages_answer,
+    /// Late readings not sent because their points want them removed; they count as acknowledged.
+    late_removed,
+    /// Times the sender slowed down because the cloud had too much.
+    slowed,
     /// Connections opened to the cloud.
     cloud_connects,
     /// 1 while the cloud accepts data.

@@ -8,7 +8,7 @@
 mod outlet;
 
 use enos_edge::cloud::{self, CloudPorts, CloudSite};
-use enos_edge::config::{Acknowledge, CloudConfig, Secret};
+use enos_edge::config::{Acknowledge, CloudConfig, LateDataConfig, Secret};
 use enos_edge::model::{Credential, Timestamp};
 use outlet::{Store, batch, names};
 use rumqttc::{AsyncClient, Broker, Event, MqttOptions, Packet, QoS};
@@ -59,7 +59,8 @@ fn config(port: u16) -> CloudConfig {
         acknowledge: Acknowledge::Puback,
         sub_device_login: false,
         reply_timeout: Duration::from_secs(10),
-        late_after: Duration::from_secs(7200),
+        late_data: LateDataConfig { threshold: Duration::from_secs(7200), ..LateDataConfig::default() },
+        upstream_bytes_per_second: None,
         linger: Duration::ZERO,
         max_message_bytes: 500_000,
         in_flight: 16,

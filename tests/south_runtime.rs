@@ -75,6 +75,7 @@ fn template(rows: u32, upload: Upload) -> Template {
         has_quality: false,
         mandatory: false,
         upload,
+        late: None,
     };
     let rule = |row: u32| Rule {
         measurepoint: row,

@@ -4,6 +4,7 @@
 //! and never before; nothing is forgotten but by [`InFlight::clear`], after which the outbox hands all of it out again.
 //! What is absent: no retry count ever lets go of a reading.
 
+use super::refusal::BUSY_UNTIL_SUSPECT;
 use super::upstream::measurepoints::Route;
 use crate::model::{Batch, BatchBuilder, Lane, Names};
 use crate::mqtt::window::Load;
@@ -117,7 +118,9 @@ impl Content {
     }
 
     fn emptied(&self) -> Content {
-        Content { pieces: Vec::new(), suspect: true, timeouts: 0, ..*self }
+        // A part is suspected less than the whole: an overload must not look like a value that is at fault.
+        let busy = self.busy.min(BUSY_UNTIL_SUSPECT - 2);
+        Content { pieces: Vec::new(), suspect: true, timeouts: 0, busy, ..*self }
     }
 }
 
@@ -204,6 +207,12 @@ impl InFlight {
         self.again.pop_front()
     }
 
+    /// Whether something waits to be sent again.
+    #[must_use]
+    pub fn has_again(&self) -> bool {
+        !self.again.is_empty()
+    }
+
     /// Ids of messages that were sent before `at`.
     #[must_use]
     pub fn sent_before(&self, at: Duration) -> Vec<u16> {
@@ -214,6 +223,12 @@ impl InFlight {
     #[must_use]
     pub fn oldest(&self) -> Option<Duration> {
         self.sent.values().map(|sent| sent.at).min()
+    }
+
+    /// When the newest message was sent.
+    #[must_use]
+    pub fn newest(&self) -> Option<Duration> {
+        self.sent.values().map(|sent| sent.at).max()
     }
 
     /// What is sent and not answered.

@@ -1,5 +1,6 @@
 //! The gateway's link to the EnOS Cloud over MQTT 3.1.1, or to a plain broker that takes the same messages.
 
+mod accounting;
 mod activation;
 mod downstream;
 mod first_login;
@@ -15,5 +16,6 @@ mod sub_devices;
 mod topics;
 pub mod upstream;
 
+pub use accounting::{Count, Counts, Shown};
 pub use run::{CloudPorts, CloudSite, run};
 pub use status::{Login, Snapshot, State, Status, SubDevice};

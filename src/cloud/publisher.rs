@@ -2,18 +2,23 @@
 //! arguments; what must happen outside is collected in [`Effects`].
 
 mod answers;
+mod compose;
+mod late;
 mod screen;
+#[cfg(test)]
+mod story;
 #[cfg(test)]
 mod tests;
 
 use super::in_flight::{Content, InFlight, Piece};
 use super::refusal::Refusals;
 use super::upstream::KeyCache;
-use super::upstream::measurepoints::{Message, NotAdded, Route};
-use crate::config::{Acknowledge, CloudConfig};
-use crate::model::{Batch, Lane, Parcel, SetAside, Timestamp};
+use super::upstream::measurepoints::Route;
+use crate::config::{Acknowledge, CloudConfig, LateDataConfig, Order};
+use crate::model::{Lane, Parcel, SetAside, Timestamp};
+use crate::mqtt::throttle::Throttle;
 use crate::mqtt::window::{Pace, Pause, Window};
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +26,10 @@ use std::time::Duration;
 const HARD_LIMIT: usize = (512 << 10) - 512;
 /// Well below the packet ids of the MQTT client.
 const MOST_SLOTS: usize = 1024;
+/// `/sys//` and the longest of the two topics' ends, a packet id, and the headers of MQTT and TCP.
+const TOPIC_AND_HEADERS: usize = 6 + 35 + 2 + 5 + 40;
+/// A connection that ends so soon after something was sent may have ended because of it.
+const HANG_UP: Duration = Duration::from_secs(1);
 /// How many bytes of JSON one byte of a batch becomes, about.
 const EXPANSION: usize = 5;
 
@@ -29,6 +38,10 @@ const EXPANSION: usize = 5;
 pub struct Effects {
     pub set_aside: Vec<SetAside>,
     pub acknowledge: Vec<u64>,
+    /// Late readings among them that their points wanted removed.
+    pub late_removed: u64,
+    /// Times the sender slowed down.
+    pub slowed: u64,
     /// Product and device keys of sub-devices that should log in again.
     pub log_in_again: Vec<(String, String)>,
 }
@@ -37,6 +50,7 @@ pub struct Effects {
 #[derive(Debug)]
 pub struct Outgoing {
     pub route: Route,
+    pub readings: usize,
     pub text: Vec<u8>,
 }
 
@@ -50,7 +64,7 @@ pub struct Now {
 pub struct Publisher {
     acknowledge: Acknowledge,
     sub_device_login: bool,
-    late_after: Duration,
+    late: LateDataConfig,
     linger: Duration,
     reply_timeout: Duration,
     slots: usize,
@@ -58,7 +72,10 @@ pub struct Publisher {
     in_flight: InFlight,
     window: Window,
     pause: Pause,
+    throttle: Throttle,
     pace: Pace,
+    /// What a message takes on the wire beside its text.
+    overhead: usize,
     refusals: Refusals,
     shut: HashSet<(String, String)>,
     keys: KeyCache,
@@ -66,6 +83,8 @@ pub struct Publisher {
     /// Messages that wait for a time of their own.
     parked: Vec<(Duration, Content)>,
     live_since: Option<Duration>,
+    /// Late readings taken out of parcels that are not finished.
+    removed: HashMap<u64, u64>,
     delivered: u64,
     again_first: bool,
     effects: Effects,
@@ -79,7 +98,7 @@ impl Publisher {
         Publisher {
             acknowledge: config.acknowledge,
             sub_device_login: config.sub_device_login,
-            late_after: config.late_after,
+            late: config.late_data,
             linger: config.linger,
             reply_timeout: config.reply_timeout,
             slots: config.in_flight.clamp(1, MOST_SLOTS),
@@ -87,13 +106,16 @@ impl Publisher {
             in_flight: InFlight::default(),
             window: Window::new(config.in_flight.clamp(1, MOST_SLOTS), limit, config.reply_timeout),
             pause: Pause::default(),
+            throttle: Throttle::new(config.upstream_bytes_per_second),
             pace: Pace::new(config.backlog_bytes_per_second),
+            overhead: TOPIC_AND_HEADERS + config.product_key.len() + config.device_key.len(),
             refusals: Refusals::default(),
             shut: HashSet::new(),
             keys: KeyCache::default(),
             ready: Default::default(),
             parked: Vec::new(),
             live_since: None,
+            removed: HashMap::new(),
             delivered: 0,
             again_first: false,
             effects: Effects::default(),
@@ -101,13 +123,19 @@ impl Publisher {
         }
     }
 
-    /// The link is gone: what was taken and not acknowledged comes from the outbox again.
-    pub fn lost(&mut self) {
+    /// The link is gone: what was taken and not acknowledged comes from the outbox again. A peer that hangs up on
+    /// what was just sent has too much, perhaps; a slower start costs little if it was the network.
+    pub fn lost(&mut self, now: Now) {
+        let hung_up = self.in_flight.newest().is_some_and(|at| now.at < at + HANG_UP);
         self.in_flight.clear();
         self.ready = Default::default();
         self.parked.clear();
         self.live_since = None;
+        self.removed.clear();
         self.effects = Effects::default();
+        if hung_up {
+            self.overloaded(now);
+        }
         self.refusals.reconnected();
         self.window = Window::new(self.slots, self.limit, self.reply_timeout);
     }
@@ -122,41 +150,60 @@ impl Publisher {
         }
     }
 
+    /// Whether parcels go strictly by age: then [`Lane::Live`] speaks for both lanes.
+    #[must_use]
+    pub fn in_order(&self) -> bool {
+        self.late.order == Order::Fifo
+    }
+
     /// Bytes of batches worth asking the outbox for, if this lane may send.
     #[must_use]
     pub fn wants(&self, lane: Lane, now: Now) -> Option<usize> {
-        let waiting: usize = [Route::Post, Route::Resume]
-            .iter()
-            .flat_map(|route| &self.ready[queue(lane, *route)])
-            .map(|piece| piece.batch.bytes.len())
-            .sum();
-        let worth = (self.window.message_bytes() / EXPANSION).max(1);
+        let queues = match lane {
+            _ if self.in_order() => &self.ready[..],
+            Lane::Live => &self.ready[..2],
+            Lane::Backlog => &self.ready[2..],
+        };
+        let waiting: usize = queues.iter().flatten().map(|piece| piece.batch.bytes.len()).sum();
+        let worth = (self.message_bytes(now.at) / EXPANSION).max(1);
         let may = match lane {
             Lane::Live => waiting == 0 || !self.linger.is_zero() && waiting < worth,
-            Lane::Backlog => waiting == 0 && self.pace.next() <= now.at,
+            Lane::Backlog => waiting == 0 && !self.in_order(),
         };
-        (may && now.at >= self.pause.until() && self.fits(lane)).then_some(worth)
+        // What is asked for may wait here for its pace; that is a message at most.
+        let paced = lane == Lane::Backlog && self.pace.next() > now.at;
+        (may && !paced && now.at >= self.pause.until() && self.fits(lane)).then_some(worth)
+    }
+
+    /// When the agreed and the learned pace let this lane go on.
+    fn paced_until(&self, lane: Lane) -> Duration {
+        match lane {
+            Lane::Live => self.throttle.live_from(),
+            Lane::Backlog => self.throttle.backlog_from().max(self.pace.next()),
+        }
+    }
+
+    fn message_bytes(&self, now: Duration) -> usize {
+        self.window.message_bytes().min(self.throttle.message_bytes(now))
     }
 
     fn fits(&self, lane: Lane) -> bool {
         let load = self.in_flight.load();
         match lane {
-            Lane::Live => self.window.live_fits(load),
-            Lane::Backlog => {
+            Lane::Backlog if !self.in_order() => {
                 self.window.backlog_fits(load, self.in_flight.load_of(|content| content.lane == Lane::Backlog))
             }
+            _ => self.window.live_fits(load),
         }
     }
 
     /// Parcels from the outbox.
     pub fn take(&mut self, parcels: Vec<Parcel>, now: Now) {
-        let late = i64::try_from(self.late_after.as_millis()).unwrap_or(i64::MAX);
-        let cut = Timestamp(now.wall.0.saturating_sub(late));
         for parcel in parcels {
-            let routed = routed(&parcel.batch, cut);
-            self.in_flight.take(parcel.seq, u32::try_from(routed.len()).expect("two routes at most"));
-            for (route, batch) in routed {
-                let piece = Piece { seq: parcel.seq, names: Arc::clone(&parcel.names), batch };
+            let piece = Piece { seq: parcel.seq, names: Arc::clone(&parcel.names), batch: parcel.batch };
+            let parts = self.by_route(&piece, now);
+            self.in_flight.take(parcel.seq, u32::try_from(parts.len()).expect("two routes at most"));
+            for (route, piece) in parts {
                 self.ready[queue(parcel.lane, route)].push_back(piece);
             }
             if parcel.lane == Lane::Live {
@@ -171,6 +218,9 @@ impl Publisher {
             return None;
         }
         self.unpark(now.at);
+        if self.in_order() {
+            return self.next_again(id, now).or_else(|| self.next_oldest(id, now));
+        }
         // Turn and turn about, so that neither keeps the other from what a full window or a pause leaves over.
         self.again_first = !self.again_first;
         let again_first = self.again_first;
@@ -182,7 +232,10 @@ impl Publisher {
     }
 
     fn next_again(&mut self, id: u16, now: Now) -> Option<Outgoing> {
-        while self.fits(Lane::Live) && self.suspects() < (self.slots / 2).max(1) {
+        while self.fits(Lane::Live)
+            && self.paced_until(Lane::Live) <= now.at
+            && self.suspects() < (self.slots / 2).max(1)
+        {
             let content = self.in_flight.next_again()?;
             if let Some(outgoing) = self.send_again(id, content, now) {
                 return Some(outgoing);
@@ -202,6 +255,22 @@ impl Publisher {
         None
     }
 
+    /// Whatever is oldest, and nothing before it.
+    fn next_oldest(&mut self, id: u16, now: Now) -> Option<Outgoing> {
+        loop {
+            let lanes = [Lane::Live, Lane::Backlog].into_iter();
+            let queues = lanes.flat_map(|lane| [Route::Resume, Route::Post].map(|route| (lane, route)));
+            let front = |(lane, route)| Some((self.ready[queue(lane, route)].front()?.seq, lane, route));
+            let (_, lane, route) = queues.filter_map(front).min_by_key(|(seq, ..)| *seq)?;
+            if !self.may_go(lane, route, now) {
+                return None;
+            }
+            if let Some(outgoing) = self.compose(id, lane, route, now) {
+                return Some(outgoing);
+            }
+        }
+    }
+
     fn unpark(&mut self, now: Duration) {
         for (_, content) in self.parked.extract_if(.., |(due, _)| *due <= now) {
             self.in_flight.send_again(content);
@@ -213,13 +282,10 @@ impl Publisher {
     }
 
     fn may_go(&self, lane: Lane, route: Route, now: Now) -> bool {
-        if self.ready[queue(lane, route)].is_empty() || !self.fits(lane) {
-            return false;
-        }
-        match lane {
-            Lane::Live => self.linger_ends().is_none_or(|end| end <= now.at),
-            Lane::Backlog => self.pace.next() <= now.at,
-        }
+        !self.ready[queue(lane, route)].is_empty()
+            && self.fits(lane)
+            && self.paced_until(lane) <= now.at
+            && (lane == Lane::Backlog || self.linger_ends().is_none_or(|end| end <= now.at))
     }
 
     /// When live readings have waited long enough for company; `None` when they need not wait.
@@ -228,88 +294,6 @@ impl Publisher {
         let waiting: usize =
             self.ready[..2].iter().flatten().map(|piece| piece.batch.bytes.len().saturating_mul(EXPANSION)).sum();
         (waiting < self.window.message_bytes()).then_some(since + self.linger)
-    }
-
-    /// One message from the front of a queue.
-    fn compose(&mut self, id: u16, lane: Lane, route: Route, now: Now) -> Option<Outgoing> {
-        let limit = self.window.message_bytes();
-        let mut message = Message::begin(id, route, limit, limit);
-        let mut pieces = Vec::new();
-        while let Some(piece) = self.ready[queue(lane, route)].pop_front() {
-            let Some(piece) = self.screened(piece, lane, route, now) else {
-                continue;
-            };
-            let keys = self.keys.of(&piece.names);
-            match message.add(&keys, &piece.batch) {
-                Ok(()) => pieces.push(piece),
-                Err(NotAdded::Unfit) => self.set_unfit_aside(piece, lane, route, now),
-                Err(NotAdded::Full) if !pieces.is_empty() => {
-                    self.ready[queue(lane, route)].push_front(piece);
-                    break;
-                }
-                Err(NotAdded::Full) => {
-                    let alone = Content::new(lane, route, vec![piece]);
-                    let Some(halves) = alone.halves() else {
-                        return self.send_again(id, alone, now);
-                    };
-                    self.put_back(alone, halves);
-                }
-            }
-        }
-        if lane == Lane::Live && self.ready[..2].iter().all(VecDeque::is_empty) {
-            self.live_since = None;
-        }
-        if pieces.is_empty() {
-            return None;
-        }
-        Some(self.sent(id, message, Content::new(lane, route, pieces), now))
-    }
-
-    /// A piece too large for one message becomes two at the front of its queue.
-    fn put_back(&mut self, whole: Content, halves: [Content; 2]) {
-        for half in halves.into_iter().rev() {
-            self.in_flight.pieces_added(&half.pieces);
-            for piece in half.pieces.into_iter().rev() {
-                self.ready[queue(whole.lane, whole.route)].push_front(piece);
-            }
-        }
-        self.in_flight.done(&whole.pieces);
-    }
-
-    /// A message of exactly this content; cut again when it has become too large meanwhile.
-    fn send_again(&mut self, id: u16, mut content: Content, now: Now) -> Option<Outgoing> {
-        let mut message = Message::begin(id, content.route, 0, self.limit);
-        let pieces = std::mem::take(&mut content.pieces);
-        for piece in pieces {
-            let screened =
-                if content.trial { Some(piece) } else { self.screened(piece, content.lane, content.route, now) };
-            let Some(piece) = screened else {
-                continue;
-            };
-            let keys = self.keys.of(&piece.names);
-            match message.add(&keys, &piece.batch) {
-                Ok(()) => content.pieces.push(piece),
-                Err(NotAdded::Unfit) => self.set_unfit_aside(piece, content.lane, content.route, now),
-                Err(NotAdded::Full) => {
-                    let rest = Content { pieces: vec![piece], ..content.clone() };
-                    self.too_large(rest, "larger than the largest message", now);
-                }
-            }
-        }
-        if content.pieces.is_empty() {
-            return None;
-        }
-        Some(self.sent(id, message, content, now))
-    }
-
-    fn sent(&mut self, id: u16, message: Message, content: Content, now: Now) -> Outgoing {
-        let text = message.finish();
-        if content.lane == Lane::Backlog {
-            self.pace.sent(text.len(), now.at);
-        }
-        let route = content.route;
-        self.in_flight.sent(id, content, text.len(), now.at);
-        Outgoing { route, text }
     }
 
     /// Whether this id is under way.
@@ -351,7 +335,8 @@ impl Publisher {
     #[must_use]
     pub fn wake(&self, now: Now) -> Option<Duration> {
         let pause = Some(self.pause.until()).filter(|until| *until > now.at);
-        let pace = Some(self.pace.next()).filter(|next| *next > now.at);
+        let pace = [Some(self.pace.next()), self.throttled_until()].into_iter().flatten();
+        let pace = pace.filter(|next| *next > now.at).min();
         let timeout = self.in_flight.oldest().map(|at| at + self.reply_timeout);
         let parked =
             self.parked.iter().map(|(due, _)| (*due).max(self.pause.until())).min().filter(|due| *due > now.at);
@@ -359,15 +344,40 @@ impl Publisher {
         [pause, pace, timeout, parked, linger].into_iter().flatten().min()
     }
 
+    /// When the next of what is ready may go, as far as the pace is concerned.
+    fn throttled_until(&self) -> Option<Duration> {
+        let live = self.ready[..2].iter().any(|queue| !queue.is_empty()) || self.in_flight.has_again();
+        let backlog = self.ready[2..].iter().any(|queue| !queue.is_empty());
+        let live = live.then(|| self.paced_until(Lane::Live));
+        live.or_else(|| backlog.then(|| self.paced_until(Lane::Backlog)))
+    }
+
     #[must_use]
     pub fn messages_in_flight(&self) -> usize {
         self.in_flight.load().messages
+    }
+
+    /// Bytes a second that the cloud is thought to take, while that is less than agreed.
+    #[must_use]
+    pub fn slowed_to(&self, now: Now) -> Option<u64> {
+        self.throttle.slowed_to(now.at)
+    }
+
+    /// Something else was sent: it counts for the pace.
+    pub fn sent_beside(&mut self, bytes: usize, now: Now) {
+        self.throttle.sent(bytes, now.at);
+    }
+
+    /// The peer refused the connection for lack of capacity, or hung up on what was just sent.
+    pub fn overloaded(&mut self, now: Now) {
+        self.effects.slowed += u64::from(self.throttle.refused(now.at));
     }
 
     /// What has to be done outside since the last call.
     pub fn effects(&mut self) -> Effects {
         let mut effects = std::mem::take(&mut self.effects);
         effects.acknowledge = self.in_flight.finished();
+        effects.late_removed = effects.acknowledge.iter().filter_map(|seq| self.removed.remove(seq)).sum();
         effects
     }
 }
@@ -380,23 +390,5 @@ fn queue(lane: Lane, route: Route) -> usize {
     match route {
         Route::Post => lane,
         Route::Resume => lane + 1,
-    }
-}
-
-/// The batch, or its late and its fresh part. Damaged bytes stay whole; the encoder finds them.
-fn routed(batch: &Batch, cut: Timestamp) -> Vec<(Route, Batch)> {
-    if batch.oldest >= cut {
-        return vec![(Route::Post, batch.clone())];
-    }
-    if batch.newest < cut {
-        return vec![(Route::Resume, batch.clone())];
-    }
-    let fresh = batch.filter(|_, time, _| time >= cut);
-    let late = batch.filter(|_, time, _| time < cut);
-    match (fresh, late) {
-        (Ok(fresh), Ok(late)) => {
-            fresh.map(|b| (Route::Post, b)).into_iter().chain(late.map(|b| (Route::Resume, b))).collect()
-        }
-        _ => vec![(Route::Post, batch.clone())],
     }
 }

@@ -13,7 +13,9 @@ pub enum Verdict {
     Device,
     /// Cut it.
     TooLarge,
-    /// Later, and slower.
+    /// Later, and slower: the cloud says that it is too much.
+    Overload,
+    /// Later, and slower; it may also be the message that the cloud stumbles over.
     Busy,
 }
 
@@ -28,6 +30,7 @@ impl Verdict {
             1009 | 1212 | 705 | 723 | 740 | 742 | 746 | 771 => Verdict::Device,
             // 400 and 460 stand in the vendor's client for a request that is wrong in itself.
             400 | 460 | 600..=999 | 1200..=1299 => Verdict::Value,
+            429 | 503 => Verdict::Overload,
             _ => Verdict::Busy,
         }
     }
@@ -147,7 +150,8 @@ mod tests {
             (1212, Verdict::Device),
             (1009, Verdict::Device),
             (1008, Verdict::TooLarge),
-            (429, Verdict::Busy),
+            (429, Verdict::Overload),
+            (503, Verdict::Overload),
             (500, Verdict::Busy),
             (520, Verdict::Busy),
             (0, Verdict::Busy),

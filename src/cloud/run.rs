@@ -1,5 +1,6 @@
 //! Keeps the link up: connects, converses until the connection is lost, waits, and begins again until the daemon stops.
 
+use super::accounting::Accounting;
 use super::first_login;
 use super::publisher::Publisher;
 use super::session::{End, Link, Session, stopped};
@@ -93,6 +94,7 @@ pub async fn run(
         last_id: 0,
         said: None,
         said_codes: HashMap::new(),
+        accounting: Accounting::default(),
         started: Instant::now(),
         may_leave_at: Duration::ZERO,
     };
@@ -181,6 +183,10 @@ async fn connect_and_converse(
         };
         let blamed = matches!(why, Lost::Certificate(_));
         tell(Err(Failed { certificate_to_blame: blamed, reason: why.to_string() }));
+        if why.is_overload() {
+            let now = link.now();
+            link.publisher.overloaded(now);
+        }
         failed(link, &with_advice(&why, &proof), ended);
         if let Lost::Refused { code, reason } = why {
             // Only these two are about the secret (MQTT 3.1.1, 3.2.2.3).
@@ -213,7 +219,8 @@ async fn connect_and_converse(
     debug!(host = %link.config.host, port = link.config.port, "connected to the cloud");
     let end = Session::new(link, connection).run(stop).await;
     link.outlet.link(false);
-    link.publisher.lost();
+    let now = link.now();
+    link.publisher.lost(now);
     link.counters.cloud_connected.set(0);
     link.counters.sub_devices_online.set(0);
     link.status.update(|s| s.in_flight = 0);

@@ -1,5 +1,6 @@
 //! One connection from CONNACK to its end: subscribes, brings the sub-devices under the gateway, then moves data.
 
+use super::accounting::{Accounting, Count, Kind};
 use super::activation::{self, Message as ActivationMessage};
 use super::downstream::{self, Action, Notice};
 use super::first_login;
@@ -50,6 +51,7 @@ pub struct Link {
     pub said: Option<(String, Instant)>,
     /// Codes the cloud refused data with, and when that was told.
     pub said_codes: HashMap<i64, Instant>,
+    pub accounting: Accounting,
     /// Zero of all times given to pure code.
     pub started: Instant,
     /// A connect before this time costs a wait, so a link that stands is not left for a better one.
@@ -93,6 +95,22 @@ impl Link {
     pub fn now(&self) -> Now {
         Now { at: self.started.elapsed(), wall: Timestamp::now() }
     }
+
+    fn account(&mut self, kind: Kind, count: Count, now: Now) {
+        let counters = &self.counters;
+        let own = match kind {
+            Kind::Post => &counters.messages_post,
+            Kind::Resume => &counters.messages_resume,
+            Kind::Request => &counters.messages_request,
+            Kind::Answer => &counters.messages_answer,
+        };
+        own.add(count.messages);
+        if matches!(kind, Kind::Post | Kind::Resume) {
+            counters.messages.add(count.messages);
+            counters.message_bytes.add(count.bytes);
+        }
+        self.accounting.sent(kind, count, now.wall);
+    }
 }
 
 impl<'a> Session<'a> {
@@ -130,6 +148,7 @@ impl<'a> Session<'a> {
         let outlet = Arc::clone(&self.link.outlet);
         let identity = Arc::clone(&self.link.identity);
         let mut better = identity.better();
+        let in_order = self.link.publisher.in_order();
         loop {
             self.work()?;
             if self.is_finished() {
@@ -145,7 +164,8 @@ impl<'a> Session<'a> {
                 () = stopped(stop), if self.stopping.is_none() || self.leaving => self.begin_to_stop(),
                 (id, stored) = next_stored(&mut self.storing) => self.stored(&id, stored),
                 () = &mut better, if self.leave_at.is_none() => self.leave_at = Some(now.at.max(self.link.may_leave_at)),
-                parcels = outlet.live(live.unwrap_or(1)), if live.is_some() => self.take(parcels),
+                parcels = outlet.in_order(live.unwrap_or(1)), if in_order && live.is_some() => self.take(parcels),
+                parcels = outlet.live(live.unwrap_or(1)), if !in_order && live.is_some() => self.take(parcels),
                 parcels = outlet.backlog(backlog.unwrap_or(1)), if backlog.is_some() => self.take(parcels),
                 () = sleep_until(wake) => {}
             }
@@ -219,10 +239,13 @@ impl<'a> Session<'a> {
                 Route::Post => &self.link.topics.post_batch,
                 Route::Resume => &self.link.topics.resume_batch,
             };
-            let bytes = outgoing.text.len();
+            let kind = match outgoing.route {
+                Route::Post => Kind::Post,
+                Route::Resume => Kind::Resume,
+            };
+            let count = Count { messages: 1, bytes: outgoing.text.len() as u64, readings: outgoing.readings as u64 };
             self.connection.publish(Some(id), topic, outgoing.text)?;
-            self.link.counters.messages.add(1);
-            self.link.counters.message_bytes.add(bytes as u64);
+            self.link.account(kind, count, now);
         }
     }
 
@@ -398,7 +421,11 @@ impl<'a> Session<'a> {
 
     /// What the publisher decided and can not do itself. Set aside comes before acknowledge.
     fn perform(&mut self, now: Now) {
+        self.account_beside(now);
         let effects = self.link.publisher.effects();
+        self.link.counters.late_removed.add(effects.late_removed);
+        self.link.counters.slowed.add(effects.slowed);
+        self.link.accounting.late_removed(effects.late_removed);
         for refused in effects.set_aside {
             debug!(seq = refused.seq, readings = refused.batch.count, code = refused.code, "readings are set aside");
             self.link.outlet.set_aside(refused);
@@ -410,7 +437,20 @@ impl<'a> Session<'a> {
             self.link.sub_devices.log_in_again(&product_key, &device_key, now.at);
         }
         let in_flight = self.link.publisher.messages_in_flight();
-        self.link.status.update(|s| s.in_flight = in_flight);
+        let slowed_to = self.link.publisher.slowed_to(now);
+        let accounting = self.link.accounting.shown(now.wall);
+        self.link.status.update(|s| (s.in_flight, s.slowed_to, s.accounting) = (in_flight, slowed_to, accounting));
+    }
+
+    /// Requests and answers, wherever they were sent from.
+    fn account_beside(&mut self, now: Now) {
+        let beside = self.connection.take_beside();
+        for (kind, (messages, bytes)) in [(Kind::Request, beside.requests), (Kind::Answer, beside.answers)] {
+            if messages > 0 {
+                self.link.account(kind, Count { messages, bytes, readings: 0 }, now);
+                self.link.publisher.sent_beside(usize::try_from(bytes).unwrap_or(usize::MAX), now);
+            }
+        }
     }
 
     fn wants(&self, lane: Lane, now: Now) -> Option<usize> {

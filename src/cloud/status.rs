@@ -1,5 +1,6 @@
 //! What people may know about the link: shared, cheap to read, without secrets.
 
+use super::accounting::Shown;
 use serde::Serialize;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -8,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub struct Status(Mutex<Snapshot>);
 
 /// The link at one moment.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Snapshot {
     #[serde(flatten)]
     pub state: State,
@@ -16,6 +17,9 @@ pub struct Snapshot {
     pub in_flight: usize,
     /// Why the link was last lost or refused.
     pub last_error: Option<String>,
+    /// Bytes a second the cloud is thought to take, while that is less than agreed.
+    pub slowed_to: Option<u64>,
+    pub accounting: Shown,
     pub sub_devices: Vec<SubDevice>,
 }
 

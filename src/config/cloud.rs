@@ -1,6 +1,7 @@
 //! `cloud:` of `edge.yaml`: the link to the EnOS Cloud, or to a plain broker that takes the same messages.
 
 use super::address::{self, Address};
+use super::late_data::{self, LateDataConfig};
 use super::numbers::{millis, seconds, whole};
 use super::{ClientFiles, Secret, client_files, device_key, secret};
 use crate::diagnostic::Diagnostic;
@@ -28,16 +29,27 @@ pub struct CloudConfig {
     pub keep_alive: Duration,
     /// How long the cloud may take to answer a request.
     pub reply_timeout: Duration,
-    /// Older readings travel as late data (`measurepoint/resume`).
-    pub late_after: Duration,
+    pub late_data: LateDataConfig,
     /// How long live readings may wait for company. Fewer messages cost less.
     pub linger: Duration,
     /// Largest message; EnOS takes 512 KB.
     pub max_message_bytes: usize,
     /// Messages sent and not yet acknowledged.
     pub in_flight: usize,
-    /// Backlog bytes a second; EnOS allows 1 MB/s for a device. `None`: as fast as it is acknowledged.
+    /// Bytes a second of everything that is sent; EnOS allows 1 MB/s for a device. `None`: as fast as it is
+    /// acknowledged.
+    pub upstream_bytes_per_second: Option<u64>,
+    /// A tighter bound for what waited. `None`: what live data leaves of `upstream_bytes_per_second`.
     pub backlog_bytes_per_second: Option<u64>,
+    pub compress: Compress,
+}
+
+/// How payloads travel, both ways. An extra of the vendor's Java client that no documentation names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compress {
+    #[default]
+    None,
+    Gzip,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -72,14 +84,20 @@ impl CloudConfig {
             sub_device_login: true,
             keep_alive: Duration::from_secs(60),
             reply_timeout: Duration::from_secs(30),
-            late_after: Duration::from_secs(30),
+            late_data: LateDataConfig::default(),
             linger: Duration::from_millis(20),
             max_message_bytes: 512 << 10,
             in_flight: 16,
+            upstream_bytes_per_second: Some(ENOS_UPSTREAM * KB),
             backlog_bytes_per_second: None,
+            compress: Compress::None,
         }
     }
 }
+
+/// EnOS takes 1 MB/s from a device; which megabyte is not said, so the smaller one.
+const ENOS_UPSTREAM: u64 = 1000;
+const KB: u64 = 1000;
 
 pub(super) const KEYS: &[&str] = &[
     "url",
@@ -99,12 +117,17 @@ pub(super) const KEYS: &[&str] = &[
     "sub_device_login",
     "keep_alive_s",
     "reply_timeout_ms",
-    "late_after_s",
+    "late_data",
+    late_data::OLD_KEY,
     "linger_ms",
     "max_message_kb",
     "in_flight",
+    "upstream_kb_per_s",
     "backlog_kb_per_s",
+    "compress",
 ];
+
+const COMPRESS: &[(&str, Compress)] = &[("none", Compress::None), ("gzip", Compress::Gzip)];
 
 const ACKNOWLEDGE: &[(&str, Acknowledge)] = &[("reply", Acknowledge::Reply), ("puback", Acknowledge::Puback)];
 
@@ -136,12 +159,14 @@ pub(super) fn read(fields: &Fields<'_, '_>, folder: &Path, faults: &mut Faults) 
     let sub_device_login = fields.flag("sub_device_login", acknowledge == Acknowledge::Reply, faults);
     let keep_alive = seconds(fields, "keep_alive_s", 60, 5..=300, faults);
     let reply_timeout = millis(fields, "reply_timeout_ms", 30_000, 500..=300_000, faults);
-    let late_after = seconds(fields, "late_after_s", 30, 1..=86_400, faults);
+    let late_data = late_data::read(fields, faults);
     let linger = millis(fields, "linger_ms", 20, 0..=60_000, faults);
     let max_message_bytes = whole(fields, "max_message_kb", 512, 4..=512, faults) as usize * 1024;
     let in_flight = whole(fields, "in_flight", 16, 1..=100, faults) as usize;
-    let paced = fields.node("backlog_kb_per_s").is_some();
-    let pace = whole(fields, "backlog_kb_per_s", 1024, 1..=1_000_000, faults) * 1024;
+    let enos = if acknowledge == Acknowledge::Reply { ENOS_UPSTREAM } else { 0 };
+    let upstream = whole(fields, "upstream_kb_per_s", enos, 0..=1_000_000, faults) * KB;
+    let backlog = whole(fields, "backlog_kb_per_s", 0, 0..=1_000_000, faults) * KB;
+    let compress = fields.word("compress", COMPRESS, faults).unwrap_or_default();
     // Every key has been looked at; only now may a missing one end it.
     let Address { host, port, secure } = address?;
     Some(CloudConfig {
@@ -157,10 +182,12 @@ pub(super) fn read(fields: &Fields<'_, '_>, folder: &Path, faults: &mut Faults) 
         sub_device_login,
         keep_alive,
         reply_timeout,
-        late_after,
+        late_data,
         linger,
         max_message_bytes,
         in_flight,
-        backlog_bytes_per_second: paced.then_some(pace),
+        upstream_bytes_per_second: Some(upstream).filter(|rate| *rate > 0),
+        backlog_bytes_per_second: Some(backlog).filter(|rate| *rate > 0),
+        compress,
     })
 }

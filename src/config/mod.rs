@@ -5,6 +5,7 @@ mod client_files;
 mod cloud;
 mod destinations;
 mod device_key;
+mod late_data;
 mod numbers;
 mod outbox;
 mod read;
@@ -17,8 +18,9 @@ pub mod template;
 
 pub use crate::model::Secret;
 pub use client_files::ClientFiles;
-pub use cloud::{Acknowledge, CloudConfig, TlsConfig};
+pub use cloud::{Acknowledge, CloudConfig, Compress, TlsConfig};
 pub use destinations::{DestinationConfig, Join, Payload};
+pub use late_data::{LateDataConfig, Order};
 pub use outbox::{Durability, OutboxConfig};
 pub use rest::RestConfig;
 pub use subscribe::{Pick, Subscription};

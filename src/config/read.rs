@@ -27,10 +27,18 @@ const FORMATS: &[(&str, LogFormat)] =
 /// All keys of the file, for the test that holds the reference page true.
 #[cfg(test)]
 pub(super) fn all_keys() -> impl Iterator<Item = &'static str> {
-    [KEYS, cloud::KEYS, rest::KEYS, destinations::KEYS, super::subscribe::KEYS, outbox::KEYS, LOG_KEYS]
-        .into_iter()
-        .flatten()
-        .copied()
+    let sections = [
+        KEYS,
+        cloud::KEYS,
+        // One a line, so that sections can be added side by side.
+        super::late_data::KEYS,
+        rest::KEYS,
+        destinations::KEYS,
+        super::subscribe::KEYS,
+        outbox::KEYS,
+        LOG_KEYS,
+    ];
+    sections.into_iter().flatten().copied()
 }
 
 /// Reads and checks the file.
@@ -154,6 +162,42 @@ mod tests {
         let cloud = read(text).unwrap().cloud.unwrap();
         assert_eq!((cloud.host.as_str(), cloud.port, cloud.tls.is_some()), ("::1", 1883, false));
         assert!(!cloud.sub_device_login);
+    }
+
+    #[test]
+    fn late_data_has_a_section_of_its_own_and_its_old_key_still_works() {
+        use crate::config::{LateDataConfig, Order};
+        use crate::model::LatePolicy;
+        let cloud = |more: &str| {
+            read(&format!(
+                "state_dir: s\ncloud:\n  url: tcp://c:1\n  product_key: p\n  device_key: d\n  device_secret: s\n{more}"
+            ))
+            .map(|config| config.cloud.unwrap())
+        };
+        assert_eq!(cloud("").unwrap().late_data, LateDataConfig::default());
+        let late = cloud("  late_data: { order: fifo, threshold_s: 7200, policy: remove }\n").unwrap().late_data;
+        let expected =
+            LateDataConfig { order: Order::Fifo, threshold: Duration::from_secs(7200), policy: LatePolicy::Remove };
+        assert_eq!(late, expected);
+        assert_eq!(cloud("  late_after_s: 5\n").unwrap().late_data.threshold, Duration::from_secs(5));
+        let faults = cloud("  late_after_s: 5\n  late_data: { threshold_s: 5, order: fivo }\n").unwrap_err();
+        assert!(faults.contains("edge.yaml:7:17: late_after_s and late_data.threshold_s"), "{faults}");
+        assert!(faults.contains("did you mean fifo?"), "{faults}");
+    }
+
+    #[test]
+    fn enos_is_sent_no_more_than_it_takes_and_a_plain_broker_what_it_takes() {
+        let cloud = |more: &str| {
+            let text = format!(
+                "state_dir: s\ncloud: {{ url: \"tcp://c:1\", product_key: p, device_key: d, device_secret: s{more} }}\n"
+            );
+            read(&text).unwrap().cloud.unwrap()
+        };
+        assert_eq!(cloud("").upstream_bytes_per_second, Some(1_000_000));
+        assert_eq!(cloud(", acknowledge: puback").upstream_bytes_per_second, None);
+        assert_eq!(cloud(", upstream_kb_per_s: 0").upstream_bytes_per_second, None);
+        assert_eq!(cloud(", upstream_kb_per_s: 50").upstream_bytes_per_second, Some(50_000));
+        assert_eq!(cloud(", backlog_kb_per_s: 50").backlog_bytes_per_second, Some(50_000));
     }
 
     #[test]

@@ -216,6 +216,7 @@ mod tests {
                 has_quality: false,
                 mandatory: false,
                 upload: Upload::Realtime,
+                late: None,
             })
             .collect();
         let model = Arc::new(ThingModel { id: "M".to_owned(), name: String::new(), parent: None, measurepoints });

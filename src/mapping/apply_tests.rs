@@ -22,6 +22,7 @@ pub fn template(rows: &[(f64, f64)], rules: &[(DataType, Formula, Upload)]) -> T
         has_quality: true,
         mandatory: false,
         upload: Upload::Realtime,
+        late: None,
     };
     Template {
         name: "t".into(),

@@ -52,6 +52,15 @@ pub trait Outlet: Send + Sync {
     /// Waits for backlog and returns at least one parcel, oldest first.
     fn backlog(&self, max_bytes: usize) -> Answer<'_, Vec<Parcel>>;
 
+    /// Waits for parcels and returns at least one, strictly oldest first: live ones only when no backlog is left.
+    fn in_order(&self, max_bytes: usize) -> Answer<'_, Vec<Parcel>> {
+        let (mut backlog, mut live) = (self.backlog(max_bytes), self.live(max_bytes));
+        Box::pin(std::future::poll_fn(move |context| match backlog.as_mut().poll(context) {
+            std::task::Poll::Pending => live.as_mut().poll(context),
+            ready => ready,
+        }))
+    }
+
     /// These have arrived. They leave the outbox once every destination has acknowledged them.
     fn acknowledge(&self, seqs: &[u64]);
 

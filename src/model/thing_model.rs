@@ -1,5 +1,6 @@
 //! PURE. Thing models as the package states them, flattened over their ancestors.
 
+use super::late::LatePolicy;
 use std::time::Duration;
 
 /// A model with all inherited measurement points, the most basic model's first.
@@ -24,6 +25,8 @@ pub struct Measurepoint {
     /// A template that does not map it is faulty.
     pub mandatory: bool,
     pub upload: Upload,
+    /// What becomes of its late readings; `None`: what the configuration says.
+    pub late: Option<LatePolicy>,
 }
 
 /// The data types of a measurement point.

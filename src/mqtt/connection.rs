@@ -91,6 +91,17 @@ pub enum Lost {
     Broken(String),
 }
 
+/// CONNACK 3: it passes by itself, and slower.
+const UNAVAILABLE: &str = "the server is unavailable (code 3)";
+
+impl Lost {
+    /// The peer has more connections or data than it can take.
+    #[must_use]
+    pub fn is_overload(&self) -> bool {
+        matches!(self, Lost::Broken(text) if text == UNAVAILABLE)
+    }
+}
+
 /// The client takes nothing more at the moment.
 #[derive(Debug, thiserror::Error)]
 #[error("the mqtt client takes nothing more")]
@@ -104,6 +115,16 @@ pub struct Connection {
     /// Messages handed to the client, in order, until it tells their packet id.
     unnumbered: VecDeque<Option<u16>>,
     numbered: HashMap<u16, Option<u16>>,
+    beside: Beside,
+}
+
+/// What was sent without a token since it was last asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Beside {
+    /// Messages and their bytes.
+    pub requests: (u64, u64),
+    /// Those whose topic ends in `_reply`.
+    pub answers: (u64, u64),
 }
 
 impl Connection {
@@ -118,7 +139,15 @@ impl Connection {
         event_loop.set_network_options(network);
         let (heard, events) = mpsc::channel(EVENTS);
         let poller = Box::pin(poll(event_loop, heard, endpoint.keep_alive));
-        Connection { client, poller, events, reached, unnumbered: VecDeque::new(), numbered: HashMap::new() }
+        Connection {
+            client,
+            poller,
+            events,
+            reached,
+            unnumbered: VecDeque::new(),
+            numbered: HashMap::new(),
+            beside: Beside::default(),
+        }
     }
 
     /// Whether TCP stood, so that the cloud may have counted a connect.
@@ -194,10 +223,21 @@ impl Connection {
         payload: Vec<u8>,
         retain: bool,
     ) -> Result<(), NotTaken> {
+        let bytes = payload.len() as u64;
         let options = PublishOptions::new(QoS::AtLeastOnce).retain(retain);
         self.client.try_publish(topic, payload, options).map_err(|_| NotTaken)?;
         self.unnumbered.push_back(token);
+        if token.is_none() {
+            let beside = &mut self.beside;
+            let count = if topic.ends_with("_reply") { &mut beside.answers } else { &mut beside.requests };
+            *count = (count.0 + 1, count.1 + bytes);
+        }
         Ok(())
+    }
+
+    /// What was sent without a token since the last call: requests and answers to commands, for the accounts.
+    pub fn take_beside(&mut self) -> Beside {
+        std::mem::take(&mut self.beside)
     }
 
     /// Asks for topics, some in each packet. Returns the number of packets, each of which is answered.
@@ -294,7 +334,10 @@ fn lost(error: &ConnectionError) -> Lost {
         other if tls::blame(other).is_some() => {
             return Lost::Certificate(tls::blame(other).unwrap_or_default().to_owned());
         }
-        // 3, server unavailable, passes by itself.
+        // 3 passes by itself.
+        ConnectionError::ConnectionRefused(ConnectReturnCode::ServiceUnavailable) => {
+            return Lost::Broken(UNAVAILABLE.to_owned());
+        }
         other => return Lost::Broken(with_advice(chain(other))),
     };
     Lost::Refused { code, reason }

@@ -2,5 +2,6 @@
 
 pub mod connection;
 pub mod reconnect;
+pub mod throttle;
 pub mod tls;
 pub mod window;

@@ -145,6 +145,11 @@ impl Destination {
         self.up && !self.fetching && self.queue_bytes < PREFETCH_BYTES && self.scan_next < self.live_from
     }
 
+    /// Something below the live parcels was not handed out, or may not have been.
+    pub(super) fn has_backlog(&self) -> bool {
+        self.up && (self.fetching || !self.queue.is_empty() || self.scan_next < self.live_from)
+    }
+
     pub(super) fn take_backlog(&mut self, max_bytes: usize) -> Vec<Parcel> {
         let (mut parcels, mut bytes) = (Vec::new(), 0);
         while let Some((numbered, _)) = self.queue.front() {

@@ -244,6 +244,22 @@ impl Outlet for Out {
         })
     }
 
+    fn in_order(&self, max_bytes: usize) -> Answer<'_, Vec<Parcel>> {
+        let bells = &self.shared.bells[self.destination];
+        Box::pin(async move {
+            loop {
+                let parcels = self.shared.change(|tail, _| tail.take_in_order(self.destination, max_bytes));
+                if !parcels.is_empty() {
+                    return parcels;
+                }
+                tokio::select! {
+                    () = bells.backlog.notified() => {}
+                    () = bells.live.notified() => {}
+                }
+            }
+        })
+    }
+
     fn acknowledge(&self, seqs: &[u64]) {
         self.shared.change(|tail, now| tail.acknowledge(self.destination, seqs, now));
     }

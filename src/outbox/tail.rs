@@ -235,6 +235,15 @@ impl Tail {
         self.destinations[destination].take_backlog(max_bytes)
     }
 
+    /// Backlog as long as there is any, also while it is still being read from disk; then what is live.
+    pub fn take_in_order(&mut self, destination: usize, max_bytes: usize) -> Vec<Parcel> {
+        if self.destinations[destination].has_backlog() {
+            self.take_backlog(destination, max_bytes)
+        } else {
+            self.take_live(destination, max_bytes)
+        }
+    }
+
     /// These have arrived. What is neither on its way nor in memory is passed over: it will be sent again.
     pub fn acknowledge(&mut self, destination: usize, seqs: &[u64], now: Instant) {
         for seq in seqs {

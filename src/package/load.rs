@@ -10,10 +10,11 @@ use super::texts::Texts;
 use crate::config::Secret;
 use crate::diagnostic::Diagnostic;
 use crate::model::{
-    ConnectedDevice, Connection, Credential, DeviceNames, Names, PackageName, PointName, PointNames, Site, Template,
+    ConnectedDevice, Connection, Credential, DeviceNames, LatePolicy, LateRules, Names, PackageName, PointName,
+    PointNames, Site, Template,
 };
 use driver::{Protocol, Text};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -62,7 +63,7 @@ pub(super) fn build(
     }
     Some(Site {
         package: PackageName { name: manifest.name.clone(), version: manifest.version.to_string() },
-        names: Arc::new(Names::new(names)),
+        names: Arc::new(Names::with_late(names, late_rules(&texts, templates))),
         credentials,
         connections,
     })
@@ -77,6 +78,22 @@ fn point_names(template: &Template) -> Arc<PointNames> {
     let name = |point: &crate::model::Measurepoint| PointName { id: point.id.clone(), has_quality: point.has_quality };
     let points = template.model.measurepoints.iter().map(name).collect();
     Arc::new(PointNames { model: template.model.id.clone(), points })
+}
+
+/// What the models of the package's devices say about late readings.
+fn late_rules(texts: &Texts, templates: &Templates) -> LateRules {
+    let mut rules = LateRules::new();
+    for device in &texts.assets.devices {
+        let model = &template_of(device, templates).model;
+        if rules.contains_key(&model.id) {
+            continue;
+        }
+        let points = (0..).zip(&model.measurepoints);
+        let own: BTreeMap<u32, LatePolicy> = points.filter_map(|(index, point)| Some((index, point.late?))).collect();
+        rules.insert(model.id.clone(), own);
+    }
+    rules.retain(|_, own| !own.is_empty());
+    rules
 }
 
 fn device_names(device: &Device, points: Arc<PointNames>) -> DeviceNames {

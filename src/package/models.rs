@@ -2,8 +2,8 @@
 
 use super::check::limits;
 use super::fields::{Faults, Fields};
-use super::upload;
 use super::yaml::Node;
+use super::{late, upload};
 use crate::diagnostic::{Diagnostic, did_you_mean};
 use crate::model::{DataType, Measurepoint, Signal, ThingModel, Upload};
 use driver::Text;
@@ -53,6 +53,7 @@ const POINT: &[&str] = &[
     "upload",
     "upload_interval_ms",
     "deadband",
+    "late",
     "description",
     "tags",
     "values",
@@ -207,6 +208,7 @@ fn read_point(file: &Arc<str>, node: &Node<'_>, faults: &mut Faults) -> Option<(
     let mandatory = fields.flag("mandatory", false, faults);
     let upload = upload.resolve(Upload::Realtime, &fields.place, faults);
     let unit = fields.text("unit", faults).map(|unit| unit.text);
+    let late = late::read(&fields, faults);
     let id = id?;
     let point = Measurepoint {
         id: id.text.clone(),
@@ -217,6 +219,7 @@ fn read_point(file: &Arc<str>, node: &Node<'_>, faults: &mut Faults) -> Option<(
         has_quality,
         mandatory,
         upload,
+        late,
     };
     Some((id, point))
 }

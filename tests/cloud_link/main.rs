@@ -8,7 +8,7 @@ mod trust;
 
 use broker::{Broker, Say, code, ok};
 use enos_edge::cloud::{self, CloudPorts, CloudSite, State, Status};
-use enos_edge::config::{Acknowledge, CloudConfig, Secret};
+use enos_edge::config::{Acknowledge, CloudConfig, LateDataConfig, Secret};
 use enos_edge::model::{Credential, Names, Timestamp};
 use enos_edge::telemetry::Counters;
 use outlet::{Store, batch, names};
@@ -30,7 +30,8 @@ struct Gateway {
 fn config(address: SocketAddr) -> CloudConfig {
     CloudConfig {
         device_secret: Some(Secret::new("planted-of-gw".to_owned())),
-        late_after: Duration::from_secs(7200),
+        late_data: LateDataConfig { threshold: Duration::from_secs(7200), ..LateDataConfig::default() },
+        upstream_bytes_per_second: None,
         linger: Duration::ZERO,
         max_message_bytes: 500_000,
         in_flight: 8,

@@ -9,6 +9,8 @@ use std::time::Duration;
 const LOGIN_TAKES: Duration = Duration::from_secs(2);
 /// What a busy cloud refused waits so much longer than the rest, each time.
 const OTHERS_FIRST: Duration = Duration::from_millis(200);
+/// So often a message may be refused before it is more likely the message than the pace.
+const TOO_MUCH: u32 = 3;
 const TOO_LARGE: i64 = 1008;
 
 impl Publisher {
@@ -20,6 +22,7 @@ impl Publisher {
         match Verdict::of(code) {
             Verdict::Delivered => {
                 self.window.delivered(sent.bytes, now.at.saturating_sub(sent.at));
+                self.throttle.delivered(sent.bytes, now.at);
                 self.pause.delivered();
                 self.delivered += 1;
                 if sent.content.trial {
@@ -34,6 +37,7 @@ impl Publisher {
                 self.window.limit(self.limit);
                 self.too_large(sent.content, reason, now);
             }
+            Verdict::Overload => self.overload(sent.content, now),
             Verdict::Busy => self.busy(sent.content, code, reason, now),
         }
     }
@@ -92,13 +96,28 @@ impl Publisher {
         }
     }
 
+    /// What was too much comes again, slower, as often as it takes: nobody blames the message.
+    fn overload(&mut self, content: Content, now: Now) {
+        self.slow_down(now);
+        self.parked.push((self.pause.until(), content));
+    }
+
+    fn slow_down(&mut self, now: Now) {
+        self.pause.busy(now.at, self.chance.f64());
+        self.window.troubled();
+        self.effects.slowed += u64::from(self.throttle.refused(now.at));
+    }
+
     fn busy(&mut self, mut content: Content, code: i64, reason: &str, now: Now) {
         if content.busy == 0 && !content.logged_in_again {
             content.busy_since = self.delivered;
         }
         content.busy += 1;
-        self.pause.busy(now.at, self.chance.f64());
-        self.window.troubled();
+        if content.busy <= TOO_MUCH && !content.suspect {
+            self.slow_down(now);
+        } else {
+            self.pause.busy(now.at, self.chance.f64());
+        }
         if content.busy >= BUSY_UNTIL_SUSPECT && self.delivered > content.busy_since {
             self.search(content, code, reason, now);
         } else {

@@ -1,12 +1,15 @@
 //! What the publisher does with answers, pauses and windows, on a clock that the test moves.
 
 use super::*;
+use crate::config::LateDataConfig;
+use crate::model::LatePolicy;
 use crate::model::{BatchBuilder, DeviceNames, Names, PointName, PointNames, Value};
 use serde_json::Value as Json;
 
 fn config() -> CloudConfig {
     CloudConfig {
-        late_after: Duration::from_secs(7200),
+        late_data: LateDataConfig { threshold: Duration::from_secs(7200), ..LateDataConfig::default() },
+        upstream_bytes_per_second: None,
         linger: Duration::ZERO,
         max_message_bytes: 500_000,
         in_flight: 4,
@@ -74,6 +77,10 @@ impl Bench {
 
     fn answer(&mut self, id: u16, code: i64) {
         self.publisher.answered(id, code, "because", self.now());
+        self.collect();
+    }
+
+    fn collect(&mut self) {
         let effects = self.publisher.effects();
         self.aside.extend(effects.set_aside.iter().map(|aside| (aside.code, aside.batch.count)));
         self.acknowledged.extend(effects.acknowledge);
@@ -89,6 +96,7 @@ impl Bench {
                 let code = code(&json);
                 self.answer(id, code);
             }
+            self.collect();
             match self.publisher.wake(self.now()) {
                 Some(wake) => self.now = wake,
                 None => return messages,
@@ -136,6 +144,8 @@ fn a_cloud_that_stumbles_over_one_value_for_ever_does_not_keep_the_rest() {
         }
         bench.now = bench.publisher.wake(bench.now()).unwrap_or(bench.now + Duration::from_secs(1));
     }
+    assert!(bench.acknowledged.len() >= 190, "the rest goes on meanwhile: {}", bench.acknowledged.len());
+    bench.settle(|json| if has(json, "d2", "p3") { 500 } else { 200 });
     assert_eq!(bench.acknowledged.len(), 200);
     assert_eq!(bench.aside, vec![(500, 1); sent_bad]);
 }
@@ -189,8 +199,110 @@ fn a_lost_link_forgets_all_and_late_answers_mean_nothing() {
     let mut bench = Bench::new(&config());
     bench.take(Lane::Live, &[0]);
     let (id, _) = bench.next().unwrap();
-    bench.publisher.lost();
+    bench.publisher.lost(bench.now());
     bench.answer(id, 200);
     assert!(bench.acknowledged.is_empty());
     assert!(bench.next().is_none());
+}
+
+impl Bench {
+    /// One reading of device 0, point 0, taken at this many seconds before now.
+    fn take_old(&mut self, lane: Lane, seconds: i64) {
+        let mut builder = BatchBuilder::default();
+        builder.begin(0, Timestamp(self.now().wall.0 - seconds * 1000));
+        builder.push(0, 0, &Value::Int(1));
+        self.seq += 1;
+        let batch = builder.finish(self.names.epoch).unwrap();
+        let parcel = Parcel { seq: self.seq, lane, names: Arc::clone(&self.names), batch };
+        self.publisher.take(vec![parcel], self.now());
+    }
+
+    fn next_route(&mut self) -> Option<(u16, Route, usize)> {
+        self.id += 1;
+        let outgoing = self.publisher.next_message(self.id, self.now())?;
+        Some((self.id, outgoing.route, outgoing.readings))
+    }
+}
+
+fn late(order: Order, policy: LatePolicy) -> CloudConfig {
+    let late_data = LateDataConfig { order, threshold: Duration::from_secs(30), policy };
+    CloudConfig { late_data, ..config() }
+}
+
+#[test]
+fn what_became_late_while_it_waited_goes_the_way_of_late_data() {
+    let mut bench = Bench::new(&late(Order::RealTimeFirst, LatePolicy::HisChannel));
+    bench.take_old(Lane::Live, 0);
+    let (id, route, _) = bench.next_route().unwrap();
+    assert_eq!(route, Route::Post);
+    bench.answer(id, 429);
+    bench.now += Duration::from_secs(40);
+    assert_eq!(bench.next_route().map(|(_, route, _)| route), Some(Route::Resume), "it is sent again, late by now");
+    let mut bench = Bench::new(&late(Order::RealTimeFirst, LatePolicy::Remove));
+    bench.take_old(Lane::Live, 29);
+    bench.now += Duration::from_secs(2);
+    assert_eq!(bench.next_route(), None);
+    let effects = bench.publisher.effects();
+    assert_eq!((effects.acknowledge.as_slice(), effects.late_removed), ([1].as_slice(), 1));
+}
+
+#[test]
+fn readings_from_the_future_are_live() {
+    let mut bench = Bench::new(&late(Order::RealTimeFirst, LatePolicy::Remove));
+    bench.take_old(Lane::Backlog, -86_400 * 365);
+    assert_eq!(bench.next_route().map(|(_, route, readings)| (route, readings)), Some((Route::Post, 1)));
+}
+
+#[test]
+fn removed_readings_are_counted_once_and_only_when_their_parcel_is_done() {
+    let mut bench = Bench::new(&late(Order::RealTimeFirst, LatePolicy::Remove));
+    for _ in 0..2 {
+        bench.seq = 0;
+        let mut builder = BatchBuilder::default();
+        for age in [100, 0] {
+            builder.begin(0, Timestamp(bench.now().wall.0 - age * 1000));
+            builder.push(0, 0, &Value::Int(1));
+        }
+        let batch = builder.finish(bench.names.epoch).unwrap();
+        let parcel = Parcel { seq: 7, lane: Lane::Backlog, names: Arc::clone(&bench.names), batch };
+        bench.publisher.take(vec![parcel], bench.now());
+        assert_eq!(bench.next_route().map(|(_, _, readings)| readings), Some(1));
+        let effects = bench.publisher.effects();
+        assert_eq!((effects.acknowledge.len(), effects.late_removed), (0, 0));
+        if bench.id == 1 {
+            bench.publisher.lost(bench.now());
+        }
+    }
+    bench.publisher.answered(bench.id, 200, "", bench.now());
+    assert_eq!(bench.publisher.effects().late_removed, 1);
+}
+
+#[test]
+fn first_in_first_out_lets_live_readings_wait_behind_the_backlog() {
+    let mut bench = Bench::new(&CloudConfig { in_flight: 1, ..late(Order::Fifo, LatePolicy::HisChannel) });
+    assert!(bench.publisher.in_order() && bench.publisher.wants(Lane::Backlog, bench.now()).is_none());
+    for (lane, age) in
+        [(Lane::Backlog, 100), (Lane::Backlog, 90), (Lane::Backlog, 5), (Lane::Backlog, 80), (Lane::Live, 0)]
+    {
+        bench.take_old(lane, age);
+    }
+    let mut routes = Vec::new();
+    while let Some((id, route, readings)) = bench.next_route() {
+        routes.push((route, readings));
+        bench.answer(id, 200);
+    }
+    assert_eq!(routes, [(Route::Resume, 2), (Route::Post, 1), (Route::Resume, 1), (Route::Post, 1)]);
+    assert_eq!(bench.acknowledged, [1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn an_overload_that_hits_the_same_message_again_and_again_blames_nobody() {
+    let mut bench = Bench::new(&config());
+    bench.take(Lane::Live, &[0]);
+    let mut answers = 0;
+    bench.settle(|_| {
+        answers += 1;
+        if answers < 40 { 429 } else { 200 }
+    });
+    assert_eq!((bench.aside.len(), bench.acknowledged.as_slice()), (0, [1].as_slice()));
 }

@@ -1,13 +1,14 @@
 //! PURE. The parts of a message that repeat, escaped once for each set of names.
 
-use crate::model::{Names, PointNames};
-use std::collections::HashMap;
+use crate::model::{LatePolicy, Names, PointNames};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// All names of one epoch, as they stand in JSON.
 #[derive(Debug)]
 pub struct Keys {
     devices: Vec<DeviceKeys>,
+    states_late: bool,
 }
 
 #[derive(Debug)]
@@ -23,6 +24,8 @@ struct PointKeys {
     text: Vec<u8>,
     /// Where each key ends, and whether its values carry a quality.
     ends: Vec<(u32, bool)>,
+    /// Policies the model states, by point; empty when it states none.
+    late: Box<[Option<LatePolicy>]>,
 }
 
 /// The key of one point.
@@ -43,19 +46,30 @@ impl Keys {
     #[must_use]
     pub fn new(names: &Names) -> Keys {
         let mut models: HashMap<*const PointNames, Arc<PointKeys>> = HashMap::new();
-        let devices = names
-            .devices
-            .iter()
-            .map(|device| DeviceKeys {
-                opening: (!device.device_key.is_empty()).then(|| opening(&device.product_key, &device.device_key)),
-                points: Arc::clone(
-                    models
-                        .entry(Arc::as_ptr(&device.points))
-                        .or_insert_with(|| Arc::new(PointKeys::new(&device.points))),
-                ),
-            })
-            .collect();
-        Keys { devices }
+        let devices =
+            names
+                .devices
+                .iter()
+                .map(|device| DeviceKeys {
+                    opening: (!device.device_key.is_empty()).then(|| opening(&device.product_key, &device.device_key)),
+                    points: Arc::clone(models.entry(Arc::as_ptr(&device.points)).or_insert_with(|| {
+                        Arc::new(PointKeys::new(&device.points, names.late.get(&device.points.model)))
+                    })),
+                })
+                .collect();
+        Keys { devices, states_late: !names.late.is_empty() }
+    }
+
+    /// What the model states about late readings of this point.
+    #[must_use]
+    pub fn late(&self, device: u32, point: u32) -> Option<LatePolicy> {
+        *self.devices.get(device as usize)?.points.late.get(point as usize)?
+    }
+
+    /// Whether any model states anything about late readings.
+    #[must_use]
+    pub fn states_late(&self) -> bool {
+        self.states_late
     }
 
     /// `None` for an index of another epoch and for a logic asset.
@@ -77,7 +91,7 @@ impl<'a> Device<'a> {
 }
 
 impl PointKeys {
-    fn new(names: &PointNames) -> PointKeys {
+    fn new(names: &PointNames, rules: Option<&BTreeMap<u32, LatePolicy>>) -> PointKeys {
         let mut text = Vec::new();
         let mut ends = Vec::with_capacity(names.points.len());
         for point in &names.points {
@@ -89,7 +103,10 @@ impl PointKeys {
             ends.push((u32::try_from(text.len()).expect("a package is far below 4 GiB"), point.has_quality));
         }
         text.shrink_to_fit();
-        PointKeys { text, ends }
+        let late = rules.map_or_else(Box::default, |rules| {
+            (0..).zip(&names.points).map(|(point, _)| rules.get(&point).copied()).collect()
+        });
+        PointKeys { text, ends, late }
     }
 }
 

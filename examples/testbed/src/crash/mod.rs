@@ -110,7 +110,7 @@ impl Story {
         let state = arguments.state.clone().unwrap_or_else(|| folder.join("state"));
         let durability = if arguments.strict { "strict" } else { "bounded" };
         let more = format!(
-            "  in_flight: {IN_FLIGHT}\n  max_message_kb: {MESSAGE_KB}\n  reply_timeout_ms: 2000\n\
+            "  upstream_kb_per_s: 0\n  in_flight: {IN_FLIGHT}\n  max_message_kb: {MESSAGE_KB}\n  reply_timeout_ms: 2000\n\
              outbox:\n  durability: {durability}\n  bound_ms: {BOUND_MS}\n"
         );
         std::fs::create_dir_all(folder).context("make the folder")?;

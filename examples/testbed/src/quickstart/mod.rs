@@ -56,7 +56,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let temporary = tempfile::tempdir().context("temporary folder")?;
     let folder = arguments.keep.as_deref().unwrap_or(temporary.path());
     let mut parts = Parts::start(plan()).await?;
-    let config = write_files(&parts, folder, "  late_after_s: 5\n")?;
+    let config = write_files(&parts, folder, "  late_data: { threshold_s: 5 }\n")?;
     let log = folder.join("gateway.log");
     let mut run = Run {
         gateway: Gateway::start(Program::Own, &config, &log)?,

@@ -1,0 +1,1 @@
+//! The whole story of publisher, outlet and cloud, told by chance.
