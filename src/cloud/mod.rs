@@ -2,9 +2,11 @@
 
 mod downstream;
 mod in_flight;
+mod notices;
 mod publisher;
 mod refusal;
 mod reply;
+mod requests;
 mod run;
 mod session;
 mod sign;
@@ -13,5 +15,6 @@ mod sub_devices;
 mod topics;
 pub mod upstream;
 
-pub use run::{CloudPorts, CloudSite, run};
+pub use notices::NoticeQueue;
+pub use run::{CloudExtras, CloudPorts, CloudSite, run};
 pub use status::{Login, Snapshot, State, Status, SubDevice};

@@ -2,7 +2,7 @@
 
 use super::address::{self, Address};
 use super::numbers::{millis, seconds, whole};
-use super::{Secret, secret};
+use super::{Secret, SubDevicesConfig, secret, sub_devices};
 use crate::diagnostic::Diagnostic;
 use crate::yaml::fields::{Faults, Fields};
 use std::path::{Path, PathBuf};
@@ -21,6 +21,7 @@ pub struct CloudConfig {
     pub acknowledge: Acknowledge,
     /// False for a plain broker: no topology, no logins.
     pub sub_device_login: bool,
+    pub sub_devices: SubDevicesConfig,
     pub keep_alive: Duration,
     /// How long the cloud may take to answer a request.
     pub reply_timeout: Duration,
@@ -64,6 +65,7 @@ impl CloudConfig {
             device_secret: None,
             acknowledge: Acknowledge::Reply,
             sub_device_login: true,
+            sub_devices: SubDevicesConfig::default(),
             keep_alive: Duration::from_secs(60),
             reply_timeout: Duration::from_secs(30),
             late_after: Duration::from_secs(30),
@@ -84,6 +86,7 @@ pub(super) const KEYS: &[&str] = &[
     "ca_file",
     "acknowledge",
     "sub_device_login",
+    "sub_devices",
     "keep_alive_s",
     "reply_timeout_ms",
     "late_after_s",
@@ -116,6 +119,11 @@ pub(super) fn read(fields: &Fields<'_, '_>, folder: &Path, faults: &mut Faults) 
         );
     }
     let sub_device_login = fields.flag("sub_device_login", acknowledge == Acknowledge::Reply, faults);
+    let sub_devices = fields
+        .node("sub_devices")
+        .and_then(|node| Fields::open(fields.file, node, "sub_devices", sub_devices::KEYS, faults))
+        .map(|fields| sub_devices::read(&fields, faults))
+        .unwrap_or_default();
     let keep_alive = seconds(fields, "keep_alive_s", 60, 5..=300, faults);
     let reply_timeout = millis(fields, "reply_timeout_ms", 30_000, 500..=300_000, faults);
     let late_after = seconds(fields, "late_after_s", 30, 1..=86_400, faults);
@@ -135,6 +143,7 @@ pub(super) fn read(fields: &Fields<'_, '_>, folder: &Path, faults: &mut Faults) 
         device_secret,
         acknowledge,
         sub_device_login,
+        sub_devices,
         keep_alive,
         reply_timeout,
         late_after,

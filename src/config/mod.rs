@@ -6,9 +6,11 @@ mod numbers;
 mod outbox;
 mod read;
 mod secret;
+mod sub_devices;
 
 pub use crate::model::Secret;
 pub use cloud::{Acknowledge, CloudConfig, TlsConfig};
+pub use sub_devices::SubDevicesConfig;
 pub use outbox::{Durability, OutboxConfig};
 
 use crate::diagnostic::Diagnostic;

@@ -27,7 +27,7 @@ const FORMATS: &[(&str, LogFormat)] =
 /// All keys of the file, for the test that holds the reference page true.
 #[cfg(test)]
 pub(super) fn all_keys() -> impl Iterator<Item = &'static str> {
-    [KEYS, cloud::KEYS, outbox::KEYS, LOG_KEYS].into_iter().flatten().copied()
+    [KEYS, cloud::KEYS, super::sub_devices::KEYS, outbox::KEYS, LOG_KEYS].into_iter().flatten().copied()
 }
 
 /// Reads and checks the file.
