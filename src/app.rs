@@ -213,6 +213,7 @@ fn start_cloud(
         identity: Arc::clone(&keeper) as _,
         counters: Arc::clone(counters),
         status: Arc::clone(&status),
+        extras: cloud::CloudExtras::default(),
     };
     let names = CloudSite { names: Arc::clone(&site.names), credentials: site.credentials.clone() };
     let running = cloud::run(config, names, ports, stopped);

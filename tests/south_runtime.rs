@@ -112,6 +112,7 @@ fn site(plan: ScriptedPlan, rows: u32, upload: Upload) -> Site {
         package: PackageName { name: "test".into(), version: "1.0.0".into() },
         names: Arc::new(Names::new(names.collect())),
         credentials: vec![Credential::Logic; devices as usize],
+        details: Vec::new(),
         connections: vec![Connection {
             name: "line".into(),
             protocol: "scripted".into(),

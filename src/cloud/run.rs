@@ -2,16 +2,19 @@
 
 use super::accounting::Accounting;
 use super::first_login;
+use super::notices::NoticeQueue;
 use super::publisher::Publisher;
-use super::session::{End, Link, Session, stopped};
+use super::session::{End, Link, Session, Storing, stopped};
 use super::sign::{self, SecureMode};
 use super::status::{State, Status};
-use super::sub_devices::SubDevices;
+use super::sub_devices::{Roster, SubDevices};
 use super::topics::Topics;
 use crate::config::CloudConfig;
 use crate::model::command::NoCommands;
 use crate::model::identity::{ClientCertificate, Failed, Fixed, LoginSecret, Proof};
-use crate::model::{Commands, Credential, Identity, Names, Outlet, Secret, Timestamp};
+use crate::model::{
+    Commands, Credential, DeviceDetails, Field, Identity, Names, Outlet, Secret, SecretShelf, Timestamp,
+};
 use crate::mqtt::connection::{Connection, Endpoint, Heard, Lost};
 use crate::mqtt::reconnect::{Ended, Reconnect};
 use crate::mqtt::tls::{self, OwnCertificate};
@@ -46,6 +49,20 @@ pub struct CloudPorts {
     pub identity: Arc<dyn Identity>,
     pub counters: Arc<Counters>,
     pub status: Arc<Status>,
+    pub extras: CloudExtras,
+}
+
+/// What the link can do without.
+#[derive(Clone, Default)]
+pub struct CloudExtras {
+    /// Which devices answer. Without it all are taken to.
+    pub field: Option<Arc<dyn Field>>,
+    /// Keeps secrets the cloud gives to sub-devices. Without it they last as long as the daemon.
+    pub shelf: Option<Arc<dyn SecretShelf>>,
+    /// What the gateway tells of itself.
+    pub notices: Arc<NoticeQueue>,
+    /// In the order of the names, or empty.
+    pub details: Vec<DeviceDetails>,
 }
 
 impl CloudPorts {
@@ -57,7 +74,14 @@ impl CloudPorts {
         counters: Arc<Counters>,
         status: Arc<Status>,
     ) -> CloudPorts {
-        CloudPorts { outlet, commands: Arc::new(NoCommands), identity: Arc::new(Fixed(secret)), counters, status }
+        CloudPorts {
+            outlet,
+            commands: Arc::new(NoCommands),
+            identity: Arc::new(Fixed(secret)),
+            counters,
+            status,
+            extras: CloudExtras::default(),
+        }
     }
 }
 
@@ -76,10 +100,9 @@ pub async fn run(
     if logic > 0 {
         warn!(logic, "logic assets have no mqtt login; what is read for them is set aside");
     }
-    let CloudPorts { outlet, commands, identity, counters, status } = ports;
-    let sub_devices = SubDevices::new(&site.names.devices, &site.credentials);
-    let all = sub_devices.status();
-    status.update(|s| s.sub_devices = all);
+    let CloudPorts { outlet, commands, identity, counters, status, extras } = ports;
+    let sub_devices = sub_devices(&config, site, &extras);
+    status.list(sub_devices.names(), sub_devices.logins());
     let mut reconnect = Reconnect::new(config.sub_device_login);
     let mut link = Link {
         topics: Topics::new(&config.product_key, &config.device_key),
@@ -91,6 +114,8 @@ pub async fn run(
         counters,
         status,
         sub_devices,
+        extras,
+        storing: Storing::default(),
         last_id: 0,
         said: None,
         said_codes: HashMap::new(),
@@ -131,6 +156,13 @@ pub async fn run(
     }
 }
 
+fn sub_devices(config: &CloudConfig, site: CloudSite, extras: &CloudExtras) -> SubDevices {
+    let roster = Roster { names: site.names, credentials: site.credentials, details: extras.details.clone() };
+    let gateway = (config.product_key.clone(), config.device_key.clone());
+    let stored = |product_key: &str, device_key: &str| extras.shelf.as_ref()?.find(product_key, device_key);
+    SubDevices::new(roster, gateway, config.sub_devices.clone(), config.max_message_bytes, stored)
+}
+
 /// One connection. `None` when the daemon stops.
 async fn connect_and_converse(
     link: &mut Link,
@@ -158,7 +190,7 @@ async fn connect_and_converse(
             identity.tried(slot, outcome);
         }
     };
-    let endpoint = match endpoint(&link.config, &proof, link.sub_devices.keys().count()) {
+    let endpoint = match endpoint(&link.config, &proof, link.sub_devices.len()) {
         Ok(endpoint) => endpoint,
         Err(Unfit { certificate_to_blame, why }) => {
             let reason = format!("{why:#}");
@@ -293,7 +325,7 @@ fn endpoint(config: &CloudConfig, proof: &Proof, sub_devices: usize) -> Result<E
         keep_alive: config.keep_alive,
         largest_message: config.max_message_bytes,
         // Beside the window: a few answers to commands and requests, and some subscriptions for each sub-device.
-        requests: config.in_flight + 64 + sub_devices / 8,
+        requests: config.in_flight + 160 + sub_devices / 8,
     })
 }
 

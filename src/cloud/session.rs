@@ -1,22 +1,28 @@
 //! One connection from CONNACK to its end: subscribes, brings the sub-devices under the gateway, then moves data.
 
+mod ask;
+
 use super::accounting::{Accounting, Count, Kind};
 use super::activation::{self, Message as ActivationMessage};
 use super::downstream::{self, Action, Notice};
 use super::first_login;
 use super::publisher::{Now, Publisher};
-use super::reply::{Receipt, Reply};
-use super::run::REMINDER;
+use super::reply::Receipt;
+use super::requests::Requests;
+use super::run::{CloudExtras, REMINDER};
 use super::status::{Login, State, Status};
-use super::sub_devices::{Ask, SubDevices};
+use super::sub_devices::SubDevices;
 use super::topics::{Topics, reply, sub_device_commands};
 use super::upstream::measurepoints::Route;
 use crate::config::{Acknowledge, CloudConfig};
 use crate::model::{Commands, Identity, Lane, Outlet, Parcel, Timestamp};
 use crate::mqtt::connection::{Connection, Heard, Lost, NotTaken};
 use crate::telemetry::Counters;
+pub use ask::Storing;
+
+use ask::Chores;
 use bytes::Bytes;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
@@ -46,6 +52,8 @@ pub struct Link {
     pub status: Arc<Status>,
     pub publisher: Publisher,
     pub sub_devices: SubDevices,
+    pub extras: CloudExtras,
+    pub storing: Storing,
     pub last_id: u16,
     /// The last trouble that was told, so that it is not told at each try.
     pub said: Option<(String, Instant)>,
@@ -74,8 +82,9 @@ pub enum End {
 pub struct Session<'a> {
     link: &'a mut Link,
     connection: Connection,
-    /// Requests about sub-devices that await their answer, with the time they were sent.
-    requests: HashMap<u16, (Ask, Duration)>,
+    /// All requests but data, which the publisher accounts for.
+    requests: Requests<ask::Purpose>,
+    chores: Chores,
     /// SUBACKs to come before anything is sent.
     subscribing: usize,
     since: Duration,
@@ -86,12 +95,22 @@ pub struct Session<'a> {
     leave_at: Option<Duration>,
     leaving: bool,
     /// A device secret on its way to the disk, with the id to be answered.
-    storing: Option<Storing>,
+    storing: Option<Activating>,
 }
 
-type Storing = Pin<Box<dyn Future<Output = (Value, Result<(), String>)> + Send>>;
+type Activating = Pin<Box<dyn Future<Output = (Value, Result<(), String>)> + Send>>;
 
 impl Link {
+    /// Ids are 1…65535 and never those of a request or of data that is under way.
+    fn free_id(&mut self, asked: impl Fn(u16) -> bool) -> u16 {
+        loop {
+            self.last_id = self.last_id.checked_add(1).unwrap_or(1);
+            if !asked(self.last_id) && !self.publisher.awaits(self.last_id) {
+                return self.last_id;
+            }
+        }
+    }
+
     pub fn now(&self) -> Now {
         Now { at: self.started.elapsed(), wall: Timestamp::now() }
     }
@@ -117,10 +136,12 @@ impl<'a> Session<'a> {
     #[must_use]
     pub fn new(link: &'a mut Link, connection: Connection) -> Session<'a> {
         let since = link.started.elapsed();
+        let requests = Requests::new(link.config.reply_timeout);
         Session {
             link,
             connection,
-            requests: HashMap::new(),
+            requests,
+            chores: Chores::default(),
             subscribing: 0,
             since,
             flowing: false,
@@ -149,6 +170,7 @@ impl<'a> Session<'a> {
         let identity = Arc::clone(&self.link.identity);
         let mut better = identity.better();
         let in_order = self.link.publisher.in_order();
+        let notices = Arc::clone(&self.link.extras.notices);
         loop {
             self.work()?;
             if self.is_finished() {
@@ -164,6 +186,8 @@ impl<'a> Session<'a> {
                 () = stopped(stop), if self.stopping.is_none() || self.leaving => self.begin_to_stop(),
                 (id, stored) = next_stored(&mut self.storing) => self.stored(&id, stored),
                 () = &mut better, if self.leave_at.is_none() => self.leave_at = Some(now.at.max(self.link.may_leave_at)),
+                stored = self.link.storing.done() => self.secrets_stored(stored),
+                () = notices.news() => {}
                 parcels = outlet.in_order(live.unwrap_or(1)), if in_order && live.is_some() => self.take(parcels),
                 parcels = outlet.live(live.unwrap_or(1)), if !in_order && live.is_some() => self.take(parcels),
                 parcels = outlet.backlog(backlog.unwrap_or(1)), if backlog.is_some() => self.take(parcels),
@@ -174,7 +198,8 @@ impl<'a> Session<'a> {
 
     fn greet(&mut self) -> Result<(), Lost> {
         let now = self.link.now();
-        self.link.sub_devices.connected(now.at);
+        self.look_at_the_field(now);
+        self.link.sub_devices.connected();
         let mut topics = self.link.topics.commands();
         if self.link.config.sub_device_login || self.link.config.acknowledge == Acknowledge::Reply {
             topics.extend(self.link.topics.replies());
@@ -184,7 +209,7 @@ impl<'a> Session<'a> {
             topics.extend(keys.iter().flat_map(|(p, d)| sub_device_commands(p, d)));
         }
         // A plain broker with thousands of sub-devices gets its subscriptions in several packets.
-        self.subscribing = self.connection.subscribe(&topics)?;
+        self.subscribing = self.subscribe(topics, now)?;
         Ok(())
     }
 
@@ -194,12 +219,7 @@ impl<'a> Session<'a> {
         if self.subscribing > 0 && now.at < self.since + SUBSCRIBE_PATIENCE {
             return Ok(());
         }
-        self.forget_late_requests(now);
-        if self.link.config.sub_device_login && self.stopping.is_none() {
-            while let Some(ask) = self.link.sub_devices.next(now.at) {
-                self.ask(ask, now)?;
-            }
-        }
+        self.ask(now)?;
         self.begin_to_flow();
         if self.stopping.is_none() && self.leave_at.is_some_and(|at| at <= now.at) {
             self.begin_to_leave(now);
@@ -215,7 +235,7 @@ impl<'a> Session<'a> {
     }
 
     fn begin_to_flow(&mut self) {
-        let ready = !self.link.config.sub_device_login || self.link.sub_devices.settled();
+        let ready = !self.link.config.sub_device_login || self.link.sub_devices.ready();
         if self.flowing || !ready {
             return;
         }
@@ -230,11 +250,11 @@ impl<'a> Session<'a> {
 
     fn publish(&mut self, now: Now) -> Result<(), Lost> {
         loop {
-            let id = self.free_id();
+            let requests = &self.requests;
+            let id = self.link.free_id(|id| requests.awaits(id));
             let Some(outgoing) = self.link.publisher.next_message(id, now) else {
                 return Ok(());
             };
-            self.link.last_id = id;
             let topic = match outgoing.route {
                 Route::Post => &self.link.topics.post_batch,
                 Route::Resume => &self.link.topics.resume_batch,
@@ -249,54 +269,13 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Ids are 1…65535 and never those of a request that is under way.
-    fn free_id(&self) -> u16 {
-        let mut id = self.link.last_id;
-        loop {
-            id = id.checked_add(1).unwrap_or(1);
-            if !self.requests.contains_key(&id) && !self.link.publisher.awaits(id) {
-                return id;
-            }
-        }
-    }
-
-    fn ask(&mut self, ask: Ask, now: Now) -> Result<(), Lost> {
-        let id = self.free_id();
-        self.link.last_id = id;
-        let (topic, method) = self.address(&ask);
-        let params = self.link.sub_devices.params(&ask, now.wall.0);
-        let text = json!({ "id": id.to_string(), "version": "1.0", "method": method, "params": params });
-        self.connection.publish(None, &topic, text.to_string().into_bytes())?;
-        self.requests.insert(id, (ask, now.at));
-        Ok(())
-    }
-
-    fn address(&self, ask: &Ask) -> (String, &'static str) {
-        let topics = &self.link.topics;
-        match ask {
-            Ask::TopoGet => (topics.topo_get.clone(), "thing.topo.get"),
-            Ask::TopoAdd(_) => (topics.topo_add.clone(), "thing.topo.add"),
-            Ask::Login(_) => (topics.login_batch.clone(), "combine.login.batch"),
-        }
-    }
-
-    fn forget_late_requests(&mut self, now: Now) {
-        let timeout = self.link.config.reply_timeout;
-        let late: Vec<u16> =
-            self.requests.iter().filter(|(_, (_, at))| *at + timeout <= now.at).map(|(id, _)| *id).collect();
-        for id in late {
-            if let Some((ask, _)) = self.requests.remove(&id) {
-                self.settle(&ask, None, now);
-            }
-        }
-    }
-
     fn hear(&mut self, heard: Heard) {
         let now = self.link.now();
         match heard {
             Heard::Connected => {}
             Heard::Subscribed { refused } => {
                 self.subscribing = self.subscribing.saturating_sub(1);
+                self.requests.subscribed();
                 if refused > 0 {
                     debug!(refused, "some subscriptions were refused; the cloud may send without them");
                 }
@@ -317,7 +296,7 @@ impl<'a> Session<'a> {
         } else if topic.ends_with("_reply") {
             self.answer(topic, payload, now);
         } else {
-            self.command(topic, payload, now);
+            self.command(topic, payload);
         }
     }
 
@@ -352,44 +331,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn answer(&mut self, topic: &str, payload: &Bytes, now: Now) {
-        let Some(answer) = Reply::parse(payload) else {
-            return;
-        };
-        let expected = self.requests.get(&answer.id).map(|(ask, _)| reply(&self.address(ask).0));
-        if expected.is_some_and(|expected| expected == topic)
-            && let Some((ask, _)) = self.requests.remove(&answer.id)
-        {
-            self.settle(&ask, Some(&answer), now);
-        }
-    }
-
-    /// An answer about sub-devices, or that there was none.
-    fn settle(&mut self, ask: &Ask, answer: Option<&Reply>, now: Now) {
-        for news in self.link.sub_devices.answered(ask, answer, now.at) {
-            warn!("{news}");
-            self.link.status.update(|s| s.last_error = Some(news));
-        }
-        if matches!(ask, Ask::Login(_)) {
-            let topics: Vec<String> =
-                self.link.sub_devices.keys_of(ask).iter().flat_map(|(p, d)| sub_device_commands(p, d)).collect();
-            // Best effort: the real cloud sends commands without it.
-            if self.connection.subscribe(&topics).is_err() {
-                warn!(topics = topics.len(), "commands of some sub-devices could not be subscribed");
-            }
-            self.show_sub_devices();
-        }
-    }
-
-    fn show_sub_devices(&self) {
-        let (online, refused) = self.link.sub_devices.counts();
-        self.link.counters.sub_devices_online.set(online);
-        self.link.counters.sub_devices_refused.set(refused);
-        let all = self.link.sub_devices.status();
-        self.link.status.update(|s| s.sub_devices = all);
-    }
-
-    fn command(&mut self, topic: &str, payload: &Bytes, now: Now) {
+    fn command(&mut self, topic: &str, payload: &Bytes) {
         let (config, sub_devices) = (&self.link.config, &self.link.sub_devices);
         let ours = |p: &str, d: &str| (p == config.product_key && d == config.device_key) || sub_devices.owns(p, d);
         for action in downstream::decide(topic, payload, ours) {
@@ -400,22 +342,21 @@ impl<'a> Session<'a> {
                     }
                 }
                 Action::Notice { notice, product_key, device_key } => {
-                    self.notice(notice, &product_key, &device_key, now);
+                    self.notice(notice, &product_key, &device_key);
                 }
             }
         }
     }
 
-    fn notice(&mut self, notice: Notice, product_key: &str, device_key: &str, now: Now) {
+    fn notice(&mut self, notice: Notice, product_key: &str, device_key: &str) {
         let (login, shut) = match notice {
             Notice::Enable => (Login::Waiting, false),
             Notice::Disable => (Login::Disabled, true),
             Notice::Delete => (Login::Deleted, true),
         };
-        if self.link.sub_devices.notice(product_key, device_key, login, now.at) {
+        if self.link.sub_devices.notice(product_key, device_key, login) {
             warn!(product_key, device_key, ?notice, "the cloud changed what a sub-device may do");
             self.link.publisher.shut(product_key, device_key, shut);
-            self.show_sub_devices();
         }
     }
 
@@ -434,7 +375,7 @@ impl<'a> Session<'a> {
             self.link.outlet.acknowledge(&effects.acknowledge);
         }
         for (product_key, device_key) in effects.log_in_again {
-            self.link.sub_devices.log_in_again(&product_key, &device_key, now.at);
+            self.link.sub_devices.log_in_again(&product_key, &device_key);
         }
         let in_flight = self.link.publisher.messages_in_flight();
         let slowed_to = self.link.publisher.slowed_to(now);
@@ -520,9 +461,8 @@ impl<'a> Session<'a> {
     }
 
     fn wake(&self, now: Now) -> Duration {
-        let timeout = self.link.config.reply_timeout;
-        let request = self.requests.values().map(|(_, at)| *at + timeout).min();
-        let login = self.link.sub_devices.wake().filter(|due| self.link.config.sub_device_login && *due > now.at);
+        let request = self.requests.wake();
+        let login = self.link.sub_devices.wake().filter(|_| self.link.config.sub_device_login);
         let subscribe = (self.subscribing > 0).then_some(self.since + SUBSCRIBE_PATIENCE);
         let data = self.link.publisher.wake(now).filter(|_| self.flowing);
         let leave = self.leave_at.filter(|_| self.stopping.is_none());
@@ -538,7 +478,7 @@ impl From<NotTaken> for Lost {
 }
 
 /// What became of storing a device secret; never when none is stored.
-async fn next_stored(storing: &mut Option<Storing>) -> (Value, Result<(), String>) {
+async fn next_stored(storing: &mut Option<Activating>) -> (Value, Result<(), String>) {
     match storing {
         Some(storing) => storing.await,
         None => std::future::pending().await,

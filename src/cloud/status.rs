@@ -1,12 +1,22 @@
 //! What people may know about the link: shared, cheap to read, without secrets.
 
 use super::accounting::Shown;
+use crate::model::Names;
 use serde::Serialize;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// One instance, written by the link and read by whoever shows it.
 #[derive(Debug, Default)]
-pub struct Status(Mutex<Snapshot>);
+pub struct Status(Mutex<Inner>);
+
+/// Texts of devices are looked up when somebody asks: a change of one login costs one entry.
+#[derive(Debug, Default)]
+struct Inner {
+    link: Snapshot,
+    names: Option<Arc<Names>>,
+    logins: BTreeMap<u32, Login>,
+}
 
 /// The link at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -58,6 +68,8 @@ pub enum Login {
     /// Not asked yet, or the answer is out.
     Waiting,
     Online,
+    /// Silent in the field, so logged out.
+    Away,
     Refused {
         code: i64,
         message: String,
@@ -70,14 +82,40 @@ pub enum Login {
 impl Status {
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        self.lock().clone()
+        let inner = self.lock();
+        let mut snapshot = inner.link.clone();
+        let names = inner.names.as_ref().map_or(&[][..], |names| &names.devices);
+        snapshot.sub_devices.extend(inner.logins.iter().filter_map(|(index, login)| {
+            let names = names.get(*index as usize)?;
+            Some(SubDevice {
+                device: names.name.clone(),
+                product_key: names.product_key.clone(),
+                device_key: names.device_key.clone(),
+                login: login.clone(),
+            })
+        }));
+        snapshot
     }
 
     pub(super) fn update(&self, change: impl FnOnce(&mut Snapshot)) {
-        change(&mut self.lock());
+        change(&mut self.lock().link);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Snapshot> {
+    /// The devices there are.
+    pub(super) fn list(&self, names: &Arc<Names>, logins: impl Iterator<Item = (u32, Login)>) {
+        let mut inner = self.lock();
+        inner.names = Some(Arc::clone(names));
+        inner.logins = logins.collect();
+    }
+
+    /// Logins that have changed, by the devices' index in the names.
+    pub(super) fn logins(&self, changed: Vec<(u32, Login)>) {
+        if !changed.is_empty() {
+            self.lock().logins.extend(changed);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
         // A snapshot is whole whatever happened to the thread that held it.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -5,9 +5,6 @@
 pub struct Topics {
     pub post_batch: String,
     pub resume_batch: String,
-    pub topo_get: String,
-    pub topo_add: String,
-    pub login_batch: String,
     pub activation: String,
     system: String,
     session: String,
@@ -21,21 +18,16 @@ impl Topics {
         Topics {
             post_batch: format!("{system}/thing/measurepoint/post/batch"),
             resume_batch: format!("{system}/thing/measurepoint/resume/batch"),
-            topo_get: format!("{system}/thing/topo/get"),
-            topo_add: format!("{system}/thing/topo/add"),
-            login_batch: format!("{session}/combine/login/batch"),
             activation: format!("{session}/thing/activate/info"),
             system,
             session,
         }
     }
 
-    /// What must be subscribed before anything is asked: the answers to our requests.
+    /// What must be subscribed before anything is sent: the answers to data. Those of requests come with the first request.
     #[must_use]
     pub fn replies(&self) -> Vec<String> {
-        [&self.post_batch, &self.resume_batch, &self.topo_get, &self.topo_add, &self.login_batch]
-            .map(|t| reply(t))
-            .into()
+        [&self.post_batch, &self.resume_batch].map(|t| reply(t)).into()
     }
 
     /// Commands to the gateway and notices about its sub-devices.

@@ -3,7 +3,7 @@
 use super::address::{self, Address};
 use super::late_data::{self, LateDataConfig};
 use super::numbers::{millis, seconds, whole};
-use super::{ClientFiles, Secret, client_files, device_key, secret};
+use super::{ClientFiles, Secret, SubDevicesConfig, client_files, device_key, secret, sub_devices};
 use crate::diagnostic::Diagnostic;
 use crate::yaml::fields::{Faults, Fields};
 use std::path::{Path, PathBuf};
@@ -26,6 +26,7 @@ pub struct CloudConfig {
     pub acknowledge: Acknowledge,
     /// False for a plain broker: no topology, no logins.
     pub sub_device_login: bool,
+    pub sub_devices: SubDevicesConfig,
     pub keep_alive: Duration,
     /// How long the cloud may take to answer a request.
     pub reply_timeout: Duration,
@@ -82,6 +83,7 @@ impl CloudConfig {
             client_files: None,
             acknowledge: Acknowledge::Reply,
             sub_device_login: true,
+            sub_devices: SubDevicesConfig::default(),
             keep_alive: Duration::from_secs(60),
             reply_timeout: Duration::from_secs(30),
             late_data: LateDataConfig::default(),
@@ -115,6 +117,7 @@ pub(super) const KEYS: &[&str] = &[
     "client_key_file",
     "acknowledge",
     "sub_device_login",
+    "sub_devices",
     "keep_alive_s",
     "reply_timeout_ms",
     "late_data",
@@ -157,6 +160,11 @@ pub(super) fn read(fields: &Fields<'_, '_>, folder: &Path, faults: &mut Faults) 
     let secure = address.as_ref().is_none_or(|address| address.secure);
     let client_files = client_files::read(fields, folder, secure, faults);
     let sub_device_login = fields.flag("sub_device_login", acknowledge == Acknowledge::Reply, faults);
+    let sub_devices = fields
+        .node("sub_devices")
+        .and_then(|node| Fields::open(fields.file, node, "sub_devices", sub_devices::KEYS, faults))
+        .map(|fields| sub_devices::read(&fields, faults))
+        .unwrap_or_default();
     let keep_alive = seconds(fields, "keep_alive_s", 60, 5..=300, faults);
     let reply_timeout = millis(fields, "reply_timeout_ms", 30_000, 500..=300_000, faults);
     let late_data = late_data::read(fields, faults);
@@ -180,6 +188,7 @@ pub(super) fn read(fields: &Fields<'_, '_>, folder: &Path, faults: &mut Faults) 
         client_files,
         acknowledge,
         sub_device_login,
+        sub_devices,
         keep_alive,
         reply_timeout,
         late_data,

@@ -21,8 +21,11 @@ pub use client_files::ClientFiles;
 pub use cloud::{Acknowledge, CloudConfig, Compress, TlsConfig};
 pub use destinations::{DestinationConfig, Join, Payload};
 pub use late_data::{LateDataConfig, Order};
+mod sub_devices;
+
 pub use outbox::{Durability, OutboxConfig};
 pub use rest::RestConfig;
+pub use sub_devices::SubDevicesConfig;
 pub use subscribe::{Pick, Subscription};
 
 use crate::diagnostic::Diagnostic;

@@ -32,6 +32,7 @@ pub(super) fn all_keys() -> impl Iterator<Item = &'static str> {
         cloud::KEYS,
         // One a line, so that sections can be added side by side.
         super::late_data::KEYS,
+        super::sub_devices::KEYS,
         rest::KEYS,
         destinations::KEYS,
         super::subscribe::KEYS,

@@ -2,6 +2,7 @@
 
 use super::{Formula, Names, Secret, ThingModel, Upload};
 use driver::{Plan, PointTable};
+use serde_json::{Map, Value as Json};
 use std::sync::Arc;
 
 /// Everything a package configures.
@@ -11,6 +12,8 @@ pub struct Site {
     pub names: Arc<Names>,
     /// What the cloud login of each device needs, in the order of `names.devices`.
     pub credentials: Vec<Credential>,
+    /// What else the package says of each device, in the order of `names.devices`.
+    pub details: Vec<DeviceDetails>,
     pub connections: Vec<Connection>,
 }
 
@@ -25,8 +28,23 @@ pub struct PackageName {
 pub enum Credential {
     /// A device asset: it is logged in as sub-device of the gateway.
     Device { secret: Secret },
+    /// A device asset without a secret: the cloud is asked to register it.
+    Register,
+    /// A device asset that proves itself with its product's secret first and gets its own then.
+    Product { secret: Secret },
     /// A logic asset: it has no triple and never gets an MQTT login.
     Logic,
+}
+
+/// What the package says of a device beside its points.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DeviceDetails {
+    pub attributes: Map<String, Json>,
+    pub tags: Vec<(String, String)>,
+    pub description: Option<String>,
+    pub timezone: Option<String>,
+    /// The name in other languages: `zh_CN` and the like, with the name.
+    pub names: Vec<(String, String)>,
 }
 
 /// One configured link and the devices behind it.

@@ -10,8 +10,8 @@ use super::texts::Texts;
 use crate::config::Secret;
 use crate::diagnostic::Diagnostic;
 use crate::model::{
-    ConnectedDevice, Connection, Credential, DeviceNames, LatePolicy, LateRules, Names, PackageName, PointName,
-    PointNames, Site, Template,
+    ConnectedDevice, Connection, Credential, DeviceDetails, DeviceNames, LatePolicy, LateRules, Names, PackageName,
+    PointName, PointNames, Site, Template,
 };
 use driver::{Protocol, Text};
 use std::collections::{BTreeMap, HashMap};
@@ -51,11 +51,13 @@ pub(super) fn build(
     let mut points: HashMap<&str, Arc<PointNames>> = HashMap::new();
     let mut names = Vec::with_capacity(texts.assets.devices.len());
     let mut credentials = Vec::with_capacity(texts.assets.devices.len());
+    let mut details = Vec::with_capacity(texts.assets.devices.len());
     for device in &texts.assets.devices {
         let template = template_of(device, templates);
         let shared = points.entry(&template.model.id).or_insert_with(|| point_names(template));
         names.push(device_names(device, Arc::clone(shared)));
         credentials.push(credential(device, secrets, faults));
+        details.push(DeviceDetails::default());
     }
     let connections = plans.into_iter().map(|planned| connection(planned, &texts, templates)).collect();
     if faults.errors() > before {
@@ -65,6 +67,7 @@ pub(super) fn build(
         package: PackageName { name: manifest.name.clone(), version: manifest.version.to_string() },
         names: Arc::new(Names::with_late(names, late_rules(&texts, templates))),
         credentials,
+        details,
         connections,
     })
 }
