@@ -1,5 +1,7 @@
 //! The only place that joins the parts: makes channels, spawns tasks, stops them in order.
 
+mod field;
+
 use crate::cloud::{CloudPorts, CloudSite};
 use crate::config::{CloudConfig, Config, DestinationConfig};
 use crate::doors::local::LocalDoor;
@@ -8,6 +10,8 @@ use crate::identity::Keeper;
 use crate::identity::store::RealDisk;
 use crate::model::command::NoCommands;
 use crate::model::{Inlet, Site};
+use crate::model::{Command, Commands, Inlet, Outcome, Site};
+use crate::operate::command::Carrier;
 use crate::operate::{self, Gateway, Refusal};
 use crate::outbox::{DestinationSettings, Outbox};
 use crate::south::protocols::Protocols;
@@ -18,7 +22,7 @@ use anyhow::Context;
 use driver::Answer;
 use serde_json::{Value as Json, json};
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -72,17 +76,21 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let door = LocalDoor::open(&config.control_socket)?;
 
     let inlet: Arc<dyn Inlet> = outbox.inlet();
-    let south = South::start(&site, inlet, Arc::clone(&counters));
+    let south = Arc::new(South::start(&site, inlet, Arc::clone(&counters)));
+    let commands = open_commands(&config, &site, &south, &counters)?;
     let (stop, stopped) = watch::channel(false);
     let cloud = config.cloud.clone().map(|c| {
         let keeper = Arc::new(Keeper::open(&c, &config.state_dir, Arc::new(RealDisk)));
         start_cloud(c, &site, &outbox, &counters, keeper, stopped.clone())
     });
     let forward = start_destinations(&config, &site, &outbox, &counters, &stopped);
+    let cloud = config.cloud.clone().map(|c| start_cloud(c, &site, &outbox, &commands, &counters, stopped));
     let running = Arc::new(Running {
         begun: Instant::now(),
         site: Arc::clone(&site),
         south,
+        commands,
+        audit_dir: config.state_dir.join("audit"),
         outbox: Arc::new(outbox),
         endpoint: config.cloud.as_ref().map(endpoint),
         cloud: cloud.as_ref().map(|c| c.status.clone()),
@@ -192,6 +200,19 @@ fn feed(site: &Site) -> Feed {
     Feed::new(Arc::clone(&site.names), models)
 }
 
+/// The carrier of commands, on the connections of the site.
+fn open_commands(
+    config: &Config,
+    site: &Site,
+    south: &Arc<South>,
+    counters: &Arc<Counters>,
+) -> anyhow::Result<Arc<dyn Commands>> {
+    let edge = config.cloud.as_ref().map(|cloud| (cloud.product_key.clone(), cloud.device_key.clone()));
+    let field = Arc::new(field::Wired(Arc::clone(south)));
+    let carrier = Carrier::open(&config.state_dir, &config.commands, edge, site, field, Arc::clone(counters))?;
+    Ok(Arc::new(carrier))
+}
+
 struct CloudTask {
     task: tokio::task::JoinHandle<()>,
     status: Arc<cloud::Status>,
@@ -202,6 +223,7 @@ fn start_cloud(
     config: CloudConfig,
     site: &Arc<Site>,
     outbox: &Outbox,
+    commands: &Arc<dyn Commands>,
     counters: &Arc<Counters>,
     keeper: Arc<Keeper>,
     stopped: watch::Receiver<bool>,
@@ -214,6 +236,9 @@ fn start_cloud(
         counters: Arc::clone(counters),
         status: Arc::clone(&status),
     };
+    let secret = config.device_secret.clone();
+    let simple = CloudPorts::simple(outbox.outlet(ENOS), secret, Arc::clone(counters), Arc::clone(&status));
+    let ports = CloudPorts { commands: Arc::clone(commands), ..simple };
     let names = CloudSite { names: Arc::clone(&site.names), credentials: site.credentials.clone() };
     let running = cloud::run(config, names, ports, stopped);
     let task = tokio::spawn(async move {
@@ -253,7 +278,9 @@ fn listings(outbox: &Outbox) -> (Json, Json) {
 struct Running {
     begun: Instant,
     site: Arc<Site>,
-    south: South,
+    south: Arc<South>,
+    commands: Arc<dyn Commands>,
+    audit_dir: PathBuf,
     outbox: Arc<Outbox>,
     /// Where the cloud is, for people.
     endpoint: Option<String>,
@@ -293,6 +320,14 @@ impl Gateway for Running {
                 "counters": self.counters.all().collect::<std::collections::BTreeMap<_, _>>(),
             })
         })
+    }
+
+    fn command(&self, command: Command) -> Answer<'static, Outcome> {
+        self.commands.perform(command)
+    }
+
+    fn audit(&self) -> PathBuf {
+        self.audit_dir.clone()
     }
 
     fn values(&self, filter: &str) -> Json {

@@ -6,6 +6,7 @@ mod cloud;
 mod destinations;
 mod device_key;
 mod late_data;
+mod commands;
 mod numbers;
 mod outbox;
 mod read;
@@ -21,6 +22,8 @@ pub use client_files::ClientFiles;
 pub use cloud::{Acknowledge, CloudConfig, Compress, TlsConfig};
 pub use destinations::{DestinationConfig, Join, Payload};
 pub use late_data::{LateDataConfig, Order};
+pub use cloud::{Acknowledge, CloudConfig, TlsConfig};
+pub use commands::CommandConfig;
 pub use outbox::{Durability, OutboxConfig};
 pub use rest::RestConfig;
 pub use subscribe::{Pick, Subscription};
@@ -41,6 +44,7 @@ pub struct Config {
     /// Brokers beside the cloud.
     pub destinations: Vec<DestinationConfig>,
     pub outbox: OutboxConfig,
+    pub commands: CommandConfig,
     /// The local door.
     pub control_socket: PathBuf,
     pub log_level: tracing::Level,

@@ -15,7 +15,7 @@ mod value;
 
 pub use contract::{
     Answer, ConnectionText, DeviceText, Direction, FrameTap, Plan, Protocol, Resource, ScanGroup, Session,
-    SessionError, Silent,
+    RawError, SessionError, Silent,
 };
 pub use diagnostic::{Diagnostic, Place, Severity, did_you_mean};
 pub use parameters::{Parameters, Text};
