@@ -1,13 +1,15 @@
 //! The only place that joins the parts: makes channels, spawns tasks, stops them in order.
 
+mod field;
+
 use crate::cloud::{CloudPorts, CloudSite};
 use crate::config::{CloudConfig, Config, DestinationConfig};
 use crate::doors::local::LocalDoor;
 use crate::forward::{self, Feed, ForwardPorts};
 use crate::identity::Keeper;
 use crate::identity::store::RealDisk;
-use crate::model::command::NoCommands;
-use crate::model::{Inlet, Site};
+use crate::model::{Command, Commands, Inlet, Outcome, Site};
+use crate::operate::command::Carrier;
 use crate::operate::{self, Gateway, Refusal};
 use crate::outbox::{DestinationSettings, Outbox};
 use crate::south::protocols::Protocols;
@@ -18,7 +20,7 @@ use anyhow::Context;
 use driver::Answer;
 use serde_json::{Value as Json, json};
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -72,17 +74,20 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let door = LocalDoor::open(&config.control_socket)?;
 
     let inlet: Arc<dyn Inlet> = outbox.inlet();
-    let south = South::start(&site, inlet, Arc::clone(&counters));
+    let south = Arc::new(South::start(&site, inlet, Arc::clone(&counters)));
+    let commands = open_commands(&config, &site, &south, &counters)?;
     let (stop, stopped) = watch::channel(false);
     let cloud = config.cloud.clone().map(|c| {
         let keeper = Arc::new(Keeper::open(&c, &config.state_dir, Arc::new(RealDisk)));
-        start_cloud(c, &site, &outbox, &counters, keeper, stopped.clone())
+        start_cloud(c, &site, &outbox, &commands, &counters, keeper, stopped.clone())
     });
     let forward = start_destinations(&config, &site, &outbox, &counters, &stopped);
     let running = Arc::new(Running {
         begun: Instant::now(),
         site: Arc::clone(&site),
         south,
+        commands,
+        audit_dir: config.state_dir.join("audit"),
         outbox: Arc::new(outbox),
         endpoint: config.cloud.as_ref().map(endpoint),
         cloud: cloud.as_ref().map(|c| c.status.clone()),
@@ -192,6 +197,19 @@ fn feed(site: &Site) -> Feed {
     Feed::new(Arc::clone(&site.names), models)
 }
 
+/// The carrier of commands, on the connections of the site.
+fn open_commands(
+    config: &Config,
+    site: &Site,
+    south: &Arc<South>,
+    counters: &Arc<Counters>,
+) -> anyhow::Result<Arc<dyn Commands>> {
+    let edge = config.cloud.as_ref().map(|cloud| (cloud.product_key.clone(), cloud.device_key.clone()));
+    let field = Arc::new(field::Wired(Arc::clone(south)));
+    let carrier = Carrier::open(&config.state_dir, &config.commands, edge, site, field, Arc::clone(counters))?;
+    Ok(Arc::new(carrier))
+}
+
 struct CloudTask {
     task: tokio::task::JoinHandle<()>,
     status: Arc<cloud::Status>,
@@ -202,6 +220,7 @@ fn start_cloud(
     config: CloudConfig,
     site: &Arc<Site>,
     outbox: &Outbox,
+    commands: &Arc<dyn Commands>,
     counters: &Arc<Counters>,
     keeper: Arc<Keeper>,
     stopped: watch::Receiver<bool>,
@@ -209,7 +228,7 @@ fn start_cloud(
     let status = Arc::new(cloud::Status::default());
     let ports = CloudPorts {
         outlet: outbox.outlet(ENOS),
-        commands: Arc::new(NoCommands),
+        commands: Arc::clone(commands),
         identity: Arc::clone(&keeper) as _,
         counters: Arc::clone(counters),
         status: Arc::clone(&status),
@@ -254,7 +273,9 @@ fn listings(outbox: &Outbox) -> (Json, Json) {
 struct Running {
     begun: Instant,
     site: Arc<Site>,
-    south: South,
+    south: Arc<South>,
+    commands: Arc<dyn Commands>,
+    audit_dir: PathBuf,
     outbox: Arc<Outbox>,
     /// Where the cloud is, for people.
     endpoint: Option<String>,
@@ -294,6 +315,14 @@ impl Gateway for Running {
                 "counters": self.counters.all().collect::<std::collections::BTreeMap<_, _>>(),
             })
         })
+    }
+
+    fn command(&self, command: Command) -> Answer<'static, Outcome> {
+        self.commands.perform(command)
+    }
+
+    fn audit(&self) -> PathBuf {
+        self.audit_dir.clone()
     }
 
     fn values(&self, filter: &str) -> Json {

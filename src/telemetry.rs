@@ -87,4 +87,10 @@ counters! {
     sessions,
     /// Requests that got no answer.
     timeouts,
+    /// Commands that were begun, whatever became of them.
+    commands,
+    /// Commands that were refused before anything was done.
+    commands_refused,
+    /// Commands that came again and were answered from memory.
+    commands_repeated,
 }

@@ -93,6 +93,7 @@ fn template(rows: u32, upload: Upload) -> Template {
         table: Arc::new(testkit::table(&[], &table)),
         rules: (0..rows - 1).map(rule).collect(),
         controls: vec![Control { measurepoint: rows - 1, row: rows - 1 }],
+        commands: enos_edge::model::CommandRules::default(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod accounting;
 mod activation;
+mod answers;
 mod downstream;
 mod first_login;
 mod in_flight;

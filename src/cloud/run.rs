@@ -1,6 +1,7 @@
 //! Keeps the link up: connects, converses until the connection is lost, waits, and begins again until the daemon stops.
 
 use super::accounting::Accounting;
+use super::answers::Answers;
 use super::first_login;
 use super::notices::NoticeQueue;
 use super::publisher::Publisher;
@@ -110,6 +111,7 @@ pub async fn run(
         config,
         outlet,
         commands,
+        answers: Answers::default(),
         identity,
         counters,
         status,
@@ -253,6 +255,7 @@ async fn connect_and_converse(
     link.outlet.link(false);
     let now = link.now();
     link.publisher.lost(now);
+    link.answers.lost();
     link.counters.cloud_connected.set(0);
     link.counters.sub_devices_online.set(0);
     link.status.update(|s| s.in_flight = 0);

@@ -4,6 +4,7 @@ mod ask;
 
 use super::accounting::{Accounting, Count, Kind};
 use super::activation::{self, Message as ActivationMessage};
+use super::answers::{Answers, Reply as CommandReply};
 use super::downstream::{self, Action, Notice};
 use super::first_login;
 use super::publisher::{Now, Publisher};
@@ -47,6 +48,7 @@ pub struct Link {
     pub topics: Topics,
     pub outlet: Arc<dyn Outlet>,
     pub commands: Arc<dyn Commands>,
+    pub answers: Answers,
     pub identity: Arc<dyn Identity>,
     pub counters: Arc<Counters>,
     pub status: Arc<Status>,
@@ -184,6 +186,7 @@ impl<'a> Session<'a> {
                 biased;
                 heard = self.connection.next() => { let heard = heard?; self.hear(heard); }
                 () = stopped(stop), if self.stopping.is_none() || self.leaving => self.begin_to_stop(),
+                Some(reply) = self.link.answers.next() => { self.reply(reply); }
                 (id, stored) = next_stored(&mut self.storing) => self.stored(&id, stored),
                 () = &mut better, if self.leave_at.is_none() => self.leave_at = Some(now.at.max(self.link.may_leave_at)),
                 stored = self.link.storing.done() => self.secrets_stored(stored),
@@ -218,6 +221,11 @@ impl<'a> Session<'a> {
         let now = self.link.now();
         if self.subscribing > 0 && now.at < self.since + SUBSCRIBE_PATIENCE {
             return Ok(());
+        }
+        while let Some(reply) = self.link.answers.take_unsent() {
+            if !self.reply(reply) {
+                break;
+            }
         }
         self.ask(now)?;
         self.begin_to_flow();
@@ -284,11 +292,11 @@ impl<'a> Session<'a> {
                 self.delivered |= self.link.config.acknowledge == Acknowledge::Puback;
                 self.link.publisher.acknowledged(id, now);
             }
-            Heard::Message { topic, payload, retained: _ } => self.read(&topic, &payload, now),
+            Heard::Message { topic, payload, retained } => self.read(&topic, &payload, retained, now),
         }
     }
 
-    fn read(&mut self, topic: &str, payload: &Bytes, now: Now) {
+    fn read(&mut self, topic: &str, payload: &Bytes, retained: bool, now: Now) {
         if topic == reply(&self.link.topics.post_batch) || topic == reply(&self.link.topics.resume_batch) {
             self.receipt(payload, now);
         } else if topic == self.link.topics.activation {
@@ -296,7 +304,7 @@ impl<'a> Session<'a> {
         } else if topic.ends_with("_reply") {
             self.answer(topic, payload, now);
         } else {
-            self.command(topic, payload);
+            self.command(topic, payload, retained);
         }
     }
 
@@ -331,14 +339,20 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn command(&mut self, topic: &str, payload: &Bytes) {
+    fn command(&mut self, topic: &str, payload: &Bytes, retained: bool) {
         let (config, sub_devices) = (&self.link.config, &self.link.sub_devices);
         let ours = |p: &str, d: &str| (p == config.product_key && d == config.device_key) || sub_devices.owns(p, d);
-        for action in downstream::decide(topic, payload, ours) {
+        for action in downstream::decide(topic, payload, retained, ours) {
             match action {
                 Action::Answer { topic, payload } => {
                     if self.connection.publish(None, &topic, payload).is_err() {
                         warn!(topic, "more commands than can be answered; this one is not");
+                    }
+                }
+                Action::Command { command, to } => {
+                    let commands = Arc::clone(&self.link.commands);
+                    if let Some(busy) = self.link.answers.start(commands.as_ref(), command, to) {
+                        self.reply(busy);
                     }
                 }
                 Action::Notice { notice, product_key, device_key } => {
@@ -346,6 +360,18 @@ impl<'a> Session<'a> {
                 }
             }
         }
+    }
+
+    /// Sends the answer to a command. False when it waits for another time, because the client takes nothing more.
+    fn reply(&mut self, reply: CommandReply) -> bool {
+        for (topic, payload) in &reply.messages {
+            if self.connection.publish(None, topic, payload.clone()).is_err() {
+                self.link.answers.keep(reply);
+                return false;
+            }
+        }
+        self.link.answers.sent(reply);
+        true
     }
 
     fn notice(&mut self, notice: Notice, product_key: &str, device_key: &str) {
@@ -456,8 +482,8 @@ impl<'a> Session<'a> {
     }
 
     fn is_finished(&self) -> bool {
-        self.stopping
-            .is_some_and(|end| self.link.publisher.messages_in_flight() == 0 || self.link.started.elapsed() >= end)
+        let idle = self.link.publisher.messages_in_flight() == 0 && self.link.answers.is_idle();
+        self.stopping.is_some_and(|end| idle || self.link.started.elapsed() >= end)
     }
 
     fn wake(&self, now: Now) -> Duration {

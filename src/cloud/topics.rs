@@ -48,9 +48,18 @@ pub fn sub_device_commands(product_key: &str, device_key: &str) -> Vec<String> {
     device_commands(&format!("/sys/{product_key}/{device_key}"))
 }
 
+/// What a device is told to do, below its own topics.
+const COMMANDS: [&str; 6] = [
+    "thing/service/+",
+    "thing/service/measurepoint/set",
+    "thing/service/measurepoint/get",
+    "thing/model/down_raw",
+    "ota/device/upgrade",
+    "rrpc/request/+",
+];
+
 fn device_commands(system: &str) -> Vec<String> {
-    let services = ["thing/service/+", "thing/service/measurepoint/set", "thing/service/measurepoint/get"];
-    services
+    COMMANDS
         .iter()
         .map(|t| format!("{system}/{t}"))
         .chain(NOTICES.iter().map(|word| format!("{system}/thing/{word}")))

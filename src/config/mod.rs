@@ -3,6 +3,7 @@
 mod address;
 mod client_files;
 mod cloud;
+mod commands;
 mod destinations;
 mod device_key;
 mod late_data;
@@ -23,6 +24,7 @@ pub use destinations::{DestinationConfig, Join, Payload};
 pub use late_data::{LateDataConfig, Order};
 mod sub_devices;
 
+pub use commands::CommandConfig;
 pub use outbox::{Durability, OutboxConfig};
 pub use rest::RestConfig;
 pub use sub_devices::SubDevicesConfig;
@@ -44,6 +46,7 @@ pub struct Config {
     /// Brokers beside the cloud.
     pub destinations: Vec<DestinationConfig>,
     pub outbox: OutboxConfig,
+    pub commands: CommandConfig,
     /// The local door.
     pub control_socket: PathBuf,
     pub log_level: tracing::Level,

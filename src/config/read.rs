@@ -1,6 +1,6 @@
 //! Reads `edge.yaml`: every fault at once, with its place.
 
-use super::{Config, OutboxConfig, Overrides, cloud, destinations, outbox, rest};
+use super::{CommandConfig, Config, OutboxConfig, Overrides, cloud, commands, destinations, outbox, rest};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::logs::LogFormat;
 use crate::yaml::fields::{Faults, Fields};
@@ -11,7 +11,18 @@ use std::sync::Arc;
 /// A configuration is a page of text; anything larger is something else.
 const SIZE_LIMIT: u64 = 1 << 20;
 
-const KEYS: &[&str] = &["state_dir", "package", "control_socket", "cloud", "rest", "destinations", "outbox", "log"];
+const KEYS: &[&str] = &[
+    // One a line, so that sections can be added side by side.
+    "state_dir",
+    "package",
+    "control_socket",
+    "cloud",
+    "rest",
+    "destinations",
+    "outbox",
+    "commands",
+    "log",
+];
 const LOG_KEYS: &[&str] = &["level", "format"];
 
 const LEVELS: &[(&str, tracing::Level)] = &[
@@ -37,6 +48,7 @@ pub(super) fn all_keys() -> impl Iterator<Item = &'static str> {
         destinations::KEYS,
         super::subscribe::KEYS,
         outbox::KEYS,
+        commands::KEYS,
         LOG_KEYS,
     ];
     sections.into_iter().flatten().copied()
@@ -90,6 +102,10 @@ fn config(fields: &Fields<'_, '_>, folder: &Path, overrides: Overrides, faults: 
         Some(fields) => outbox::read(&fields, faults),
         None => OutboxConfig::default(),
     };
+    let commands = match section(fields, "commands", commands::KEYS, faults) {
+        Some(fields) => commands::read(&fields, faults),
+        None => CommandConfig::default(),
+    };
     let log = section(fields, "log", LOG_KEYS, faults);
     let (log_level, log_format) = match &log {
         Some(log) => (log.word("level", LEVELS, faults), log.word("format", FORMATS, faults)),
@@ -104,6 +120,7 @@ fn config(fields: &Fields<'_, '_>, folder: &Path, overrides: Overrides, faults: 
         rest,
         destinations,
         outbox,
+        commands,
         log_level: log_level.unwrap_or(tracing::Level::INFO),
         log_format: log_format.unwrap_or_default(),
         warnings: Vec::new(),

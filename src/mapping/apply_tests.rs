@@ -39,6 +39,7 @@ pub fn template(rows: &[(f64, f64)], rules: &[(DataType, Formula, Upload)]) -> T
             .map(|(i, rule)| Rule { measurepoint: i as u32, formula: rule.1.clone(), upload: rule.2 })
             .collect(),
         controls: vec![],
+        commands: crate::model::CommandRules::default(),
     }
 }
 

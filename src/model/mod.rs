@@ -1,7 +1,9 @@
 //! PURE nouns all share. No tokio, no file system, no socket, no clock.
 
+pub mod accept;
 pub mod batch;
 pub mod command;
+pub mod control;
 pub mod delivery;
 pub mod field;
 pub mod formula;
@@ -17,6 +19,7 @@ pub mod topic;
 
 pub use batch::{Batch, BatchBuilder, Block, Entry, ValueRef};
 pub use command::{Command, Commands, Outcome};
+pub use control::CommandRules;
 pub use delivery::{Inlet, Lane, Outlet, Parcel, SetAside};
 pub use driver::{Datum, Reason, Sample, Timestamp, Value};
 pub use field::{Field, SecretShelf};

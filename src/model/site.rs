@@ -1,6 +1,6 @@
 //! PURE. A loaded package, interned: what the daemon runs. Texts are gone but for names people see.
 
-use super::{Formula, Names, Secret, ThingModel, Upload};
+use super::{CommandRules, Formula, Names, Secret, ThingModel, Upload};
 use driver::{Plan, PointTable};
 use serde_json::{Map, Value as Json};
 use std::sync::Arc;
@@ -76,6 +76,8 @@ pub struct Template {
     pub rules: Vec<Rule>,
     /// Measurement point -> row of the table that is written.
     pub controls: Vec<Control>,
+    /// What commands may do.
+    pub commands: CommandRules,
 }
 
 /// How one measurement point is made from points.

@@ -1,12 +1,18 @@
 //! What people and clouds may ask of a running gateway. One file an operation, one line in the table; every door offers the table.
 
+mod audit;
+pub mod command;
+mod invoke;
 mod read;
 mod status;
 mod values;
+mod write;
 
+use crate::model::{Command, Outcome};
 use driver::Answer;
 use serde::Serialize;
 use serde_json::Value as Json;
+use std::path::PathBuf;
 
 /// The running gateway as operations see it; `app.rs` joins the parts.
 pub trait Gateway: Send + Sync {
@@ -14,6 +20,10 @@ pub trait Gateway: Send + Sync {
     fn status(&self, listings: bool) -> Answer<'_, Json>;
     /// Latest values of the points whose device or point name contains `filter`; empty: all.
     fn values(&self, filter: &str) -> Json;
+    /// Carries out a command of whoever asks.
+    fn command(&self, command: Command) -> Answer<'static, Outcome>;
+    /// The folder of the audit.
+    fn audit(&self) -> PathBuf;
     /// Reads all points of a device now, between the scans that are due.
     fn read<'a>(&'a self, device: &'a str, point: Option<&'a str>) -> Answer<'a, Result<Json, Refusal>>;
 }
@@ -42,7 +52,8 @@ pub struct Operation {
 }
 
 /// Everything that can be asked.
-pub const OPERATIONS: &[Operation] = &[status::OPERATION, values::OPERATION, read::OPERATION];
+pub const OPERATIONS: &[Operation] =
+    &[status::OPERATION, values::OPERATION, read::OPERATION, write::OPERATION, invoke::OPERATION, audit::OPERATION];
 
 /// Finds the operation and runs it.
 ///

@@ -2,6 +2,7 @@
 
 mod backoff;
 mod breaker;
+mod commands;
 mod connection;
 mod guard;
 mod live;
@@ -14,7 +15,8 @@ mod start;
 mod status;
 mod tap;
 
-pub use request::AskError;
+pub use commands::PlannedWrite;
+pub use request::{AskError, Moments};
 pub use status::{ConnectionState, ConnectionStatus, DeviceState, DeviceStatus, Filter, PointNow, Shown, SouthStatus};
 pub use tap::{Capture, Frame};
 
@@ -99,8 +101,10 @@ impl South {
         let line = self.line(connection)?;
         let at = line.live.devices.iter().position(|info| info.name == device);
         let at = at.ok_or_else(|| AskError::UnknownDevice(device.to_owned()))?;
-        let asked = line.ask(Ask::Read(u32::try_from(at).expect("devices are counted in 32 bits")), limit).await;
-        asked.map_err(|error| match error {
+        let asked = line
+            .ask(Ask::Read(u32::try_from(at).expect("devices are counted in 32 bits")), Moments::within(limit))
+            .await;
+        asked.map(drop).map_err(|error| match error {
             // Only a write leaves anything open.
             AskError::Unconfirmed(why) => AskError::NotRead(why),
             other => other,
@@ -125,7 +129,7 @@ impl South {
             return Err(AskError::NotWritable(point));
         }
         let raw = control::raw(text.row(), value).map_err(AskError::Unfit)?;
-        line.ask(Ask::Write(point, raw), limit).await
+        line.ask(Ask::Write(point, raw), Moments::within(limit)).await.map(drop)
     }
 
     /// Writes a measurement point of a device (index into `names.devices`) through its control mapping.
@@ -185,20 +189,29 @@ impl South {
 }
 
 impl Handle {
-    async fn ask(&self, ask: Ask, limit: Duration) -> Result<(), AskError> {
-        let (reply, answer) = oneshot::channel();
-        let deadline = Instant::now() + limit;
+    async fn ask(&self, ask: Ask, moments: Moments) -> Result<Vec<u8>, AskError> {
+        let (reply, mut answer) = oneshot::channel();
+        let began = Instant::now();
         let claim = Arc::new(Claim::default());
-        let request = Request { ask, deadline, claim: Arc::clone(&claim), reply };
+        let request = Request { ask, moments, claim: Arc::clone(&claim), reply };
         self.requests.try_send(request).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => AskError::Busy,
             mpsc::error::TrySendError::Closed(_) => AskError::Stopped,
         })?;
-        match tokio::time::timeout_at(deadline, answer).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err(AskError::Stopped),
-            Err(_) if claim.take() => Err(AskError::Expired),
-            Err(_) => Err(AskError::Unconfirmed(driver::SessionError::Timeout(limit))),
+        match tokio::time::timeout_at(moments.start_by, &mut answer).await {
+            Ok(Ok(result)) => return result,
+            Ok(Err(_)) if claim.take() => return Err(AskError::Stopped),
+            Ok(Err(_)) => return Err(cut_off()),
+            Err(_) if claim.take() => return Err(AskError::Expired),
+            Err(_) => {}
         }
+        let answered = tokio::time::timeout_at(moments.end_by, answer).await;
+        let late = || AskError::Unconfirmed(driver::SessionError::Timeout(began.elapsed()));
+        answered.map_or_else(|_| Err(late()), |result| result.unwrap_or_else(|_| Err(cut_off())))
     }
+}
+
+/// The connection's task was ended in the middle of the request.
+fn cut_off() -> AskError {
+    AskError::Unconfirmed(driver::SessionError::Disconnected("the gateway stops".to_owned()))
 }

@@ -4,6 +4,7 @@ use crate::model::{Reason, Value};
 use driver::SessionError;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -12,10 +13,27 @@ pub(super) const WAITING: usize = 32;
 
 pub(super) struct Request {
     pub ask: Ask,
-    /// A request that waited longer is not carried out any more.
-    pub deadline: Instant,
+    pub moments: Moments,
     pub claim: Arc<Claim>,
-    pub reply: oneshot::Sender<Result<(), AskError>>,
+    /// Bytes for [`Ask::Raw`], nothing for the others.
+    pub reply: oneshot::Sender<Result<Vec<u8>, AskError>>,
+}
+
+/// When a request must be begun and ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Moments {
+    /// A request that waited longer is not carried out any more.
+    pub start_by: Instant,
+    /// The device's answer is not waited for any longer.
+    pub end_by: Instant,
+}
+
+impl Moments {
+    #[must_use]
+    pub fn within(limit: Duration) -> Moments {
+        let at = Instant::now() + limit;
+        Moments { start_by: at, end_by: at }
+    }
 }
 
 /// Decides once between "it is carried out" and "it was given up": a stale command must never fire, and nobody may
@@ -34,17 +52,25 @@ impl Claim {
 pub(super) enum Ask {
     /// All scan groups of a device, by its index within the connection.
     Read(u32),
+    /// The scan groups of a device that hold one of these points.
+    ReadPoints(u32, Vec<u32>),
     Write(u32, Value),
+    /// Bytes for a device, as they are.
+    Raw(u32, Vec<u8>),
 }
 
 impl Request {
     /// True when it shall be carried out now; it can not be given up any more.
     pub(super) fn begin(&self) -> bool {
-        Instant::now() < self.deadline && self.claim.take()
+        Instant::now() < self.moments.start_by && self.claim.take()
+    }
+
+    pub(super) fn is_write(&self) -> bool {
+        matches!(self.ask, Ask::Write(..) | Ask::Raw(..))
     }
 
     /// The asker may have gone; that is its right.
-    pub(super) fn answer(self, result: Result<(), AskError>) {
+    pub(super) fn answer(self, result: Result<Vec<u8>, AskError>) {
         let _ = self.reply.send(result);
     }
 }
@@ -80,6 +106,9 @@ pub enum AskError {
     /// The device refused.
     #[error("point {point} refused: {reason}")]
     Refused { point: u32, reason: Reason },
+    /// Nothing was done: protocol or configuration do not allow it.
+    #[error("{0}")]
+    Forbidden(String),
     /// A read got no answer.
     #[error("{0}")]
     NotRead(SessionError),

@@ -5,7 +5,7 @@ use super::guard::Fault;
 use super::request::{Ask, AskError, Request};
 use super::status::DeviceState;
 use crate::model::{Datum, Reason, Sample, Timestamp, Value};
-use driver::{Session, SessionError};
+use driver::{RawError, ScanGroup, Session, SessionError};
 use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
@@ -96,7 +96,10 @@ impl Line {
                 self.counters.timeouts.add(1);
             }
             state.last_error = Some(error.clone());
-            state.enter(DeviceState::Silent)
+            // Once is no silence yet: some devices swallow the request after one for an absent neighbour. What is
+            // pushed has no second scan that could tell.
+            let believed = wait.is_zero() || self.schedule.is_silent(device);
+            believed && state.enter(DeviceState::Silent)
         };
         let name = &self.live.devices[device].name;
         if changed {
@@ -212,12 +215,29 @@ impl Line {
             request.answer(Err(AskError::Expired));
             return Ok(());
         }
+        let mut bytes = Vec::new();
         let result = match request.ask.clone() {
-            Ask::Read(device) => self.read_device(session, device).await,
-            Ask::Write(point, value) => self.write(session, point, &value, request.deadline).await,
+            Ask::Read(device) => self.read_device(session, device, None).await,
+            Ask::ReadPoints(device, points) => self.read_device(session, device, Some(&points)).await,
+            Ask::Write(point, value) => self.write(session, point, &value, request.moments.end_by).await,
+            Ask::Raw(device, sent) => match self.raw(session, device, &sent, request.moments.end_by).await {
+                Ok(Ok(received)) => {
+                    bytes = received;
+                    Ok(())
+                }
+                Ok(Err(refusal)) => {
+                    request.answer(Err(AskError::Forbidden(refusal)));
+                    return Ok(());
+                }
+                Err(fault) => Err(fault),
+            },
         };
         let said = match &result {
-            Ok(()) => Ok(()),
+            Ok(()) => Ok(bytes),
+            Err(Fault::Stopped) if request.is_write() => {
+                let why = SessionError::from(Fault::Stopped);
+                Err(AskError::Unconfirmed(why))
+            }
             Err(Fault::Stopped) => Err(AskError::Stopped),
             Err(fault) => Err(SessionError::from(fault.clone()).into()),
         };
@@ -228,9 +248,37 @@ impl Line {
         }
     }
 
-    async fn read_device(&mut self, session: &mut dyn Session, device: u32) -> Result<(), Fault> {
+    /// Bytes to the device and back. The inner error: nothing was sent.
+    async fn raw(
+        &mut self,
+        session: &mut dyn Session,
+        device: u32,
+        bytes: &[u8],
+        deadline: Instant,
+    ) -> Result<Result<Vec<u8>, String>, Fault> {
+        let limit = deadline.duration_since(Instant::now()).min(WRITE_LIMIT);
+        let call = async {
+            match session.raw(device, bytes).await {
+                Ok(received) => Ok(Ok(received)),
+                Err(RawError::Refused(why)) => Ok(Err(why)),
+                Err(RawError::Session(error)) => Err(error),
+            }
+        };
+        let result = self.call(limit, call).await;
+        info!(connection = %self.live.name, device, bytes = bytes.len(), done = result.is_ok(), "raw bytes passed on");
+        result
+    }
+
+    async fn read_device(
+        &mut self,
+        session: &mut dyn Session,
+        device: u32,
+        points: Option<&[u32]>,
+    ) -> Result<(), Fault> {
         let plan = std::sync::Arc::clone(&self.plan);
-        for (group, _) in plan.scan_groups().iter().enumerate().filter(|(_, group)| group.device == device) {
+        let wanted = |group: &&ScanGroup| points.is_none_or(|points| points.iter().any(|p| group.points.contains(p)));
+        let groups = plan.scan_groups().iter().enumerate().filter(|(_, group)| group.device == device);
+        for (group, _) in groups.filter(|(_, group)| wanted(group)) {
             self.scan(session, group).await?;
         }
         Ok(())

@@ -183,7 +183,12 @@ impl Schedule {
             // A pushed group that somebody asked for: no probe of ours would ever close the breaker again.
             return Duration::ZERO;
         }
-        let wait = self.devices[device].breaker.open(self.rng.f64());
+        let wait = self.devices[device].breaker.failed(self.rng.f64());
+        if !self.devices[device].breaker.is_open() {
+            let at = self.slots[group].grid.min(now + wait).max(now);
+            self.enter(group, at);
+            return wait;
+        }
         self.devices[device].probe = group;
         self.slots[group].key = Some(now + wait);
         self.probes.push(Reverse((now + wait, group)));

@@ -120,6 +120,13 @@ pub trait Session: Send {
     /// Writes one control point and waits for the device's confirmation.
     fn write<'a>(&'a mut self, point: u32, value: &'a Value) -> Answer<'a, Result<(), SessionError>>;
 
+    /// Hands bytes to device `device` (its index within the connection) as they are and waits for its answer, for
+    /// protocols that have such a thing and connections that are configured to allow it.
+    fn raw<'a>(&'a mut self, device: u32, bytes: &'a [u8]) -> Answer<'a, Result<Vec<u8>, RawError>> {
+        let _ = (device, bytes);
+        Box::pin(async { Err(RawError::Refused("the protocol passes no raw bytes on".to_owned())) })
+    }
+
     /// What the device sends on its own. Pollers never resolve. Cancel-safe: a dropped future
     /// loses no sample.
     fn pushed<'a>(&'a mut self, samples: &'a mut Vec<Sample>) -> Answer<'a, Result<(), SessionError>> {
@@ -168,6 +175,16 @@ impl SessionError {
             SessionError::Rejected { reason, .. } => *reason,
         }
     }
+}
+
+/// Why raw bytes brought no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RawError {
+    /// Nothing was sent.
+    #[error("{0}")]
+    Refused(String),
+    #[error("{0}")]
+    Session(#[from] SessionError),
 }
 
 /// Which way a frame went.

@@ -14,7 +14,7 @@ pub mod testkit;
 mod value;
 
 pub use contract::{
-    Answer, ConnectionText, DeviceText, Direction, FrameTap, Plan, Protocol, Resource, ScanGroup, Session,
+    Answer, ConnectionText, DeviceText, Direction, FrameTap, Plan, Protocol, RawError, Resource, ScanGroup, Session,
     SessionError, Silent,
 };
 pub use diagnostic::{Diagnostic, Place, Severity, did_you_mean};

@@ -67,6 +67,7 @@ fn template(name: &str, text: &TemplateText, models: &Models, faults: &mut Fault
         table: Arc::clone(table),
         rules: mapped.rules,
         controls: mapped.controls,
+        commands: crate::model::CommandRules::default(),
     })
 }
 

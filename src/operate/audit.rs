@@ -1,0 +1,26 @@
+//! What was commanded, by whom, and what came of it; or whether the record of it is whole.
+
+use super::command::audit::{Query, query, verify};
+use super::{Operation, Refusal};
+use serde_json::{Value as Json, json};
+
+pub(super) const OPERATION: Operation = Operation {
+    name: "audit",
+    run: |gateway, arguments| {
+        let folder = gateway.audit();
+        let wanted = Query {
+            since: arguments["since"].as_i64(),
+            device: arguments["device"].as_str().map(str::to_owned),
+            door: arguments["door"].as_str().map(str::to_owned),
+        };
+        let whole = arguments["verify"].as_bool().unwrap_or(false);
+        Box::pin(async move {
+            let look = move || -> std::io::Result<Json> {
+                if whole { Ok(json!(verify(&folder)?)) } else { Ok(Json::Array(query(&folder, &wanted)?)) }
+            };
+            let looked = tokio::task::spawn_blocking(look).await;
+            let failed = |why: String| Refusal::new("unreadable", format!("the audit can not be read: {why}"));
+            looked.map_err(|e| failed(e.to_string()))?.map_err(|e| failed(e.to_string()))
+        })
+    },
+};

@@ -1,0 +1,350 @@
+//! Carries commands out: one contract for every door.
+//!
+//! Understand, find the target, look whether it came before, check its age, the ranges and the state, note down on disk
+//! that it is begun, write, read back, note down the outcome, answer. An id has one effect at most within a door, also
+//! across `kill -9` and power cuts, and every command gets one answer.
+
+mod act;
+mod age;
+pub mod audit;
+mod entrance;
+pub mod field;
+mod interlock;
+mod lines;
+mod orders;
+mod record;
+mod window;
+
+use crate::config::CommandConfig;
+use crate::model::command::{Target, What, code};
+use crate::model::{Command, Commands, Outcome, Site, Template, Timestamp};
+use crate::telemetry::Counters;
+use anyhow::Context;
+use driver::Answer;
+use entrance::{Entrance, Entry, Ticket};
+use field::Field;
+use record::{Books, Identified, Note, Record};
+use serde_json::{Map, Value as Json, json};
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+use window::{Key, Seen};
+
+/// What a device may take to answer a command that was begun in time.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// The one carrier of commands of a gateway.
+#[derive(Clone)]
+pub struct Carrier(Arc<Inner>);
+
+struct Inner {
+    config: CommandConfig,
+    /// Product key and device key of the gateway.
+    edge: Option<(String, String)>,
+    devices: Devices,
+    field: Arc<dyn Field>,
+    entrance: Arc<Entrance>,
+    record: Record,
+    counters: Arc<Counters>,
+}
+
+struct Devices {
+    keys: HashMap<(String, String), u32>,
+    names: HashMap<String, u32>,
+    /// By the index into `names.devices`.
+    all: Vec<Option<(String, Arc<Template>)>>,
+}
+
+/// Whom a command concerns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    Edge,
+    Device(u32),
+    Nobody,
+}
+
+/// One command on its way.
+struct Job {
+    command: Command,
+    found: Found,
+    identified: Option<Identified>,
+    arrived: Instant,
+    wall: Timestamp,
+}
+
+impl Carrier {
+    /// Opens what is remembered. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// When the state folder takes no files.
+    pub fn open(
+        state_dir: &Path,
+        config: &CommandConfig,
+        edge: Option<(String, String)>,
+        site: &Site,
+        field: Arc<dyn Field>,
+        counters: Arc<Counters>,
+    ) -> anyhow::Result<Carrier> {
+        let books = Books::open(state_dir, config)
+            .with_context(|| format!("open the record of commands in {}", state_dir.display()))?;
+        let record = Record::start(books).context("start the record of commands")?;
+        let entrance = Arc::new(Entrance::new(config.at_once, config.device_at_once));
+        let inner =
+            Inner { config: config.clone(), edge, devices: Devices::of(site), field, entrance, record, counters };
+        Ok(Carrier(Arc::new(inner)))
+    }
+}
+
+impl Commands for Carrier {
+    fn perform(&self, command: Command) -> Answer<'static, Outcome> {
+        let inner = Arc::clone(&self.0);
+        let job = inner.job(command);
+        let lane = match job.found {
+            Found::Device(device) => Some(device),
+            Found::Edge | Found::Nobody => None,
+        };
+        match inner.entrance.enter(job.identified.as_ref(), lane) {
+            Entry::Admitted(ticket) => {
+                // A task of its own: it runs to its end even if the door that asked has gone.
+                let task = tokio::spawn(async move { inner.carry(job, ticket).await });
+                Box::pin(async move {
+                    let failed = |_| Outcome::refused(code::UNCONFIRMED, "the gateway failed in the middle");
+                    task.await.unwrap_or_else(failed)
+                })
+            }
+            Entry::UnderWay(mut outcome) => {
+                inner.counters.commands_repeated.add(1);
+                Box::pin(async move {
+                    let told = outcome.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone());
+                    told.unwrap_or_else(|| Outcome::refused(code::UNCONFIRMED, "the gateway failed in the middle"))
+                })
+            }
+            Entry::Reused => inner.turn_away(&job, id_reused()),
+            Entry::Full => {
+                let outcome = Outcome::refused(code::BUSY, "too many commands are under way; nothing was done");
+                inner.turn_away(&job, outcome)
+            }
+        }
+    }
+}
+
+fn id_reused() -> Outcome {
+    Outcome::refused(code::ID_REUSED, "this id came before with other contents; nothing was done")
+}
+
+impl Inner {
+    fn job(&self, command: Command) -> Job {
+        let found = self.find(&command.target);
+        let identified = command.id.as_ref().map(|id| Identified {
+            key: Key::new(&command.door, id),
+            contents: window::short(&[format!("{:?}", command.target).as_bytes(), contents(&command.what).as_bytes()]),
+        });
+        Job { command, found, identified, arrived: Instant::now(), wall: Timestamp::now() }
+    }
+
+    fn find(&self, target: &Target) -> Found {
+        let device = match target {
+            Target::Edge => return Found::Edge,
+            Target::Keys { product_key, device_key } => {
+                if self.edge.as_ref().is_some_and(|(p, d)| p == product_key && d == device_key) {
+                    return Found::Edge;
+                }
+                self.devices.keys.get(&(product_key.clone(), device_key.clone()))
+            }
+            Target::Name(name) => self.devices.names.get(name),
+        };
+        device.map_or(Found::Nobody, |device| Found::Device(*device))
+    }
+
+    /// Answers without remembering: nothing was done, and the same id may come again.
+    fn turn_away(&self, job: &Job, outcome: Outcome) -> Answer<'static, Outcome> {
+        self.counters.commands_refused.add(1);
+        self.record.note(self.note(job, "refused", Some(&outcome)));
+        Box::pin(async move { outcome })
+    }
+
+    async fn carry(&self, job: Job, mut ticket: Ticket) -> Outcome {
+        let outcome = match self.known(&job).await {
+            Some(outcome) => outcome,
+            None => self.decide(&job, &mut ticket).await,
+        };
+        ticket.tell(&outcome);
+        outcome
+    }
+
+    /// The answer to a command that came before.
+    async fn known(&self, job: &Job) -> Option<Outcome> {
+        let seen = match self.record.look(job.identified.clone()?).await {
+            Ok(seen) => seen,
+            Err(error) => {
+                return Some(self.refuse_unrecorded(job, &error));
+            }
+        };
+        let outcome = match seen {
+            Seen::New => return None,
+            Seen::Done(outcome) => outcome,
+            Seen::Other => {
+                self.counters.commands_refused.add(1);
+                let outcome = id_reused();
+                self.record.note(self.note(job, "refused", Some(&outcome)));
+                return Some(outcome);
+            }
+            Seen::Interrupted => {
+                let words = "the gateway was stopped in the middle of it; whether it had an effect is not known";
+                Outcome::refused(code::INTERRUPTED, words)
+            }
+        };
+        self.counters.commands_repeated.add(1);
+        self.record.note(self.note(job, "repeated", Some(&outcome)));
+        Some(outcome)
+    }
+
+    async fn decide(&self, job: &Job, ticket: &mut Ticket) -> Outcome {
+        match self.admit(job) {
+            Ok(left) => self.act(job, ticket, job.arrived + left).await,
+            Err(outcome) => self.refuse(job, outcome).await,
+        }
+    }
+
+    /// What is left of its time, if it may be carried out as far as it says itself.
+    fn admit(&self, job: &Job) -> Result<Duration, Outcome> {
+        let command = &job.command;
+        if self.config.forbid.contains(&command.door) {
+            let words = format!("commands of {} are forbidden by the configuration", command.door);
+            return Err(Outcome::refused(code::FORBIDDEN, words));
+        }
+        let left = age::left(command, job.wall, &self.config)
+            .map_err(|why| Outcome::refused(code::EXPIRED, format!("{why}; nothing was done")))?;
+        match job.found {
+            Found::Nobody => {
+                let words = format!("{} is not in the package", shown(&command.target));
+                Err(Outcome::refused(code::UNKNOWN_DEVICE, words))
+            }
+            Found::Edge | Found::Device(_) => Ok(left),
+        }
+    }
+
+    /// Answers no and remembers it: a repetition of what was refused is refused as well.
+    async fn refuse(&self, job: &Job, outcome: Outcome) -> Outcome {
+        self.counters.commands_refused.add(1);
+        let note = self.note(job, "refused", Some(&outcome));
+        if let Err(error) = self.record.end(job.identified.clone(), note, outcome.clone(), false).await {
+            tracing::warn!(%error, "a refused command could not be noted down");
+        }
+        outcome
+    }
+
+    fn refuse_unrecorded(&self, job: &Job, error: &record::Refusal) -> Outcome {
+        self.counters.commands_refused.add(1);
+        tracing::error!(door = %job.command.door, %error, "a command can not be recorded and is not carried out");
+        let code = if *error == record::Refusal::Full { code::BUSY } else { code::NOT_RECORDED };
+        let outcome = Outcome::refused(code, format!("it can not be recorded: {error}; nothing was done"));
+        // A stuck disk may take the begin after all; then this tells that nothing came of it.
+        self.record.abandon(job.identified.clone(), self.note(job, "refused", Some(&outcome)), outcome.clone());
+        outcome
+    }
+
+    /// A record of the audit. Values that were asked for are in it, so that it tells what was done.
+    fn note(&self, job: &Job, event: &str, outcome: Option<&Outcome>) -> Note {
+        let command = &job.command;
+        let device = match job.found {
+            Found::Device(device) => self.devices.get(device).map(|(name, _)| name.clone()),
+            Found::Edge | Found::Nobody => None,
+        };
+        let mut note = Map::new();
+        note.insert("event".to_owned(), json!(event));
+        note.insert("door".to_owned(), json!(command.door));
+        note.insert("id".to_owned(), json!(command.id.as_deref().map(short)));
+        note.insert("device".to_owned(), json!(device));
+        note.insert("target".to_owned(), json!(shown(&command.target)));
+        note.insert("what".to_owned(), what(&command.what));
+        note.insert("arrived".to_owned(), json!(job.wall.0));
+        if let Some(issued) = command.issued_at {
+            note.insert("issued_at".to_owned(), json!(issued.0));
+        }
+        if let Some(outcome) = outcome {
+            note.insert("code".to_owned(), json!(outcome.code));
+            note.insert("message".to_owned(), json!(outcome.message));
+        }
+        note
+    }
+}
+
+impl Devices {
+    fn of(site: &Site) -> Devices {
+        let mut all: Vec<Option<(String, Arc<Template>)>> = vec![None; site.names.devices.len()];
+        for connected in site.connections.iter().flat_map(|connection| &connection.devices) {
+            let name = site.names.devices.get(connected.device as usize).map(|names| names.name.clone());
+            if let (Some(place), Some(name)) = (all.get_mut(connected.device as usize), name) {
+                *place = Some((name, Arc::clone(&connected.template)));
+            }
+        }
+        let (mut keys, mut names) = (HashMap::new(), HashMap::new());
+        for (index, device) in (0u32..).zip(&site.names.devices) {
+            names.insert(device.name.clone(), index);
+            if !device.product_key.is_empty() {
+                keys.insert((device.product_key.clone(), device.device_key.clone()), index);
+            }
+        }
+        Devices { keys, names, all }
+    }
+
+    fn get(&self, device: u32) -> Option<&(String, Arc<Template>)> {
+        self.all.get(device as usize)?.as_ref()
+    }
+}
+
+/// Equal for equal wishes. Maps of JSON are sorted by key.
+fn contents(what: &What) -> String {
+    match what {
+        What::Set(points) => format!("set {}", Json::Object(points.clone())),
+        What::Get(points) => format!("get {}", json!(points)),
+        What::Service { id, input } => format!("service {id:?} {}", Json::Object(input.clone())),
+        What::Raw(bytes) => format!("raw {}", lines::hex(bytes)),
+        What::Ota(offer) => format!("ota {offer}"),
+        What::Unknown { method } => format!("unknown {method:?}"),
+    }
+}
+
+/// What is asked for, bounded whatever somebody sends.
+fn what(what: &What) -> Json {
+    /// Bytes of a wish that the audit shows.
+    const SHOWN: usize = 2000;
+    match what {
+        What::Set(points) => cut("set", &Json::Object(points.clone()), SHOWN),
+        What::Get(points) => cut("get", &json!(points), SHOWN),
+        What::Service { id, input } => {
+            let mut service = cut("input", &Json::Object(input.clone()), SHOWN);
+            service["service"] = json!(short(id));
+            service
+        }
+        What::Raw(bytes) => json!({
+            "raw": lines::hex(&bytes[..bytes.len().min(64)]), "bytes": bytes.len(), "sha256": lines::sha256(&[bytes]),
+        }),
+        What::Ota(_) => json!({ "ota": true }),
+        What::Unknown { method } => json!({ "unknown": short(method) }),
+    }
+}
+
+fn cut(key: &str, value: &Json, most: usize) -> Json {
+    let text = value.to_string();
+    if text.len() <= most {
+        return json!({ key: value });
+    }
+    let start: String = text.chars().take(most / 4).collect();
+    json!({ key: start, "bytes": text.len(), "sha256": lines::sha256(&[text.as_bytes()]) })
+}
+
+fn short(text: &str) -> String {
+    text.chars().take(100).collect()
+}
+
+fn shown(target: &Target) -> String {
+    match target {
+        Target::Edge => "the gateway".to_owned(),
+        Target::Keys { product_key, device_key } => format!("{}/{}", short(product_key), short(device_key)),
+        Target::Name(name) => format!("device \"{}\"", short(name)),
+    }
+}
