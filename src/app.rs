@@ -80,6 +80,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let cloud = config.cloud.clone().map(|c| {
         let keeper = Arc::new(Keeper::open(&c, &config.state_dir, Arc::new(RealDisk)));
         start_cloud(c, &site, &outbox, &commands, &counters, keeper, stopped.clone())
+        start_cloud(c, &site, &outbox, &counters, keeper, stopped.clone())
     });
     let forward = start_destinations(&config, &site, &outbox, &counters, &stopped);
     let running = Arc::new(Running {
@@ -150,6 +151,15 @@ fn destinations(config: &Config) -> Vec<DestinationSettings> {
     // With nobody configured the readings still wait for a cloud: configuring it later delivers them.
     let cloud = (config.cloud.is_some() || config.destinations.is_empty()).then_some(ENOS);
     cloud.into_iter().chain(plain).map(DestinationSettings::from).collect()
+    let plain = config.destinations.iter().map(|one| DestinationSettings {
+        name: one.name.clone(),
+        quota_bytes: one.quota_bytes,
+        max_age: one.max_age,
+        selection: one.selection.clone(),
+    });
+    // With nobody configured the readings still wait for a cloud: configuring it later delivers them.
+    let cloud = (config.cloud.is_some() || config.destinations.is_empty()).then(|| ENOS.into());
+    cloud.into_iter().chain(plain).collect()
 }
 
 struct ForwardTask {

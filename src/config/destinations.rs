@@ -4,8 +4,9 @@ use super::address::{self, Address};
 use super::numbers::{millis, seconds, whole};
 use super::subscribe::{self, Subscription};
 use super::template::{self, Template, Word};
-use super::{Secret, TlsConfig, secret};
+use super::{ClientFiles, Secret, TlsConfig, client_files, secret, selection};
 use crate::diagnostic::Diagnostic;
+use crate::model::Selection;
 use crate::yaml::fields::{Faults, Fields, misfit};
 use driver::Text;
 use std::path::Path;
@@ -19,6 +20,8 @@ pub struct DestinationConfig {
     pub host: String,
     pub port: u16,
     pub tls: Option<TlsConfig>,
+    /// Mutual TLS.
+    pub client_files: Option<ClientFiles>,
     pub user: Option<String>,
     pub password: Option<Secret>,
     pub client_id: String,
@@ -37,6 +40,11 @@ pub struct DestinationConfig {
     pub join: Join,
     pub gzip: bool,
     pub subscribe: Vec<Subscription>,
+    /// Which readings it wants at all.
+    pub selection: Selection,
+    /// Disk its waiting readings may take; `None` for no limit but the outbox's.
+    pub quota_bytes: Option<u64>,
+    pub max_age: Option<Duration>,
 }
 
 /// What a message says.
@@ -71,6 +79,7 @@ impl DestinationConfig {
             host: host.to_owned(),
             port,
             tls: None,
+            client_files: None,
             user: None,
             password: None,
             client_id: format!("enos-edge-{name}"),
@@ -86,6 +95,9 @@ impl DestinationConfig {
             join: Join::None,
             gzip: false,
             subscribe: Vec::new(),
+            selection: Selection::default(),
+            quota_bytes: None,
+            max_age: None,
         }
     }
 }
@@ -96,7 +108,10 @@ pub(super) const KEYS: &[&str] = &[
     "user",
     "password",
     "password_file",
+    "password_credential",
     "ca_file",
+    "client_cert_file",
+    "client_key_file",
     "client_id",
     "clean_session",
     "qos",
@@ -111,6 +126,9 @@ pub(super) const KEYS: &[&str] = &[
     "join",
     "compress",
     "subscribe",
+    "filter",
+    "quota_mb",
+    "max_age_h",
 ];
 
 const PAYLOADS: &[(&str, Payload)] = &[
@@ -150,6 +168,8 @@ fn destination(fields: &Fields<'_, '_>, folder: &Path, cloud: bool, faults: &mut
     let name = fields.required("name", faults).and_then(|text| name(text, faults));
     let address = fields.required("url", faults).and_then(|url| address::mqtt_with(&url, [1883, 8883], faults));
     let tls = tls(fields, folder, address.as_ref(), faults);
+    let secure = address.as_ref().is_none_or(|address| address.secure);
+    let client_files = client_files::read(fields, folder, secure, faults);
     let user = fields.text("user", faults);
     let password = secret::read(fields, "password", folder, faults);
     if let (None, Some(_)) = (&user, &password) {
@@ -178,6 +198,11 @@ fn destination(fields: &Fields<'_, '_>, folder: &Path, cloud: bool, faults: &mut
     let in_flight = whole(fields, "in_flight", 100, 1..=1000, faults) as usize;
     let max_message_bytes = whole(fields, "max_message_kb", 128, 1..=4096, faults) as usize * 1024;
     let gzip = fields.word("compress", COMPRESS, faults).unwrap_or(false);
+    let selection = selection::read(fields, faults);
+    let limited = |key| fields.node(key).is_some();
+    let (has_quota, has_age) = (limited("quota_mb"), limited("max_age_h"));
+    let quota = whole(fields, "quota_mb", 1024, 1..=1 << 20, faults) << 20;
+    let max_age = Duration::from_secs(3600 * whole(fields, "max_age_h", 720, 1..=87_600, faults));
     // Every key has been looked at; only now may a missing one end it.
     let (name, Address { host, port, .. }) = (name?, address?);
     Some(DestinationConfig {
@@ -186,6 +211,7 @@ fn destination(fields: &Fields<'_, '_>, folder: &Path, cloud: bool, faults: &mut
         host,
         port,
         tls,
+        client_files,
         user: user.map(|text| text.text),
         password,
         clean_session,
@@ -200,6 +226,9 @@ fn destination(fields: &Fields<'_, '_>, folder: &Path, cloud: bool, faults: &mut
         join,
         gzip,
         subscribe,
+        selection,
+        quota_bytes: has_quota.then_some(quota),
+        max_age: has_age.then_some(max_age),
     })
 }
 

@@ -12,7 +12,6 @@ mod outbox;
 mod read;
 mod rest;
 mod secret;
-#[allow(dead_code, reason = "the sections of destinations use it")]
 mod selection;
 mod subscribe;
 pub mod template;
@@ -28,6 +27,10 @@ pub use commands::CommandConfig;
 pub use outbox::{Durability, OutboxConfig};
 pub use rest::RestConfig;
 pub use sub_devices::SubDevicesConfig;
+pub use cloud::{Acknowledge, CloudConfig, TlsConfig};
+pub use destinations::{DestinationConfig, Join, Payload};
+pub use outbox::{Durability, OutboxConfig};
+pub use rest::RestConfig;
 pub use subscribe::{Pick, Subscription};
 
 use crate::diagnostic::Diagnostic;

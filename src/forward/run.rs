@@ -12,7 +12,7 @@ use crate::config::DestinationConfig;
 use crate::model::{Inlet, Lane, Outlet, Timestamp};
 use crate::mqtt::connection::{Connection, Endpoint, Heard, Login, Lost};
 use crate::mqtt::reconnect::{Ended, Reconnect, STABLE};
-use crate::mqtt::tls;
+use crate::mqtt::tls::{self, OwnCertificate};
 use crate::telemetry::Counters;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -152,7 +152,7 @@ fn endpoint(config: &DestinationConfig) -> anyhow::Result<Endpoint> {
     Ok(Endpoint {
         host: config.host.clone(),
         port: config.port,
-        tls: config.tls.as_ref().map(tls::client_config).transpose()?,
+        tls: tls_of(config)?,
         login,
         client_id: config.client_id.clone(),
         clean_session: config.clean_session,
@@ -161,6 +161,14 @@ fn endpoint(config: &DestinationConfig) -> anyhow::Result<Endpoint> {
         // Beside the window: subscriptions.
         requests: config.in_flight + 16,
     })
+}
+
+/// All files are read anew for every connection, so renewed ones count at once.
+fn tls_of(config: &DestinationConfig) -> anyhow::Result<Option<Arc<rustls::ClientConfig>>> {
+    let Some(tls) = &config.tls else { return Ok(None) };
+    let pair = config.client_files.as_ref().map(|files| files.load(0)).transpose().map_err(anyhow::Error::msg)?;
+    let own = pair.as_ref().map(OwnCertificate::parse).transpose()?;
+    tls::client_config_with(tls, own).map(Some)
 }
 
 fn in_words(why: &Lost) -> String {
