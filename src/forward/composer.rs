@@ -3,6 +3,7 @@
 
 use super::ledger::Ledger;
 use super::payload::{Form, sayable};
+use super::suspicion::{ReadingId, Suspicion};
 use super::topics::{Place, Topics};
 use crate::config::template::Template;
 use crate::model::{BatchBuilder, Block, Entry, Lane, Names, Parcel, SetAside, Timestamp};
@@ -13,6 +14,7 @@ use std::sync::Arc;
 /// Codes of readings set aside here; EnOS leaves 2000 and above to devices.
 const TOO_LARGE: i64 = 2100;
 const UNFIT: i64 = 2101;
+const NOT_TAKEN: i64 = 2102;
 /// Epochs whose topics are remembered: the package now and those of the backlog.
 const EPOCHS: usize = 4;
 
@@ -25,6 +27,8 @@ pub struct Message {
     /// Parcels it carries parts of, each once.
     pub seqs: Vec<u64>,
     pub readings: u32,
+    /// The reading, if it is the only one.
+    pub single: Option<ReadingId>,
 }
 
 /// Topics of the epochs in use.
@@ -61,10 +65,13 @@ const ANY_POINT: u32 = u32::MAX;
 /// A message under construction.
 #[derive(Debug)]
 struct Draft {
+    /// Rises from draft to draft.
+    number: u64,
     topic: String,
     text: Vec<u8>,
     seqs: Vec<u64>,
     readings: u32,
+    first: Option<ReadingId>,
     /// Objects or readings that stand side by side.
     items: u32,
     /// An object is open, and this is its number.
@@ -90,6 +97,7 @@ struct Work<'a> {
     parcel: &'a Parcel,
     topics: &'a Topics,
     ledger: &'a mut Ledger,
+    suspicion: &'a Suspicion,
     limit: usize,
     refused: BTreeMap<(i64, &'static str), BatchBuilder>,
 }
@@ -117,13 +125,14 @@ impl Composer {
         parcel: &Parcel,
         topics: &mut TopicCache,
         ledger: &mut Ledger,
+        suspicion: &Suspicion,
         limit: usize,
         now: Timestamp,
     ) -> Vec<SetAside> {
         ledger.begin(parcel.seq);
         let topics = topics.of(&parcel.names);
         let limit = limit.min(self.hard_limit);
-        let mut work = Work { parcel, topics: &topics, ledger, limit, refused: BTreeMap::new() };
+        let mut work = Work { parcel, topics: &topics, ledger, suspicion, limit, refused: BTreeMap::new() };
         let mut damaged = false;
         for block in parcel.batch.blocks() {
             match block {
@@ -170,6 +179,10 @@ impl Composer {
             };
             if let Err(why) = sayable(entry.value) {
                 work.refuse(block, &entry, UNFIT, why);
+                continue;
+            }
+            if work.suspicion.is_guilty(work.id(block, &entry)) {
+                work.refuse(block, &entry, NOT_TAKEN, "the broker closes the connection whenever it gets this");
                 continue;
             }
             let point = if work.topics.by_point() { entry.point } else { ANY_POINT };
@@ -248,6 +261,7 @@ impl Composer {
             self.put_into[at] = object;
         }
         draft.readings += 1;
+        draft.first.get_or_insert(work.id(block, entry));
         self.drafted += draft.text.len() - before;
         if draft.seqs.last() != Some(&work.parcel.seq) {
             draft.seqs.push(work.parcel.seq);
@@ -276,15 +290,16 @@ impl Composer {
     fn finish(&mut self, mut draft: Draft) {
         self.form.close(&mut draft.text);
         self.drafted = self.drafted.saturating_sub(draft.text.len());
-        let Draft { topic, text, seqs, readings, .. } = draft;
+        let Draft { topic, text, seqs, readings, first, .. } = draft;
+        let single = first.filter(|_| readings == 1);
         let payload = if self.gzip { gzip(&text) } else { text };
-        self.ready.push_back(Message { lane: self.lane, topic, payload, seqs, readings });
+        self.ready.push_back(Message { lane: self.lane, topic, payload, seqs, readings, single });
     }
 
     /// All that waits for company becomes messages, in the order it came.
     pub fn flush(&mut self) {
         let mut drafts: Vec<Draft> = self.drafts.drain().map(|(_, draft)| draft).collect();
-        drafts.sort_unstable_by_key(|draft| draft.seqs.first().copied());
+        drafts.sort_unstable_by_key(|draft| draft.number);
         for draft in drafts {
             self.finish(draft);
         }
@@ -318,7 +333,7 @@ impl Draft {
     fn begin(topic: String, form: &Form, id: u64) -> Draft {
         let mut text = Vec::new();
         form.open(&mut text, id);
-        Draft { topic, text, seqs: Vec::new(), readings: 0, items: 0, object: None }
+        Draft { number: id, topic, text, seqs: Vec::new(), readings: 0, first: None, items: 0, object: None }
     }
 
     fn next_item(&mut self, form: &Form) {
@@ -330,6 +345,10 @@ impl Draft {
 }
 
 impl Work<'_> {
+    fn id(&self, block: &Block<'_>, entry: &Entry<'_>) -> ReadingId {
+        ReadingId { seq: self.parcel.seq, device: block.device, point: entry.point, time: block.time }
+    }
+
     fn refuse(&mut self, block: &Block<'_>, entry: &Entry<'_>, code: i64, reason: &'static str) {
         let builder = self.refused.entry((code, reason)).or_default();
         builder.begin(block.device, block.time);

@@ -3,6 +3,7 @@
 use super::composer::{Composer, Message, TopicCache};
 use super::ledger::Ledger;
 use super::payload::Form;
+use super::suspicion::Suspicion;
 use super::topics::Place;
 use crate::config::template::{Part, Template, Word};
 use crate::config::{Join, Payload};
@@ -75,7 +76,7 @@ impl Bench {
 
     fn take(&mut self, seq: u64, batch: Batch, limit: usize) -> Vec<SetAside> {
         let parcel = Parcel { seq, lane: Lane::Live, names: Arc::clone(&self.names), batch };
-        self.composer.take(&parcel, &mut self.topics, &mut self.ledger, limit, Timestamp(0))
+        self.composer.take(&parcel, &mut self.topics, &mut self.ledger, &Suspicion::new(limit), limit, Timestamp(0))
     }
 
     fn messages(&mut self) -> Vec<Message> {

@@ -9,6 +9,7 @@ mod payload;
 mod run;
 mod session;
 mod status;
+mod suspicion;
 mod topics;
 
 pub use inbound::Feed;

@@ -118,11 +118,14 @@ async fn connect_and_converse(
     link.ports.outlet.link(true);
     let end = Session::new(link, connection).run(stop).await;
     link.ports.outlet.link(false);
-    link.traffic.lost();
     link.ports.status.update(|s| s.in_flight = 0);
     match end {
-        End::Stopped => None,
+        End::Stopped => {
+            link.traffic.lost(false, false);
+            None
+        }
         End::Lost { why, delivered, silent } => {
+            link.traffic.lost(!silent, delivered);
             let held = since.elapsed();
             if silent {
                 link.patience = (link.patience * 2).min(LONGEST_PATIENCE.max(link.config.reply_timeout));

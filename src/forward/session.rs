@@ -4,11 +4,12 @@ use super::composer::{Composer, Message, TopicCache};
 use super::ledger::Ledger;
 use super::run::{Link, REMINDER};
 use super::status::State;
+use super::suspicion::{OnItsWay, ReadingId, Suspicion};
 use crate::config::DestinationConfig;
 use crate::model::{BatchBuilder, Lane, Parcel, SetAside, Timestamp};
 use crate::mqtt::connection::{Connection, Heard, Lost};
 use crate::mqtt::window::{Load, Window};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -22,6 +23,8 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(5);
 const EXPANSION: usize = 8;
 /// Encoded bytes asked for at a time at most: with a message for each value they become thousands.
 const MOST_BYTES: usize = 16 << 10;
+/// Suspects that wait at most; nothing more is taken from the outbox then.
+const HELD: usize = 64;
 /// Different reasons for refused messages remembered so that each is told once.
 const SAID_REFUSALS: usize = 64;
 
@@ -44,6 +47,7 @@ struct Sent {
     seqs: Vec<u64>,
     bytes: usize,
     at: Duration,
+    single: Option<ReadingId>,
 }
 
 /// Parcels on their way to the broker.
@@ -52,6 +56,9 @@ pub(super) struct Traffic {
     topics: TopicCache,
     ledger: Ledger,
     window: Window,
+    suspicion: Suspicion,
+    /// Suspects that wait until the broker has taken something else in this connection.
+    held: VecDeque<Message>,
     slots: usize,
     limit: usize,
     reply_timeout: Duration,
@@ -67,6 +74,7 @@ pub(super) struct Traffic {
 pub(super) struct Session<'a> {
     link: &'a mut Link,
     connection: Connection,
+    since: Duration,
     delivered: bool,
     silent: bool,
     stopping: Option<Duration>,
@@ -87,6 +95,8 @@ impl Traffic {
             topics,
             ledger,
             window: Window::new(slots, limit, reply_timeout),
+            suspicion: Suspicion::new(limit),
+            held: VecDeque::new(),
             slots,
             limit,
             reply_timeout,
@@ -98,8 +108,19 @@ impl Traffic {
         }
     }
 
-    /// The link is gone: what was taken and not acknowledged comes from the outbox again.
-    pub(super) fn lost(&mut self) {
+    /// The link is gone: what was taken and not acknowledged comes from the outbox again. `closed`: the broker closed
+    /// it, or seemed to; `delivered`: it had taken messages before.
+    pub(super) fn lost(&mut self, closed: bool, delivered: bool) {
+        let mut unanswered = self.sent.values();
+        let on_its_way = match (unanswered.next(), unanswered.next()) {
+            (None, _) => OnItsWay::Nothing,
+            (Some(one), None) => OnItsWay::One { bytes: one.bytes, single: one.single },
+            _ => OnItsWay::Several,
+        };
+        if closed && let Some(id) = self.suspicion.lost(on_its_way, delivered) {
+            debug!(?id, "a reading that ends connections will be set aside");
+        }
+        self.held.clear();
         self.lanes.iter_mut().for_each(Composer::clear);
         self.ledger.clear();
         self.sent.clear();
@@ -120,20 +141,26 @@ impl Traffic {
         }
     }
 
+    /// How large messages may be now.
+    fn message_bytes(&self) -> usize {
+        self.window.message_bytes().min(self.suspicion.limit())
+    }
+
     /// Bytes of batches worth asking the outbox for, if this lane may send.
     fn wants(&self, lane: Lane) -> Option<usize> {
         let composer = &self.lanes[index(lane)];
-        let drafted = composer.drafted() < self.window.message_bytes();
-        let may = !composer.has_ready() && drafted && self.fits(lane);
-        may.then(|| (self.window.message_bytes() / EXPANSION).clamp(1, MOST_BYTES))
+        let drafted = composer.drafted() < self.message_bytes();
+        let may = !composer.has_ready() && drafted && self.fits(lane) && self.held.len() < HELD;
+        may.then(|| (self.message_bytes() / EXPANSION).clamp(1, MOST_BYTES))
     }
 
     fn take(&mut self, parcels: &[Parcel], linger: Duration, now: Duration) -> Vec<SetAside> {
         let mut aside = Vec::new();
+        let limit = self.message_bytes();
         for parcel in parcels {
             let composer = &mut self.lanes[index(parcel.lane)];
-            let limit = self.window.message_bytes();
-            aside.extend(composer.take(parcel, &mut self.topics, &mut self.ledger, limit, Timestamp::now()));
+            let (ledger, suspicion, wall) = (&mut self.ledger, &self.suspicion, Timestamp::now());
+            aside.extend(composer.take(parcel, &mut self.topics, ledger, suspicion, limit, wall));
             if parcel.lane == Lane::Live && !linger.is_zero() {
                 self.live_since.get_or_insert(now);
             } else {
@@ -146,17 +173,31 @@ impl Traffic {
     /// Live readings that have waited long enough for company go.
     fn flush_live(&mut self, linger: Duration, now: Duration, stopping: bool) {
         let Some(since) = self.live_since else { return };
-        let composer = &mut self.lanes[0];
-        if stopping || since + linger <= now || composer.drafted() >= self.window.message_bytes() {
-            composer.flush();
+        if stopping || since + linger <= now || self.lanes[0].drafted() >= self.message_bytes() {
+            self.lanes[0].flush();
             self.live_since = None;
         }
     }
 
-    fn next(&mut self) -> Option<Message> {
-        [Lane::Live, Lane::Backlog]
-            .into_iter()
-            .find_map(|lane| if self.fits(lane) { self.lanes[index(lane)].next() } else { None })
+    /// The next message that may go. `delivered`: the broker has taken one in this connection, which stands for
+    /// `connected`.
+    fn next(&mut self, delivered: bool, connected: Duration) -> Option<Message> {
+        if self.suspicion.is_careful() && !self.sent.is_empty() {
+            return None;
+        }
+        loop {
+            let waited = self.held.front().is_some_and(|m| !self.suspicion.holds(m.single, delivered, connected));
+            let message = if waited { self.held.pop_front() } else { self.next_composed() }?;
+            if !self.suspicion.holds(message.single, delivered, connected) {
+                return Some(message);
+            }
+            self.held.push_back(message);
+        }
+    }
+
+    fn next_composed(&mut self) -> Option<Message> {
+        let lanes = [Lane::Live, Lane::Backlog];
+        lanes.into_iter().find_map(|lane| if self.fits(lane) { self.lanes[index(lane)].next() } else { None })
     }
 
     fn free_token(&mut self) -> u16 {
@@ -186,6 +227,7 @@ impl Traffic {
         load.bytes -= sent.bytes;
         self.window.delivered(sent.bytes, now.saturating_sub(sent.at));
         self.ledger.done(&sent.seqs);
+        self.suspicion.acknowledged(sent.single);
         self.progress = now;
         true
     }
@@ -198,7 +240,8 @@ impl Traffic {
 
 impl<'a> Session<'a> {
     pub(super) fn new(link: &'a mut Link, connection: Connection) -> Session<'a> {
-        Session { link, connection, delivered: false, silent: false, stopping: None }
+        let since = link.started.elapsed();
+        Session { link, connection, since, delivered: false, silent: false, stopping: None }
     }
 
     /// Runs until the connection is lost or the daemon stops.
@@ -264,7 +307,7 @@ impl<'a> Session<'a> {
             return Err(Lost::Broken("messages are not acknowledged".to_owned()));
         }
         self.link.traffic.flush_live(self.link.config.linger, now, self.stopping.is_some());
-        while let Some(message) = self.link.traffic.next() {
+        while let Some(message) = self.link.traffic.next(self.delivered, now.saturating_sub(self.since)) {
             self.send(message, now)?;
         }
         let finished = self.link.traffic.ledger.finished();
@@ -277,13 +320,13 @@ impl<'a> Session<'a> {
     }
 
     fn send(&mut self, message: Message, now: Duration) -> Result<(), Lost> {
-        let Message { lane, topic, payload, seqs, readings } = message;
+        let Message { lane, topic, payload, seqs, readings, single } = message;
         let token = self.link.traffic.free_token();
         let bytes = payload.len();
         // What waited is not the newest of its topic any more, so the broker must not keep it as such.
         let retain = self.link.config.retain && lane == Lane::Live;
         self.connection.publish_with(Some(token), &topic, payload, retain)?;
-        self.link.traffic.sent(token, Sent { lane, seqs, bytes, at: now });
+        self.link.traffic.sent(token, Sent { lane, seqs, bytes, at: now, single });
         self.link.ports.counters.messages.add(1);
         self.link.ports.counters.message_bytes.add(bytes as u64);
         self.link.ports.status.update(|s| {
