@@ -80,7 +80,6 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let cloud = config.cloud.clone().map(|c| {
         let keeper = Arc::new(Keeper::open(&c, &config.state_dir, Arc::new(RealDisk)));
         start_cloud(c, &site, &outbox, &commands, &counters, keeper, stopped.clone())
-        start_cloud(c, &site, &outbox, &counters, keeper, stopped.clone())
     });
     let forward = start_destinations(&config, &site, &outbox, &counters, &stopped);
     let running = Arc::new(Running {
@@ -147,10 +146,6 @@ fn make_state_dir(path: &Path) -> anyhow::Result<()> {
 
 /// Those the outbox keeps a cursor for.
 fn destinations(config: &Config) -> Vec<DestinationSettings> {
-    let plain = config.destinations.iter().map(|one| one.name.as_str());
-    // With nobody configured the readings still wait for a cloud: configuring it later delivers them.
-    let cloud = (config.cloud.is_some() || config.destinations.is_empty()).then_some(ENOS);
-    cloud.into_iter().chain(plain).map(DestinationSettings::from).collect()
     let plain = config.destinations.iter().map(|one| DestinationSettings {
         name: one.name.clone(),
         quota_bytes: one.quota_bytes,

@@ -13,24 +13,19 @@ mod read;
 mod rest;
 mod secret;
 mod selection;
+mod sub_devices;
 mod subscribe;
 pub mod template;
 
 pub use crate::model::Secret;
 pub use client_files::ClientFiles;
 pub use cloud::{Acknowledge, CloudConfig, Compress, TlsConfig};
+pub use commands::CommandConfig;
 pub use destinations::{DestinationConfig, Join, Payload};
 pub use late_data::{LateDataConfig, Order};
-mod sub_devices;
-
-pub use commands::CommandConfig;
 pub use outbox::{Durability, OutboxConfig};
 pub use rest::RestConfig;
 pub use sub_devices::SubDevicesConfig;
-pub use cloud::{Acknowledge, CloudConfig, TlsConfig};
-pub use destinations::{DestinationConfig, Join, Payload};
-pub use outbox::{Durability, OutboxConfig};
-pub use rest::RestConfig;
 pub use subscribe::{Pick, Subscription};
 
 use crate::diagnostic::Diagnostic;

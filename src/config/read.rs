@@ -1,7 +1,6 @@
 //! Reads `edge.yaml`: every fault at once, with its place.
 
 use super::{CommandConfig, Config, OutboxConfig, Overrides, cloud, commands, destinations, outbox, rest};
-use super::{Config, OutboxConfig, Overrides, cloud, destinations, outbox, rest};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::logs::LogFormat;
 use crate::yaml::fields::{Faults, Fields};
@@ -24,7 +23,6 @@ const KEYS: &[&str] = &[
     "commands",
     "log",
 ];
-const KEYS: &[&str] = &["state_dir", "package", "control_socket", "cloud", "rest", "destinations", "outbox", "log"];
 const LOG_KEYS: &[&str] = &["level", "format"];
 
 const LEVELS: &[(&str, tracing::Level)] = &[
@@ -49,14 +47,12 @@ pub(super) fn all_keys() -> impl Iterator<Item = &'static str> {
         rest::KEYS,
         destinations::KEYS,
         super::subscribe::KEYS,
+        super::selection::KEYS,
         outbox::KEYS,
         commands::KEYS,
         LOG_KEYS,
     ];
     sections.into_iter().flatten().copied()
-    let destination = [destinations::KEYS, super::subscribe::KEYS, super::selection::KEYS];
-    let sections = [KEYS, cloud::KEYS, rest::KEYS, outbox::KEYS, LOG_KEYS].into_iter().chain(destination);
-    sections.flatten().copied()
 }
 
 /// Reads and checks the file.

@@ -61,6 +61,7 @@ fn model(points: usize) -> Arc<ThingModel> {
         has_quality: false,
         mandatory: false,
         upload: Upload::Realtime,
+        late: None,
     };
     let measurepoints = (0..points).map(point).collect();
     Arc::new(ThingModel { id: "m".to_owned(), name: String::new(), parent: None, measurepoints })
