@@ -81,7 +81,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
         let keeper = Arc::new(Keeper::open(&c, &config.state_dir, Arc::new(RealDisk)));
         start_cloud(c, &site, &outbox, &commands, &counters, keeper, stopped.clone())
     });
-    let forward = start_destinations(&config, &site, &outbox, &counters, &stopped);
+    let forward = start_destinations(&config, &site, &outbox, &commands, &counters, &stopped);
     let running = Arc::new(Running {
         begun: Instant::now(),
         site: Arc::clone(&site),
@@ -166,6 +166,7 @@ fn start_destinations(
     config: &Config,
     site: &Arc<Site>,
     outbox: &Outbox,
+    commands: &Arc<dyn Commands>,
     counters: &Arc<Counters>,
     stopped: &watch::Receiver<bool>,
 ) -> Vec<ForwardTask> {
@@ -182,6 +183,7 @@ fn start_destinations(
             outlet: outbox.outlet(&one.name),
             inlet: outbox.inlet(),
             feed: Arc::clone(&feed),
+            commands: Arc::clone(commands),
             counters: Arc::clone(counters),
             status: Arc::clone(&status),
         };

@@ -6,7 +6,7 @@ use super::subscribe::{self, Subscription};
 use super::template::{self, Template, Word};
 use super::{ClientFiles, Secret, TlsConfig, client_files, secret, selection};
 use crate::diagnostic::Diagnostic;
-use crate::model::Selection;
+use crate::model::{Selection, TopicFilter};
 use crate::yaml::fields::{Faults, Fields, misfit};
 use driver::Text;
 use std::path::Path;
@@ -40,6 +40,8 @@ pub struct DestinationConfig {
     pub join: Join,
     pub gzip: bool,
     pub subscribe: Vec<Subscription>,
+    /// Commands are taken below this topic; `None`: none are.
+    pub commands: Option<String>,
     /// Which readings it wants at all.
     pub selection: Selection,
     /// Disk its waiting readings may take; `None` for no limit but the outbox's.
@@ -95,6 +97,7 @@ impl DestinationConfig {
             join: Join::None,
             gzip: false,
             subscribe: Vec::new(),
+            commands: None,
             selection: Selection::default(),
             quota_bytes: None,
             max_age: None,
@@ -126,6 +129,7 @@ pub(super) const KEYS: &[&str] = &[
     "join",
     "compress",
     "subscribe",
+    "commands_topic",
     "filter",
     "quota_mb",
     "max_age_h",
@@ -188,6 +192,7 @@ fn destination(fields: &Fields<'_, '_>, folder: &Path, cloud: bool, faults: &mut
     quality_of_service(fields, faults);
     let shape = topic.as_ref().map(|(_, topic)| topic.shape());
     let subscribe = subscribe::read(fields, shape.as_deref(), faults);
+    let commands = commands_topic(fields, shape.as_deref(), faults);
     let client_id = client_id(fields, cloud, faults);
     let defaults = DestinationConfig::new("", "", 0);
     let clean_session = fields.flag("clean_session", defaults.clean_session, faults);
@@ -226,6 +231,7 @@ fn destination(fields: &Fields<'_, '_>, folder: &Path, cloud: bool, faults: &mut
         join,
         gzip,
         subscribe,
+        commands,
         selection,
         quota_bytes: has_quota.then_some(quota),
         max_age: has_age.then_some(max_age),
@@ -288,6 +294,27 @@ fn gateway_is_known(template: &Template, key: &str, text: &Text, cloud: bool, fa
         let problem = format!("{key}: {{gateway}} is cloud.device_key, and there is no cloud");
         faults.push(Diagnostic::error(text.place.clone(), problem).help("write a name of your own instead"));
     }
+}
+
+/// The topic below which commands are taken.
+fn commands_topic(fields: &Fields<'_, '_>, shape: Option<&[Option<String>]>, faults: &mut Faults) -> Option<String> {
+    let text = fields.text("commands_topic", faults)?;
+    let wrong = text.text.is_empty() || text.text.ends_with('/') || text.text.starts_with('$');
+    if wrong || text.text.contains(['+', '#', '{']) || text.text.contains(char::is_control) {
+        faults.push(misfit(
+            "commands_topic",
+            &text,
+            "write a topic without wildcards or placeholders, as cmd/gateway-1",
+        ));
+        return None;
+    }
+    let below = TopicFilter::parse(&format!("{}/#", text.text)).ok()?;
+    if shape.is_some_and(|shape| below.may_cover(shape)) {
+        let help = "the gateway would take its own readings for commands; give commands a topic of their own";
+        faults.push(misfit("commands_topic", &text, help));
+        return None;
+    }
+    Some(text.text)
 }
 
 /// Two clients with one id throw each other out, so without a key of its own the gateway must be given one.

@@ -1,5 +1,6 @@
 //! Readings to plain MQTT brokers beside the cloud, and what those brokers send: one task a destination.
 
+mod command;
 mod composer;
 #[cfg(test)]
 mod composer_tests;

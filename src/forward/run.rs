@@ -5,11 +5,11 @@ use super::composer::{Composer, TopicCache};
 use super::inbound::Feed;
 use super::ledger::Ledger;
 use super::payload::Form;
-use super::session::{End, Session, Traffic, stopped};
+use super::session::{End, MOST_JOBS, Session, Traffic, stopped};
 use super::status::{State, Status};
 use super::topics::Place;
 use crate::config::DestinationConfig;
-use crate::model::{Inlet, Lane, Outlet, Timestamp};
+use crate::model::{Commands, Inlet, Lane, Outlet, Timestamp};
 use crate::mqtt::connection::{Connection, Endpoint, Heard, Login, Lost};
 use crate::mqtt::reconnect::{Ended, Reconnect, STABLE};
 use crate::mqtt::tls::{self, OwnCertificate};
@@ -18,6 +18,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
 
@@ -33,6 +34,7 @@ pub struct ForwardPorts {
     /// Where readings made of the broker's messages go.
     pub inlet: Arc<dyn Inlet>,
     pub feed: Arc<Feed>,
+    pub commands: Arc<dyn Commands>,
     pub counters: Arc<Counters>,
     pub status: Arc<Status>,
 }
@@ -42,6 +44,8 @@ pub(super) struct Link {
     pub config: DestinationConfig,
     pub ports: ForwardPorts,
     pub traffic: Traffic,
+    /// Commands under way, with their answers to be.
+    pub jobs: JoinSet<(String, Vec<u8>)>,
     /// How long a PUBACK may take.
     pub patience: Duration,
     /// The last trouble that was told, so that it is not told at each try.
@@ -70,6 +74,7 @@ pub async fn run(config: DestinationConfig, place: Place, ports: ForwardPorts, m
         config,
         ports,
         traffic,
+        jobs: JoinSet::new(),
         said: None,
         said_refusals: HashMap::new(),
         started: Instant::now(),
@@ -161,8 +166,8 @@ fn endpoint(config: &DestinationConfig) -> anyhow::Result<Endpoint> {
         clean_session: config.clean_session,
         keep_alive: config.keep_alive,
         largest_message: config.max_message_bytes,
-        // Beside the window: subscriptions.
-        requests: config.in_flight + 16,
+        // Beside the window: subscriptions and answers to commands.
+        requests: config.in_flight + 16 + MOST_JOBS,
     })
 }
 

@@ -1,12 +1,14 @@
 //! One connection to a destination from CONNACK to its end: subscribes, then moves data both ways.
 
+use super::command;
 use super::composer::{Composer, Message, TopicCache};
 use super::ledger::Ledger;
 use super::run::{Link, REMINDER};
 use super::status::State;
 use super::suspicion::{OnItsWay, ReadingId, Suspicion};
 use crate::config::DestinationConfig;
-use crate::model::{BatchBuilder, Lane, Parcel, SetAside, Timestamp};
+use crate::model::command::code;
+use crate::model::{BatchBuilder, Lane, Outcome, Parcel, SetAside, Timestamp};
 use crate::mqtt::connection::{Connection, Heard, Lost};
 use crate::mqtt::window::{Load, Window};
 use std::collections::{HashMap, VecDeque};
@@ -25,6 +27,8 @@ const EXPANSION: usize = 8;
 const MOST_BYTES: usize = 16 << 10;
 /// Suspects that wait at most; nothing more is taken from the outbox then.
 const HELD: usize = 64;
+/// Commands under way at a time; more are answered BUSY.
+pub(super) const MOST_JOBS: usize = 64;
 /// Different reasons for refused messages remembered so that each is told once.
 const SAID_REFUSALS: usize = 64;
 
@@ -268,7 +272,11 @@ impl<'a> Session<'a> {
             // The order is the order of importance: hear what is done, then live data, then backlog.
             tokio::select! {
                 biased;
-                heard = self.connection.next() => { let heard = heard?; self.hear(heard); }
+                heard = self.connection.next() => { let heard = heard?; self.hear(heard)?; }
+                Some(done) = self.link.jobs.join_next(), if !self.link.jobs.is_empty() => {
+                    // A command that panicked has no answer; the contract remembers it as interrupted.
+                    if let Ok((topic, answer)) = done { self.connection.publish(None, &topic, answer)?; }
+                }
                 () = stopped(stop), if self.stopping.is_none() => {
                     self.stopping = Some(self.now() + FAREWELL);
                 }
@@ -291,6 +299,7 @@ impl<'a> Session<'a> {
         });
         let mut filters: Vec<String> =
             self.link.config.subscribe.iter().map(|one| one.filter.as_str().to_owned()).collect();
+        filters.extend(self.link.config.commands.iter().flat_map(|prefix| command::filters(prefix)));
         filters.sort_unstable();
         filters.dedup();
         if !filters.is_empty() {
@@ -337,7 +346,7 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    fn hear(&mut self, heard: Heard) {
+    fn hear(&mut self, heard: Heard) -> Result<(), Lost> {
         match heard {
             Heard::Connected => {}
             Heard::Subscribed { refused } => {
@@ -351,8 +360,32 @@ impl<'a> Session<'a> {
                     self.acknowledged();
                 }
             }
-            Heard::Message { topic, payload, retained } => self.receive(&topic, &payload, retained),
+            Heard::Message { topic, payload, retained } => {
+                if !self.command(&topic, &payload, retained)? {
+                    self.receive(&topic, &payload, retained);
+                }
+            }
         }
+        Ok(())
+    }
+
+    /// False when it is none. An answer always comes: at once for what can not be understood or is too much.
+    fn command(&mut self, topic: &str, payload: &[u8], retained: bool) -> Result<bool, Lost> {
+        let config = &self.link.config;
+        let Some(prefix) = &config.commands else { return Ok(false) };
+        let Some(asked) = command::read(&config.name, prefix, topic, payload, retained) else { return Ok(false) };
+        let refused = match asked.command {
+            Ok(command) if self.link.jobs.len() < MOST_JOBS => {
+                let outcome = self.link.ports.commands.perform(command);
+                let (topic, id) = (asked.reply_topic, asked.id);
+                self.link.jobs.spawn(async move { (topic, command::answer(id.as_ref(), &outcome.await)) });
+                return Ok(true);
+            }
+            Ok(_) => Outcome::refused(code::BUSY, "too many commands are under way"),
+            Err(refused) => refused,
+        };
+        self.connection.publish(None, &asked.reply_topic, command::answer(asked.id.as_ref(), &refused))?;
+        Ok(true)
     }
 
     fn acknowledged(&mut self) {

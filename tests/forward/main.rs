@@ -11,9 +11,10 @@ use broker::{Broker, Say};
 use enos_edge::config::template::{Part, Template, Word};
 use enos_edge::config::{DestinationConfig, Payload, Pick, Subscription};
 use enos_edge::forward::{Feed, ForwardPorts, Place, State, Status, run};
+use enos_edge::model::command::Data;
 use enos_edge::model::{
-    Batch, BatchBuilder, DataType, Inlet, Measurepoint, Names, Signal, ThingModel, Timestamp, TopicFilter, Upload,
-    Value,
+    Batch, BatchBuilder, Command, Commands, DataType, Inlet, Measurepoint, Names, Outcome, Signal, ThingModel,
+    Timestamp, TopicFilter, Upload, Value,
 };
 use enos_edge::telemetry::Counters;
 use outlet::{Store, batch, names};
@@ -32,6 +33,16 @@ impl Inlet for Inbox {
     fn append(&self, batch: Batch) {
         self.batches.lock().unwrap().push(batch);
         self.came.notify_one();
+    }
+}
+
+/// Carries out everything at once and says what it was.
+struct Echo;
+
+impl Commands for Echo {
+    fn perform(&self, command: Command) -> driver::Answer<'static, Outcome> {
+        let data = Data::Json(serde_json::json!(format!("{:?} {:?}", command.door, command.target)));
+        Box::pin(async move { Outcome::done(data) })
     }
 }
 
@@ -78,6 +89,7 @@ impl Gateway {
             outlet: Arc::clone(&store) as _,
             inlet: Arc::clone(&inbox) as _,
             feed: Arc::new(feed),
+            commands: Arc::new(Echo),
             counters: Arc::new(Counters::default()),
             status: Arc::clone(&status),
         };
@@ -266,4 +278,30 @@ async fn bare_values_go_out_one_by_one_within_the_window() {
     let seen = broker.seen.lock().unwrap();
     assert_eq!(seen.published.len(), 150);
     assert!(seen.published.iter().all(|p| p.payload == "7") && seen.most_open <= 3, "{}", seen.most_open);
+}
+
+#[tokio::test]
+async fn a_command_of_the_broker_is_answered_on_its_reply_topic() {
+    let broker = Broker::start(|_, _| Say::Ack).await;
+    let names = names(1, 1);
+    let config = DestinationConfig { commands: Some("cmd/g1".to_owned()), ..config(broker.address) };
+    let gateway = Gateway::start(config, &names);
+    broker.until("the subscriptions", |seen| seen.subscriptions.len() == 3).await;
+    broker.push("cmd/g1/Device 0/set", "{\"id\":5,\"values\":{\"p0\":1}}").await;
+    broker.push("cmd/g1/Device 0/set", "nonsense").await;
+    broker.until("the answers", |seen| seen.published.len() == 2).await;
+    let seen = broker.seen.lock().unwrap();
+    assert_eq!(seen.topics(), ["cmd/g1/Device 0/set/reply"; 2]);
+    let mut codes: Vec<i64> = Vec::new();
+    for one in &seen.published {
+        let answer: serde_json::Value = serde_json::from_str(&one.payload).unwrap();
+        codes.push(answer["code"].as_i64().unwrap());
+        if answer["code"] == 200 {
+            assert_eq!((&answer["id"], &answer["data"]), (&5.into(), &"\"plain\" Name(\"Device 0\")".into()));
+        }
+    }
+    codes.sort_unstable();
+    assert_eq!(codes, [200, 2000]);
+    drop(seen);
+    gateway.stop().await;
 }
