@@ -13,8 +13,9 @@ import tempfile
 import time
 import traceback
 
+import cloud_stories
 from broker import Cable, Listener, Mosquitto
-from site_files import GATEWAY, ROOT, TESTBED, Gateway, Peer, free_port, plain_broker, wait_until, write_site
+from site_files import GATEWAY, ROOT, Gateway, Peer, free_port, plain_broker, running, wait_until, write_site
 
 PYTHON = sys.executable
 PEERS = ROOT / "tests/peers"
@@ -63,17 +64,6 @@ def modbus_connection(port: int, period: int = 200) -> str:
         f"name: line\nprotocol: modbus-tcp\nprotocol.sys:\n  host: 127.0.0.1\n  port: {port}\n"
         f"  scan_period_ms: {period}\n  timeout_ms: 500\n"
     )
-
-
-@contextlib.contextmanager
-def running(*things):
-    """Whatever happens, every process ends."""
-    try:
-        yield things
-    finally:
-        for thing in things:
-            if getattr(thing, "process", None) and thing.process.poll() is None:
-                thing.kill()
 
 
 def pymodbus_values_of_every_type_arrive_at_a_mosquitto_subscriber(folder, *framing, protocol="modbus-tcp"):
@@ -352,23 +342,6 @@ def asyncua_values_arrive_signed_and_encrypted_with_a_user(folder):
     opcua_values_arrive(folder, "basic256sha256", ("operator", "let-me-in"))
 
 
-def the_vendor_s_sdk_speaks_with_the_stand_in_cloud(folder):
-    gateway, subs, monitor = "gwPK01/gwDK01/gwDS01SecretXYZ", ["subPK01/subDK01/s1", "subPK01/subDK02/s2"], "m:m"
-    port = free_port()
-    several = [word for sub in subs for word in ("--sub-device", sub)]
-    cloud = Peer(
-        TESTBED, "cloud", "--port", port, "--gateway", gateway, *several, "--monitor", monitor, "--no-connect-limit"
-    )
-    with running(cloud):
-        sdk = subprocess.run(
-            [PYTHON, PEERS / "vendor_sdk.py", "127.0.0.1", str(port), gateway, *several, "--monitor", monitor],
-            capture_output=True, text=True, timeout=120,
-        )
-        said = [line for line in sdk.stdout.splitlines() if line.startswith("OK")]
-        print(f"    {len(said)} claims")
-        assert sdk.returncode == 0 and said, sdk.stdout[-2000:] + sdk.stderr[-2000:]
-
-
 def destination(name, url, **keys) -> str:
     """An entry of `destinations:` whose messages a Listener can read."""
     lines = {"topic": "plant/{site}/batch", "payload": "enos", "client_id": f"gateway-{name}", **keys}
@@ -575,7 +548,7 @@ def values_of_a_broker_feed_points_and_reach_the_cloud(folder):
 
 
 STORIES = [
-    the_vendor_s_sdk_speaks_with_the_stand_in_cloud,
+    *cloud_stories.STORIES,
     pymodbus_values_of_every_type_arrive_at_a_mosquitto_subscriber,
     pymodbus_values_arrive_in_rtu_frames_over_tcp,
     libmodbus_rtu_over_a_serial_line_never_gives_a_late_answer_to_another_question,
