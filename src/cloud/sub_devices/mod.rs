@@ -217,8 +217,9 @@ impl SubDevices {
         self.came_online.clear();
         for at in 0..number(self.devices.len()) {
             let device = &mut self.devices[at as usize];
-            (device.under_us, device.answered) = (false, false);
             let (wanted, away, storing) = (device.wanted(), device.away, device.stage == Stage::Storing);
+            // Nobody waits for those that are not asked for.
+            (device.under_us, device.answered) = (false, !wanted || storing || away);
             if !wanted || storing {
                 continue;
             }
@@ -361,6 +362,12 @@ impl SubDevices {
     pub fn whose(&self, at: u32) -> Whose<'_> {
         let (product_key, device_key) = keys_of(&self.names, &self.devices[at as usize]);
         Whose { product_key, device_key }
+    }
+
+    /// What the package says of a device, by its index in the names.
+    #[must_use]
+    pub fn details(&self, index: u32) -> Option<&DeviceDetails> {
+        self.details.get(index as usize)
     }
 
     /// Its index in the names of the package.
