@@ -502,10 +502,11 @@ impl<'a> Session<'a> {
         let request = self.requests.wake();
         let login = self.link.sub_devices.wake().filter(|_| self.link.config.sub_device_login);
         let care = self.link.properties.wake().filter(|_| self.flowing);
+        let look = self.looks_at().filter(|_| self.link.extras.field.is_some());
         let subscribe = (self.subscribing > 0).then_some(self.since + SUBSCRIBE_PATIENCE);
         let data = self.link.publisher.wake(now).filter(|_| self.flowing);
         let leave = self.leave_at.filter(|_| self.stopping.is_none());
-        let soonest = [request, login, care, subscribe, data, self.stopping, leave].into_iter().flatten().min();
+        let soonest = [request, login, care, look, subscribe, data, self.stopping, leave].into_iter().flatten().min();
         soonest.unwrap_or(Duration::MAX).min(now.at + LONGEST_SLEEP)
     }
 }

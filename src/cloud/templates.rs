@@ -149,6 +149,7 @@ mod tests {
             has_quality: false,
             mandatory: false,
             upload: Upload::Realtime,
+            late: None,
         };
         let measurepoints = (0..points).map(point).collect();
         Arc::new(ThingModel { id: "m".to_owned(), name: String::new(), parent: None, measurepoints })

@@ -86,7 +86,7 @@ impl Session<'_> {
             self.settle(purpose, None, now);
         }
         if self.stopping.is_none() {
-            if self.chores.looked.is_none_or(|at| at + LOOK <= now.at) {
+            if self.looks_at().is_none_or(|at| at <= now.at) {
                 self.look_at_the_field(now);
             }
             self.submit_sub_devices(now);
@@ -98,6 +98,12 @@ impl Session<'_> {
         }
         self.show_sub_devices();
         self.carry_out(now)
+    }
+
+    /// When the field is looked at next; `None`: it never was.
+    pub(super) fn looks_at(&self) -> Option<Duration> {
+        let patience = self.link.config.sub_devices.offline_after.map_or(LOOK, |after| after / 4);
+        Some(self.chores.looked? + LOOK.min(patience))
     }
 
     fn carry_out(&mut self, now: Now) -> Result<(), Lost> {
