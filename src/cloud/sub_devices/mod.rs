@@ -70,6 +70,8 @@ struct Device {
     /// The cloud has answered a login of it on this connection.
     answered: bool,
     alone: bool,
+    /// Registered a moment ago: the cloud takes some seconds until all of it knows the device.
+    fresh: bool,
     tries: u32,
     /// The refusal that was told last; the same one is not told at each try.
     told: Option<Box<(i64, String)>>,
@@ -190,7 +192,8 @@ impl SubDevices {
             unknown: VecDeque::new(),
             expel: VecDeque::new(),
             paces: Paces {
-                add: Pace::new(rate),
+                // Data waits for these, and for nobody's login.
+                add: Pace::new(rate.saturating_mul(4)),
                 login: Pace::new(rate),
                 alone: Pace::new(rate.min(pace::ALONE)),
                 logout: Pace::new(rate.min(pace::LOGOUT)),
@@ -439,6 +442,7 @@ impl Device {
             under_us: false,
             answered: false,
             alone: false,
+            fresh: false,
             tries: 0,
             told: None,
             answers: true,
@@ -452,6 +456,11 @@ impl Device {
     /// Neither disabled nor deleted by the cloud.
     fn wanted(&self) -> bool {
         !matches!(self.login, Login::Disabled | Login::Deleted)
+    }
+
+    /// Its first failure is not told (R39): after ten seconds it is tried again.
+    fn is_fresh(&self) -> bool {
+        self.fresh && self.tries == 0
     }
 
     fn login_stage(&self) -> Stage {
