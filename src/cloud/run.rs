@@ -2,16 +2,16 @@
 
 use super::accounting::Accounting;
 use super::answers::Answers;
-use super::first_login;
 use super::desk::AskDesk;
+use super::first_login;
 use super::notices::NoticeQueue;
 use super::properties::Properties;
-use super::templates::Templates;
 use super::publisher::Publisher;
 use super::session::{End, Link, Session, Storing, stopped};
 use super::sign::{self, SecureMode};
 use super::status::{State, Status};
 use super::sub_devices::{Roster, SubDevices};
+use super::templates::Templates;
 use super::topics::Topics;
 use crate::config::CloudConfig;
 use crate::model::command::NoCommands;

@@ -109,7 +109,8 @@ fn differences(model: &ThingModel, data: &Value) -> Vec<String> {
             Some(theirs) => {
                 if let Some(word) = data_type(theirs).filter(|word| differs(word, point.data_type)) {
                     let ours = WORDS.iter().find(|(_, kind)| *kind == point.data_type).map_or("?", |(word, _)| word);
-                    found.push(format!("model {}: point {} is {ours} here and {word} in the cloud", model.id, point.id));
+                    found
+                        .push(format!("model {}: point {} is {ours} here and {word} in the cloud", model.id, point.id));
                 }
             }
         }
@@ -170,7 +171,10 @@ mod tests {
             "p0": { "dataType": "FLOAT" }, "p1": { "dataType": { "type": "string" } }, "p2": { "identifier": "p2" },
         });
         let found = t.answered("m", Some(&reply(json!({ "tslMeasurepointMap": points }))));
-        assert_eq!(found, ["model m: point p1 is float here and string in the cloud", "model m: the cloud does not know point p3"]);
+        assert_eq!(
+            found,
+            ["model m: point p1 is float here and string in the cloud", "model m: the cloud does not know point p3"]
+        );
         t.came_online(7, "m");
         assert_eq!(t.next(), None, "once is enough");
     }

@@ -54,7 +54,9 @@ impl DeviceSecrets {
                     good.push(*number);
                     known.secrets.extend(rows);
                 }
-                Err(why) => faults.push(format!("{}: {why}; its secrets are left out", folder.join(name(*number)).display())),
+                Err(why) => {
+                    faults.push(format!("{}: {why}; its secrets are left out", folder.join(name(*number)).display()))
+                }
             }
         }
         let shelf = DeviceSecrets { disk, folder, known: Arc::new(Mutex::new(known)) };

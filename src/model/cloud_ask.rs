@@ -7,10 +7,18 @@ use serde_json::Value as Json;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wish {
     /// All of them when none is named.
-    Attributes { device: Option<String>, names: Vec<String> },
-    Tags { device: Option<String>, names: Vec<String> },
+    Attributes {
+        device: Option<String>,
+        names: Vec<String>,
+    },
+    Tags {
+        device: Option<String>,
+        names: Vec<String>,
+    },
     /// The model as the cloud has it.
-    Template { device: Option<String> },
+    Template {
+        device: Option<String>,
+    },
     /// The sub-devices of this gateway as the cloud has them.
     Topology,
     /// The versions the cloud offers to the gateway.

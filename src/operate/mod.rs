@@ -9,8 +9,8 @@ mod status;
 mod values;
 mod write;
 
-use crate::model::{Command, Outcome};
 use crate::model::cloud_ask::Wish;
+use crate::model::{Command, Outcome};
 use driver::Answer;
 use serde::Serialize;
 use serde_json::Value as Json;
@@ -56,8 +56,13 @@ pub struct Operation {
 }
 
 /// Everything that can be asked.
-pub const OPERATIONS: &[Operation] =
-    &[status::OPERATION, values::OPERATION, read::OPERATION, write::OPERATION, invoke::OPERATION, audit::OPERATION,
+pub const OPERATIONS: &[Operation] = &[
+    status::OPERATION,
+    values::OPERATION,
+    read::OPERATION,
+    write::OPERATION,
+    invoke::OPERATION,
+    audit::OPERATION,
     cloud::OPERATION,
 ];
 

@@ -54,7 +54,11 @@ fn tags(pairs: Vec<(Text, Text)>, faults: &mut Faults) -> Vec<(String, String)> 
         }
         let count = value.text.chars().count();
         if count > TAG_VALUE || value.text.trim() != value.text {
-            faults.push(misfit("tag value", value, format!("write up to {TAG_VALUE} characters without blanks around")));
+            faults.push(misfit(
+                "tag value",
+                value,
+                format!("write up to {TAG_VALUE} characters without blanks around"),
+            ));
         }
     }
     pairs.into_iter().map(|(key, value)| (key.text, value.text)).collect()
@@ -63,7 +67,10 @@ fn tags(pairs: Vec<(Text, Text)>, faults: &mut Faults) -> Vec<(String, String)> 
 fn names(pairs: Vec<(Text, Text)>, faults: &mut Faults) -> Vec<(String, String)> {
     for (language, _) in &pairs {
         let fits = language.text.split_once('_').is_some_and(|(a, b)| {
-            a.len() == 2 && b.len() == 2 && a.bytes().all(|c| c.is_ascii_lowercase()) && b.bytes().all(|c| c.is_ascii_uppercase())
+            a.len() == 2
+                && b.len() == 2
+                && a.bytes().all(|c| c.is_ascii_lowercase())
+                && b.bytes().all(|c| c.is_ascii_uppercase())
         });
         if !fits {
             faults.push(misfit("language", language, "write en_US, zh_CN or the like"));

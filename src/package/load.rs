@@ -10,8 +10,8 @@ use super::texts::Texts;
 use crate::config::Secret;
 use crate::diagnostic::Diagnostic;
 use crate::model::{
-    ConnectedDevice, Connection, Credential, DeviceNames, LatePolicy, LateRules, Names, PackageName,
-    PointName, PointNames, Site, Template,
+    ConnectedDevice, Connection, Credential, DeviceNames, LatePolicy, LateRules, Names, PackageName, PointName,
+    PointNames, Site, Template,
 };
 use driver::{Protocol, Text};
 use std::collections::{BTreeMap, HashMap};

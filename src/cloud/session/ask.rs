@@ -1,8 +1,8 @@
 //! Everything but data that a session asks of the cloud, and what becomes of the answers. What there is to ask is
 //! decided in pure files; this one joins them to the connection.
 
-use super::{Link, Now, Session};
 use super::care;
+use super::{Link, Now, Session};
 use crate::cloud::desk::Told;
 use crate::cloud::properties::Setting;
 use crate::cloud::requests::{Answer, Requests, Step};

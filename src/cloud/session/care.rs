@@ -97,7 +97,10 @@ impl Session<'_> {
         let Some(name) = device else { return Ok(self.link.gateway()) };
         let Some(at) = devices.named(name) else {
             let known = devices.names().devices.iter().map(|device| device.name.as_str());
-            return Err(format!("no sub-device is called \"{name}\"; {}", crate::diagnostic::did_you_mean(name, known)));
+            return Err(format!(
+                "no sub-device is called \"{name}\"; {}",
+                crate::diagnostic::did_you_mean(name, known)
+            ));
         };
         if self.link.config.sub_device_login && !devices.is_online(at) {
             return Err(format!("sub-device \"{name}\" is not logged in; `enos-edge status` says why"));

@@ -166,7 +166,9 @@ async fn data_flows_while_ten_thousand_log_in() {
         resident().saturating_sub(before),
         cloud.stats().messages,
     );
-    assert!(sent(&cloud, "combine/login/batch").iter().all(|m| m["params"]["subDevices"].as_array().unwrap().len() <= 200));
+    assert!(
+        sent(&cloud, "combine/login/batch").iter().all(|m| m["params"]["subDevices"].as_array().unwrap().len() <= 200)
+    );
     link.stop().await;
 }
 
@@ -202,11 +204,8 @@ async fn a_device_without_a_secret_is_registered_once_for_ever() {
     };
     for run in 0..2 {
         let shelf = DeviceSecrets::open(home.path(), Arc::new(RealDisk)).0;
-        let extras = CloudExtras {
-            shelf: Some(Arc::new(shelf)),
-            details: vec![details.clone(); 3],
-            ..CloudExtras::default()
-        };
+        let extras =
+            CloudExtras { shelf: Some(Arc::new(shelf)), details: vec![details.clone(); 3], ..CloudExtras::default() };
         let link = Link::start(&cloud, &names, vec![Credential::Register; 3], SubDevicesConfig::default(), extras);
         link.until(all_online).await;
         link.store.add(true, batch(&names, &[0, 1, 2], 1, now()));
