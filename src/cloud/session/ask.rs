@@ -67,11 +67,14 @@ pub struct Chores {
 
 /// Secrets on their way to the disk. Outlives a connection.
 #[derive(Debug, Default)]
-pub struct Storing(Option<(Vec<(u32, Secret)>, JoinHandle<Result<(), String>>)>);
+pub struct Storing(Option<(Secrets, JoinHandle<Result<(), String>>)>);
+
+/// Of sub-devices, by their position.
+type Secrets = Vec<(u32, Secret)>;
 
 impl Storing {
     /// Waits until what is under way is on disk, for ever if nothing is. Cancel-safe.
-    pub async fn done(&mut self) -> (Vec<(u32, Secret)>, Result<(), String>) {
+    pub async fn done(&mut self) -> (Secrets, Result<(), String>) {
         let Some((_, task)) = &mut self.0 else { return std::future::pending().await };
         let result = task.await.unwrap_or_else(|error| Err(error.to_string()));
         let secrets = self.0.take().map(|(secrets, _)| secrets).unwrap_or_default();
@@ -108,7 +111,7 @@ impl Session<'_> {
 
     fn carry_out(&mut self, now: Now) -> Result<(), Lost> {
         let (link, requests): (&mut Link, &mut Requests<Purpose>) = (self.link, &mut self.requests);
-        let steps = requests.steps(now.at, |open| link.free_id(|id| open(id)));
+        let steps = requests.steps(now.at, |open| link.free_id(open));
         for step in steps {
             match step {
                 Step::Subscribe(topics) => {
@@ -278,7 +281,7 @@ impl Session<'_> {
         self.link.storing.0 = Some((secrets, task));
     }
 
-    pub(super) fn secrets_stored(&mut self, (secrets, result): (Vec<(u32, Secret)>, Result<(), String>)) {
+    pub(super) fn secrets_stored(&mut self, (secrets, result): (Secrets, Result<(), String>)) {
         if let Err(why) = result {
             let devices = secrets.len();
             error!(
