@@ -1,13 +1,15 @@
 //! The only place that joins the parts: makes channels, spawns tasks, stops them in order.
 
+mod extras;
 mod field;
 
-use crate::cloud::{CloudPorts, CloudSite};
+use crate::cloud::{AskDesk, CloudExtras, CloudPorts, CloudSite};
 use crate::config::{CloudConfig, Config, DestinationConfig};
 use crate::doors::local::LocalDoor;
 use crate::forward::{self, Feed, ForwardPorts};
 use crate::identity::Keeper;
 use crate::identity::store::RealDisk;
+use crate::model::cloud_ask::{CloudAsk, Wish};
 use crate::model::{Command, Commands, Inlet, Outcome, Site};
 use crate::operate::command::Carrier;
 use crate::operate::{self, Gateway, Refusal};
@@ -79,7 +81,8 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let (stop, stopped) = watch::channel(false);
     let cloud = config.cloud.clone().map(|c| {
         let keeper = Arc::new(Keeper::open(&c, &config.state_dir, Arc::new(RealDisk)));
-        start_cloud(c, &site, &outbox, &commands, &counters, keeper, stopped.clone())
+        let extras = extras::extras(&config, &site, &south);
+        start_cloud(c, &site, &outbox, &commands, &counters, (keeper, extras), stopped.clone())
     });
     let forward = start_destinations(&config, &site, &outbox, &commands, &counters, &stopped);
     let running = Arc::new(Running {
@@ -92,6 +95,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
         endpoint: config.cloud.as_ref().map(endpoint),
         cloud: cloud.as_ref().map(|c| c.status.clone()),
         keeper: cloud.as_ref().map(|c| Arc::clone(&c.keeper)),
+        desk: cloud.as_ref().map(|c| Arc::clone(&c.desk)),
         destinations: forward.iter().map(|one| Arc::clone(&one.status)).collect(),
         counters,
     });
@@ -221,6 +225,7 @@ struct CloudTask {
     task: tokio::task::JoinHandle<()>,
     status: Arc<cloud::Status>,
     keeper: Arc<Keeper>,
+    desk: Arc<AskDesk>,
 }
 
 fn start_cloud(
@@ -229,17 +234,18 @@ fn start_cloud(
     outbox: &Outbox,
     commands: &Arc<dyn Commands>,
     counters: &Arc<Counters>,
-    keeper: Arc<Keeper>,
+    (keeper, extras): (Arc<Keeper>, CloudExtras),
     stopped: watch::Receiver<bool>,
 ) -> CloudTask {
     let status = Arc::new(cloud::Status::default());
+    let desk = Arc::clone(&extras.desk);
     let ports = CloudPorts {
         outlet: outbox.outlet(ENOS),
         commands: Arc::clone(commands),
         identity: Arc::clone(&keeper) as _,
         counters: Arc::clone(counters),
         status: Arc::clone(&status),
-        extras: cloud::CloudExtras::default(),
+        extras,
     };
     let names = CloudSite { names: Arc::clone(&site.names), credentials: site.credentials.clone() };
     let running = cloud::run(config, names, ports, stopped);
@@ -248,7 +254,7 @@ fn start_cloud(
             tracing::error!("cloud link ended: {error:#}; readings wait in the outbox");
         }
     });
-    CloudTask { task, status, keeper }
+    CloudTask { task, status, keeper, desk }
 }
 
 fn announce_ready(site: &Site) {
@@ -290,6 +296,8 @@ struct Running {
     keeper: Option<Arc<Keeper>>,
     destinations: Vec<Arc<forward::Status>>,
     counters: Arc<Counters>,
+    /// Where questions to the cloud wait.
+    desk: Option<Arc<AskDesk>>,
 }
 
 impl Gateway for Running {
@@ -330,6 +338,13 @@ impl Gateway for Running {
 
     fn audit(&self) -> PathBuf {
         self.audit_dir.clone()
+    }
+
+    fn cloud(&self, wish: Wish) -> Answer<'_, Result<Json, Refusal>> {
+        Box::pin(async move {
+            let desk = self.desk.as_ref().ok_or_else(|| Refusal::new("no_cloud", "no cloud is configured"))?;
+            desk.ask(wish).await.map_err(|why| Refusal::new(operate::NO_ANSWER, why))
+        })
     }
 
     fn values(&self, filter: &str) -> Json {

@@ -1,6 +1,7 @@
 //! The command line: one file a command.
 
 pub mod check;
+mod cloud;
 mod moments;
 mod monitor;
 pub mod package;
@@ -35,6 +36,8 @@ enum Command {
     Status(status::Arguments),
     /// Watch live values of a running gateway.
     Monitor(monitor::Arguments),
+    /// Ask the cloud what it knows of the gateway and its sub-devices.
+    Cloud(cloud::Arguments),
     /// Read points from a device now.
     Read(read::Arguments),
 }
@@ -69,6 +72,7 @@ pub fn main_from(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Package(arguments) => package::run(arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Monitor(arguments) => monitor::run(&arguments),
+        Command::Cloud(arguments) => cloud::run(&arguments),
         Command::Read(arguments) => read::run(&arguments),
     }
 }

@@ -3,10 +3,12 @@
 mod accounting;
 mod activation;
 mod answers;
+mod desk;
 mod downstream;
 mod first_login;
 mod in_flight;
 mod notices;
+mod properties;
 mod publisher;
 mod refusal;
 mod reply;
@@ -16,10 +18,12 @@ mod session;
 mod sign;
 mod status;
 mod sub_devices;
+mod templates;
 mod topics;
 pub mod upstream;
 
 pub use accounting::{Count, Counts, Shown};
+pub use desk::AskDesk;
 pub use notices::NoticeQueue;
 pub use run::{CloudExtras, CloudPorts, CloudSite, run};
 pub use status::{Login, Snapshot, State, Status, SubDevice};

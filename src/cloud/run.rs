@@ -2,19 +2,22 @@
 
 use super::accounting::Accounting;
 use super::answers::Answers;
+use super::desk::AskDesk;
 use super::first_login;
 use super::notices::NoticeQueue;
+use super::properties::Properties;
 use super::publisher::Publisher;
 use super::session::{End, Link, Session, Storing, stopped};
 use super::sign::{self, SecureMode};
 use super::status::{State, Status};
 use super::sub_devices::{Roster, SubDevices};
+use super::templates::Templates;
 use super::topics::Topics;
 use crate::config::CloudConfig;
 use crate::model::command::NoCommands;
 use crate::model::identity::{ClientCertificate, Failed, Fixed, LoginSecret, Proof};
 use crate::model::{
-    Commands, Credential, DeviceDetails, Field, Identity, Names, Outlet, Secret, SecretShelf, Timestamp,
+    Commands, Credential, DeviceDetails, Field, Identity, Names, Outlet, Secret, SecretShelf, ThingModel, Timestamp,
 };
 use crate::mqtt::connection::{Connection, Endpoint, Heard, Lost};
 use crate::mqtt::reconnect::{Ended, Reconnect};
@@ -62,6 +65,10 @@ pub struct CloudExtras {
     pub shelf: Option<Arc<dyn SecretShelf>>,
     /// What the gateway tells of itself.
     pub notices: Arc<NoticeQueue>,
+    /// What people ask.
+    pub desk: Arc<AskDesk>,
+    /// The models of the package.
+    pub models: Vec<Arc<ThingModel>>,
     /// In the order of the names, or empty.
     pub details: Vec<DeviceDetails>,
 }
@@ -116,6 +123,8 @@ pub async fn run(
         counters,
         status,
         sub_devices,
+        properties: Properties::default(),
+        templates: Templates::new(&extras.models),
         extras,
         storing: Storing::default(),
         last_id: 0,
@@ -251,7 +260,11 @@ async fn connect_and_converse(
     link.counters.cloud_connects.add(1);
     // Not news yet: a broker may hang up at once, again and again.
     debug!(host = %link.config.host, port = link.config.port, "connected to the cloud");
+    link.extras.desk.set_up(true);
     let end = Session::new(link, connection).run(stop).await;
+    link.extras.desk.set_up(false);
+    link.properties.lost();
+    link.templates.lost();
     link.outlet.link(false);
     let now = link.now();
     link.publisher.lost(now);

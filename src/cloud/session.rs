@@ -1,19 +1,23 @@
 //! One connection from CONNACK to its end: subscribes, brings the sub-devices under the gateway, then moves data.
 
 mod ask;
+mod care;
 
 use super::accounting::{Accounting, Count, Kind};
 use super::activation::{self, Message as ActivationMessage};
 use super::answers::{Answers, Reply as CommandReply};
 use super::downstream::{self, Action, Notice};
 use super::first_login;
+use super::properties::Properties;
 use super::publisher::{Now, Publisher};
 use super::reply::Receipt;
 use super::requests::Requests;
 use super::run::{CloudExtras, REMINDER};
 use super::status::{Login, State, Status};
 use super::sub_devices::SubDevices;
+use super::templates::Templates;
 use super::topics::{Topics, reply, sub_device_commands};
+use super::upstream::Whose;
 use super::upstream::measurepoints::Route;
 use crate::config::{Acknowledge, CloudConfig};
 use crate::model::{Commands, Identity, Lane, Outlet, Parcel, Timestamp};
@@ -54,6 +58,8 @@ pub struct Link {
     pub status: Arc<Status>,
     pub publisher: Publisher,
     pub sub_devices: SubDevices,
+    pub properties: Properties,
+    pub templates: Templates,
     pub extras: CloudExtras,
     pub storing: Storing,
     pub last_id: u16,
@@ -103,6 +109,10 @@ pub struct Session<'a> {
 type Activating = Pin<Box<dyn Future<Output = (Value, Result<(), String>)> + Send>>;
 
 impl Link {
+    fn gateway(&self) -> Whose<'_> {
+        Whose { product_key: &self.config.product_key, device_key: &self.config.device_key }
+    }
+
     /// Ids are 1…65535 and never those of a request or of data that is under way.
     fn free_id(&mut self, asked: impl Fn(u16) -> bool) -> u16 {
         loop {
@@ -173,6 +183,7 @@ impl<'a> Session<'a> {
         let mut better = identity.better();
         let in_order = self.link.publisher.in_order();
         let notices = Arc::clone(&self.link.extras.notices);
+        let desk = Arc::clone(&self.link.extras.desk);
         loop {
             self.work()?;
             if self.is_finished() {
@@ -191,6 +202,7 @@ impl<'a> Session<'a> {
                 () = &mut better, if self.leave_at.is_none() => self.leave_at = Some(now.at.max(self.link.may_leave_at)),
                 stored = self.link.storing.done() => self.secrets_stored(stored),
                 () = notices.news() => {}
+                () = desk.news() => {}
                 parcels = outlet.in_order(live.unwrap_or(1)), if in_order && live.is_some() => self.take(parcels),
                 parcels = outlet.live(live.unwrap_or(1)), if !in_order && live.is_some() => self.take(parcels),
                 parcels = outlet.backlog(backlog.unwrap_or(1)), if backlog.is_some() => self.take(parcels),
@@ -489,10 +501,12 @@ impl<'a> Session<'a> {
     fn wake(&self, now: Now) -> Duration {
         let request = self.requests.wake();
         let login = self.link.sub_devices.wake().filter(|_| self.link.config.sub_device_login);
+        let care = self.link.properties.wake().filter(|_| self.flowing);
+        let look = self.looks_at().filter(|_| self.link.extras.field.is_some());
         let subscribe = (self.subscribing > 0).then_some(self.since + SUBSCRIBE_PATIENCE);
         let data = self.link.publisher.wake(now).filter(|_| self.flowing);
         let leave = self.leave_at.filter(|_| self.stopping.is_none());
-        let soonest = [request, login, subscribe, data, self.stopping, leave].into_iter().flatten().min();
+        let soonest = [request, login, care, look, subscribe, data, self.stopping, leave].into_iter().flatten().min();
         soonest.unwrap_or(Duration::MAX).min(now.at + LONGEST_SLEEP)
     }
 }

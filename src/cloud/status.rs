@@ -31,6 +31,8 @@ pub struct Snapshot {
     pub slowed_to: Option<u64>,
     pub accounting: Shown,
     pub sub_devices: Vec<SubDevice>,
+    /// Where models of the package and of the cloud differ.
+    pub model_faults: Vec<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]

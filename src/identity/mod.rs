@@ -5,6 +5,7 @@
 
 pub mod activation;
 pub mod connects;
+pub mod device_secrets;
 mod files;
 #[cfg(test)]
 pub(crate) mod power_cut;

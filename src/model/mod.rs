@@ -2,6 +2,7 @@
 
 pub mod accept;
 pub mod batch;
+pub mod cloud_ask;
 pub mod command;
 pub mod control;
 pub mod delivery;

@@ -1,6 +1,7 @@
 //! What people and clouds may ask of a running gateway. One file an operation, one line in the table; every door offers the table.
 
 mod audit;
+mod cloud;
 pub mod command;
 mod invoke;
 mod read;
@@ -8,6 +9,7 @@ mod status;
 mod values;
 mod write;
 
+use crate::model::cloud_ask::Wish;
 use crate::model::{Command, Outcome};
 use driver::Answer;
 use serde::Serialize;
@@ -26,6 +28,8 @@ pub trait Gateway: Send + Sync {
     fn audit(&self) -> PathBuf;
     /// Reads all points of a device now, between the scans that are due.
     fn read<'a>(&'a self, device: &'a str, point: Option<&'a str>) -> Answer<'a, Result<Json, Refusal>>;
+    /// Asks the cloud through the running link.
+    fn cloud(&self, wish: Wish) -> Answer<'_, Result<Json, Refusal>>;
 }
 
 /// Why an operation was not done: a code for programs, words for people.
@@ -52,8 +56,15 @@ pub struct Operation {
 }
 
 /// Everything that can be asked.
-pub const OPERATIONS: &[Operation] =
-    &[status::OPERATION, values::OPERATION, read::OPERATION, write::OPERATION, invoke::OPERATION, audit::OPERATION];
+pub const OPERATIONS: &[Operation] = &[
+    status::OPERATION,
+    values::OPERATION,
+    read::OPERATION,
+    write::OPERATION,
+    invoke::OPERATION,
+    audit::OPERATION,
+    cloud::OPERATION,
+];
 
 /// Finds the operation and runs it.
 ///

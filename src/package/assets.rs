@@ -1,11 +1,13 @@
 //! PURE. `assets.yaml`: sites, device assets and logic assets, as written.
 
 use super::check::limits;
+use super::details::{self, Common};
 use super::fields::{Faults, Fields};
 use super::offsets::{self, OffsetText};
 use super::yaml::Node;
 use crate::config::Secret;
 use crate::diagnostic::{Diagnostic, Place};
+use crate::model::DeviceDetails;
 use driver::Text;
 use std::sync::Arc;
 
@@ -43,6 +45,10 @@ pub struct Device {
     pub product_key: Option<Text>,
     pub device_key: Option<Text>,
     pub secret: Option<SecretText>,
+    pub product_secret: Option<SecretText>,
+    /// The cloud is asked to make the device.
+    pub register: bool,
+    pub details: DeviceDetails,
     pub asset_id: Option<Text>,
     pub site: Option<Text>,
     pub template: Option<Text>,
@@ -61,6 +67,10 @@ const DEVICE: &[&str] = &[
     "device_key",
     "device_secret",
     "device_secret_file",
+    "product_secret",
+    "product_secret_file",
+    "register",
+    "names",
     "asset_id",
     "site",
     "template",
@@ -98,6 +108,7 @@ fn read_site(file: &Arc<str>, node: &Node<'_>, faults: &mut Faults) -> Option<Si
         limits::identifier("site id", id, faults);
     }
     common(&fields, faults);
+    fields.complain_unless_map("tags", faults);
     if let Some(name) = fields.text("name", faults) {
         limits::name("site name", &name, faults);
     }
@@ -110,7 +121,8 @@ fn read_device(file: &Arc<str>, node: &Node<'_>, faults: &mut Faults) -> Option<
     if let Some(name) = &name {
         limits::name("device name", name, faults);
     }
-    common(&fields, faults);
+    let common = common(&fields, faults);
+    let attributes = fields.pairs("attributes", faults);
     let offsets = offsets::read(&fields.pairs("offsets", faults), faults);
     let kind = fields.word("kind", KINDS, faults);
     // A kind that is written, and not known, says nothing about the triple.
@@ -121,14 +133,17 @@ fn read_device(file: &Arc<str>, node: &Node<'_>, faults: &mut Faults) -> Option<
         kind: kind.unwrap_or(AssetKind::Device),
         product_key: fields.text("product_key", faults),
         device_key: fields.text("device_key", faults),
-        secret: read_secret(&fields, faults),
+        secret: read_secret(&fields, "device_secret", faults),
+        product_secret: read_secret(&fields, "product_secret", faults),
+        register: fields.flag("register", false, faults),
+        details: details::read(&fields, common, &attributes, faults),
         asset_id: fields.text("asset_id", faults),
         site: fields.text("site", faults),
         template: fields.required("template", faults),
         connection: fields.required("connection", faults),
         address: fields.text("address", faults),
         offsets,
-        attributes: fields.pairs("attributes", faults),
+        attributes,
     };
     check_keys(&device, faults);
     if kind_is_clear {
@@ -138,16 +153,18 @@ fn read_device(file: &Arc<str>, node: &Node<'_>, faults: &mut Faults) -> Option<
 }
 
 /// Keys that sites and devices share.
-fn common(fields: &Fields<'_, '_>, faults: &mut Faults) {
-    if let Some(text) = fields.text("description", faults) {
-        limits::description(&text, faults);
+fn common(fields: &Fields<'_, '_>, faults: &mut Faults) -> Common {
+    let description = fields.text("description", faults);
+    if let Some(text) = &description {
+        limits::description(text, faults);
     }
-    if let Some(zone) = fields.text("timezone", faults)
+    let timezone = fields.text("timezone", faults);
+    if let Some(zone) = &timezone
         && !is_timezone(&zone.text)
     {
-        faults.push(super::fields::misfit("timezone", &zone, "write +08:00, or a region and city as Asia/Shanghai"));
+        faults.push(super::fields::misfit("timezone", zone, "write +08:00, or a region and city as Asia/Shanghai"));
     }
-    fields.complain_unless_map("tags", faults);
+    Common { description, timezone }
 }
 
 fn is_timezone(zone: &str) -> bool {
@@ -167,17 +184,18 @@ fn is_timezone(zone: &str) -> bool {
     }
 }
 
-fn read_secret(fields: &Fields<'_, '_>, faults: &mut Faults) -> Option<SecretText> {
-    let plain = fields.text("device_secret", faults);
-    let file = fields.text("device_secret_file", faults);
+fn read_secret(fields: &Fields<'_, '_>, key: &str, faults: &mut Faults) -> Option<SecretText> {
+    let plain = fields.text(key, faults);
+    let file_key = format!("{key}_file");
+    let file = fields.text(&file_key, faults);
     if let Some(file) = &file {
         if plain.is_some() {
-            let problem = "device has device_secret and device_secret_file";
+            let problem = format!("device has {key} and {file_key}");
             faults.push(Diagnostic::error(file.place.clone(), problem).help("keep one of the two"));
         }
         if file.text.starts_with('/') || file.text.split('/').any(|part| matches!(part, "" | "." | "..")) {
             let help = "write a path below the secrets of the state folder, without ..";
-            faults.push(super::fields::misfit("device_secret_file", file, help));
+            faults.push(super::fields::misfit(&file_key, file, help));
         }
     }
     if let Some(plain) = &plain {
@@ -205,19 +223,25 @@ fn check_identity(device: &Device, faults: &mut Faults) {
             let parts = [
                 (device.product_key.is_none(), "product_key"),
                 (device.device_key.is_none(), "device_key"),
-                (device.secret.is_none(), "device_secret"),
+                (device.secret.is_none() && device.product_secret.is_none() && !device.register, "device_secret"),
             ];
             let missing: Vec<_> = parts.iter().filter(|(missing, _)| *missing).map(|(_, word)| *word).collect();
             if !missing.is_empty() {
                 let problem = format!("device asset \"{name}\" has no {}", missing.join(" and no "));
-                let help = "write the triple the cloud gave the device, or `kind: logic` for a logic asset";
+                let help = "write the triple the cloud gave the device, `register: true` to let the gateway register it, or \
+                            `kind: logic` for a logic asset";
+                faults.push(Diagnostic::error(device.place.clone(), problem).help(help));
+            }
+            if device.register && (device.secret.is_some() || device.product_secret.is_some()) {
+                let problem = format!("device asset \"{name}\" has `register: true` and a secret");
+                let help = "a device with a secret is registered already; keep one of the two";
                 faults.push(Diagnostic::error(device.place.clone(), problem).help(help));
             }
         }
         AssetKind::Logic => {
             if let Some(key) = device.product_key.as_ref().or(device.device_key.as_ref()) {
                 refuse_triple(name, key.place.clone(), faults);
-            } else if device.secret.is_some() {
+            } else if device.secret.is_some() || device.product_secret.is_some() || device.register {
                 refuse_triple(name, device.place.clone(), faults);
             }
             if device.asset_id.is_none() {

@@ -10,8 +10,8 @@ use super::texts::Texts;
 use crate::config::Secret;
 use crate::diagnostic::Diagnostic;
 use crate::model::{
-    ConnectedDevice, Connection, Credential, DeviceDetails, DeviceNames, LatePolicy, LateRules, Names, PackageName,
-    PointName, PointNames, Site, Template,
+    ConnectedDevice, Connection, Credential, DeviceNames, LatePolicy, LateRules, Names, PackageName, PointName,
+    PointNames, Site, Template,
 };
 use driver::{Protocol, Text};
 use std::collections::{BTreeMap, HashMap};
@@ -57,7 +57,7 @@ pub(super) fn build(
         let shared = points.entry(&template.model.id).or_insert_with(|| point_names(template));
         names.push(device_names(device, Arc::clone(shared)));
         credentials.push(credential(device, secrets, faults));
-        details.push(DeviceDetails::default());
+        details.push(device.details.clone());
     }
     let connections = plans.into_iter().map(|planned| connection(planned, &texts, templates)).collect();
     if faults.errors() > before {
@@ -114,12 +114,18 @@ fn credential(device: &Device, secrets: &Secrets, faults: &mut Faults) -> Creden
     if device.kind == AssetKind::Logic {
         return Credential::Logic;
     }
-    let secret = match (&device.secret, secrets) {
+    if device.register {
+        return Credential::Register;
+    }
+    let secret = |text: &Option<SecretText>, faults: &mut Faults| match (text, secrets) {
         (Some(SecretText::Plain(secret)), _) => secret.clone(),
         (Some(SecretText::File(named)), Secrets::Folder(folder)) => Secret::new(read_secret(named, folder, faults)),
         (Some(SecretText::File(_)), Secrets::Unread) | (None, _) => Secret::new(String::new()),
     };
-    Credential::Device { secret }
+    match &device.product_secret {
+        Some(_) if device.secret.is_none() => Credential::Product { secret: secret(&device.product_secret, faults) },
+        _ => Credential::Device { secret: secret(&device.secret, faults) },
+    }
 }
 
 fn read_secret(named: &Text, folder: &Path, faults: &mut Faults) -> String {

@@ -4,6 +4,7 @@ pub mod assets;
 pub mod build;
 pub mod check;
 pub mod connections;
+mod details;
 pub mod faults;
 pub mod late;
 mod load;

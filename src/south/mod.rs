@@ -21,7 +21,7 @@ pub use status::{ConnectionState, ConnectionStatus, DeviceState, DeviceStatus, F
 pub use tap::{Capture, Frame};
 
 use crate::mapping::control;
-use crate::model::{Inlet, Site, Value};
+use crate::model::{Field, Inlet, Site, Timestamp, Value};
 use crate::telemetry::Counters;
 use driver::Plan;
 use live::Live;
@@ -44,6 +44,26 @@ pub struct South {
 fn jittered(wait: Duration, jitter: f64) -> Duration {
     let part = wait.mul_f64(0.75 + jitter.clamp(0.0, 1.0) / 4.0);
     Duration::from_millis(u64::try_from(part.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// For the cloud link: one lock a connection, nothing is copied.
+impl Field for South {
+    fn silences(&self, report: &mut dyn FnMut(u32, Option<Duration>)) {
+        let now = Timestamp::now().0;
+        for line in &self.lines {
+            let live = line.live.lock();
+            for (info, device) in line.live.devices.iter().zip(&live.devices) {
+                let since = u64::try_from(now.saturating_sub(device.since.0)).unwrap_or_default();
+                match device.state {
+                    DeviceState::Online => report(info.device, None),
+                    DeviceState::Starting => {}
+                    DeviceState::Silent | DeviceState::NotConnected => {
+                        report(info.device, Some(Duration::from_millis(since)));
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// What the runtime keeps of one connection; the task owns the rest.

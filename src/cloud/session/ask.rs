@@ -1,13 +1,15 @@
 //! Everything but data that a session asks of the cloud, and what becomes of the answers. What there is to ask is
 //! decided in pure files; this one joins them to the connection.
 
+use super::care;
 use super::{Link, Now, Session};
+use crate::cloud::desk::Told;
+use crate::cloud::properties::Setting;
 use crate::cloud::requests::{Answer, Requests, Step};
 use crate::cloud::status::Login;
 use crate::cloud::sub_devices;
-use crate::cloud::topics::sub_device_commands;
 use crate::cloud::upstream::connection_state::{self, Node};
-use crate::cloud::upstream::{Whose, event, ota};
+use crate::cloud::upstream::{event, ota};
 use crate::config::Acknowledge;
 use crate::model::Secret;
 use crate::mqtt::connection::Lost;
@@ -34,6 +36,12 @@ pub enum Purpose {
     Notice(u64),
     /// Which devices answer; not told yet if this fails.
     Report(Report),
+    /// Attributes or tags of one device.
+    Setting(Setting),
+    /// The model of this name.
+    Template(String),
+    /// Somebody asked.
+    Wish(Told),
 }
 
 /// Devices whose state in the field is told, by position.
@@ -59,11 +67,14 @@ pub struct Chores {
 
 /// Secrets on their way to the disk. Outlives a connection.
 #[derive(Debug, Default)]
-pub struct Storing(Option<(Vec<(u32, Secret)>, JoinHandle<Result<(), String>>)>);
+pub struct Storing(Option<(Secrets, JoinHandle<Result<(), String>>)>);
+
+/// Of sub-devices, by their position.
+type Secrets = Vec<(u32, Secret)>;
 
 impl Storing {
     /// Waits until what is under way is on disk, for ever if nothing is. Cancel-safe.
-    pub async fn done(&mut self) -> (Vec<(u32, Secret)>, Result<(), String>) {
+    pub async fn done(&mut self) -> (Secrets, Result<(), String>) {
         let Some((_, task)) = &mut self.0 else { return std::future::pending().await };
         let result = task.await.unwrap_or_else(|error| Err(error.to_string()));
         let secrets = self.0.take().map(|(secrets, _)| secrets).unwrap_or_default();
@@ -78,21 +89,29 @@ impl Session<'_> {
             self.settle(purpose, None, now);
         }
         if self.stopping.is_none() {
-            if self.chores.looked.is_none_or(|at| at + LOOK <= now.at) {
+            if self.looks_at().is_none_or(|at| at <= now.at) {
                 self.look_at_the_field(now);
             }
             self.submit_sub_devices(now);
             if self.link.config.acknowledge == Acknowledge::Reply {
                 self.submit_chores(now);
+                self.submit_care(now);
+                self.submit_wishes();
             }
         }
         self.show_sub_devices();
         self.carry_out(now)
     }
 
+    /// When the field is looked at next; `None`: it never was.
+    pub(super) fn looks_at(&self) -> Option<Duration> {
+        let patience = self.link.config.sub_devices.offline_after.map_or(LOOK, |after| after / 4);
+        Some(self.chores.looked? + LOOK.min(patience))
+    }
+
     fn carry_out(&mut self, now: Now) -> Result<(), Lost> {
         let (link, requests): (&mut Link, &mut Requests<Purpose>) = (self.link, &mut self.requests);
-        let steps = requests.steps(now.at, |open| link.free_id(|id| open(id)));
+        let steps = requests.steps(now.at, |open| link.free_id(open));
         for step in steps {
             match step {
                 Step::Subscribe(topics) => {
@@ -125,7 +144,7 @@ impl Session<'_> {
 
     fn submit_chores(&mut self, now: Now) {
         let config = &self.link.config;
-        let gateway = Whose { product_key: &config.product_key, device_key: &config.device_key };
+        let gateway = self.link.gateway();
         if !self.chores.informed && self.requests.room() > 0 {
             self.chores.informed = true;
             self.requests.submit(ota::inform(gateway, env!("CARGO_PKG_VERSION")), Purpose::Inform);
@@ -157,8 +176,7 @@ impl Session<'_> {
         }
         let Some(report) = self.chores.reports.pop_front() else { return };
         self.chores.report_under_way = true;
-        let config = &self.link.config;
-        let gateway = Whose { product_key: &config.product_key, device_key: &config.device_key };
+        let gateway = self.link.gateway();
         let devices = &self.link.sub_devices;
         let nodes: Vec<Node<'_>> = report.devices.iter().map(|at| devices.node(*at)).collect();
         let message = connection_state::post(gateway, report.full, &nodes, now.wall);
@@ -185,8 +203,19 @@ impl Session<'_> {
                 let news = self.link.sub_devices.answered(&ask, reply, now.at);
                 self.tell(news);
                 self.put_secrets_away();
-                self.subscribe_commands(now);
+                self.welcome(now);
             }
+            Purpose::Setting(setting) => {
+                let news = self.link.properties.answered(setting, reply, now.at);
+                self.tell(news.into_iter().collect());
+            }
+            Purpose::Template(model) => {
+                let news = self.link.templates.answered(&model, reply).to_vec();
+                let found = self.link.templates.found().to_vec();
+                self.link.status.update(|s| s.model_faults = found);
+                self.tell(news);
+            }
+            Purpose::Wish(told) => care::grant(told, answer),
             Purpose::Inform if code == Some(200) => {}
             Purpose::Inform => debug!(code, words, "the cloud did not take the version; updates can not be offered"),
             Purpose::Notice(number) => self.notice_settled(number, code, words, now),
@@ -230,22 +259,6 @@ impl Session<'_> {
         }
     }
 
-    /// Commands of those that came online. The real cloud sends them without; a plain broker needs it.
-    fn subscribe_commands(&mut self, now: Now) {
-        let devices = &mut self.link.sub_devices;
-        let online = devices.came_online();
-        let whose = online.iter().map(|at| devices.whose(*at));
-        let topics: Vec<String> = whose.flat_map(|w| sub_device_commands(w.product_key, w.device_key)).collect();
-        if topics.is_empty() {
-            return;
-        }
-        // They are no reply topics: only the SUBACK is waited for.
-        match self.connection.subscribe(&topics) {
-            Ok(packets) => self.requests.subscribe_sent(Vec::new(), packets, now.at),
-            Err(_) => warn!(topics = topics.len(), "commands of some sub-devices could not be subscribed"),
-        }
-    }
-
     fn put_secrets_away(&mut self) {
         if self.link.storing.0.is_some() {
             return;
@@ -268,7 +281,7 @@ impl Session<'_> {
         self.link.storing.0 = Some((secrets, task));
     }
 
-    pub(super) fn secrets_stored(&mut self, (secrets, result): (Vec<(u32, Secret)>, Result<(), String>)) {
+    pub(super) fn secrets_stored(&mut self, (secrets, result): (Secrets, Result<(), String>)) {
         if let Err(why) = result {
             let devices = secrets.len();
             error!(

@@ -61,7 +61,8 @@ impl SubDevices {
     /// Whatever the answer, the login decides: who is not under the gateway fails there and comes here again.
     fn added(&mut self, some: &[u32], reply: Option<&Reply>) -> Vec<String> {
         self.adding = self.adding.saturating_sub(1);
-        let told = some.iter().all(|at| self.devices[*at as usize].told.is_some());
+        let known = |at: &u32| self.devices[*at as usize].told.is_some() || self.devices[*at as usize].is_fresh();
+        let told = some.iter().all(known);
         for at in some {
             self.devices[*at as usize].under_us = true;
             if self.goes_on(*at) {
@@ -114,7 +115,9 @@ impl SubDevices {
                 let reason = reason_for(said.message, &keys.0, &keys.1);
                 let room = !lacks_room(said.code_for(some.len(), &reason), &reason);
                 full += usize::from(!room);
-                news.extend(self.told(*at, said.code, &reason, "login"));
+                if !self.devices[*at as usize].is_fresh() {
+                    news.extend(self.told(*at, said.code, &reason, "login"));
+                }
                 self.answered_once(*at);
                 self.set_login(*at, Login::Refused { code: said.code, message: reason });
                 if room {
@@ -147,7 +150,7 @@ impl SubDevices {
     fn is_in(&mut self, at: u32) {
         self.answered_once(at);
         let device = &mut self.devices[at as usize];
-        (device.tries, device.told, device.alone) = (0, None, false);
+        (device.tries, device.told, device.alone, device.fresh) = (0, None, false, false);
         if !device.wanted() {
             self.wait_in(at, Stage::Rest);
             return;

@@ -70,6 +70,8 @@ struct Device {
     /// The cloud has answered a login of it on this connection.
     answered: bool,
     alone: bool,
+    /// Registered a moment ago: the cloud takes some seconds until all of it knows the device.
+    fresh: bool,
     tries: u32,
     /// The refusal that was told last; the same one is not told at each try.
     told: Option<Box<(i64, String)>>,
@@ -190,7 +192,8 @@ impl SubDevices {
             unknown: VecDeque::new(),
             expel: VecDeque::new(),
             paces: Paces {
-                add: Pace::new(rate),
+                // Data waits for these, and for nobody's login.
+                add: Pace::new(rate.saturating_mul(4)),
                 login: Pace::new(rate),
                 alone: Pace::new(rate.min(pace::ALONE)),
                 logout: Pace::new(rate.min(pace::LOGOUT)),
@@ -217,8 +220,9 @@ impl SubDevices {
         self.came_online.clear();
         for at in 0..number(self.devices.len()) {
             let device = &mut self.devices[at as usize];
-            (device.under_us, device.answered) = (false, false);
             let (wanted, away, storing) = (device.wanted(), device.away, device.stage == Stage::Storing);
+            // Nobody waits for those that are not asked for.
+            (device.under_us, device.answered) = (false, !wanted || storing || away);
             if !wanted || storing {
                 continue;
             }
@@ -363,6 +367,12 @@ impl SubDevices {
         Whose { product_key, device_key }
     }
 
+    /// What the package says of a device, by its index in the names.
+    #[must_use]
+    pub fn details(&self, index: u32) -> Option<&DeviceDetails> {
+        self.details.get(index as usize)
+    }
+
     /// Its index in the names of the package.
     #[must_use]
     pub fn index(&self, at: u32) -> u32 {
@@ -432,6 +442,7 @@ impl Device {
             under_us: false,
             answered: false,
             alone: false,
+            fresh: false,
             tries: 0,
             told: None,
             answers: true,
@@ -445,6 +456,11 @@ impl Device {
     /// Neither disabled nor deleted by the cloud.
     fn wanted(&self) -> bool {
         !matches!(self.login, Login::Disabled | Login::Deleted)
+    }
+
+    /// Its first failure is not told (R39): after ten seconds it is tried again.
+    fn is_fresh(&self) -> bool {
+        self.fresh && self.tries == 0
     }
 
     fn login_stage(&self) -> Stage {

@@ -62,7 +62,7 @@ impl SubDevices {
             let device = &mut self.devices[at as usize];
             device.secret = Some(secret);
             if device.stage == Stage::Storing {
-                (device.alone, device.tries) = (false, 0);
+                (device.alone, device.tries, device.fresh) = (false, 0, device.product_secret.is_none());
                 self.wait_in(at, Stage::Rest);
                 if self.goes_on(at) {
                     self.set_login(at, Login::Waiting);
