@@ -34,6 +34,8 @@ pub(super) const REMINDER: Duration = Duration::from_secs(3600);
 /// How long the keeper of the identity may take: it reads two small files.
 const PROOF_PATIENCE: Duration = Duration::from_secs(30);
 
+const NOTE_PATIENCE: Duration = Duration::from_secs(1);
+
 /// What the link needs to know of a site.
 #[derive(Clone)]
 pub struct CloudSite {
@@ -283,23 +285,30 @@ fn is_silence(why: &Lost) -> bool {
     matches!(why, Lost::Broken(text) if text.contains("not acknowledged"))
 }
 
-/// The cloud counts the connect from the moment TCP stands, so it is remembered then.
+/// The cloud counts the connect from the moment TCP stands, so it is noted then, while CONNACK is on its way.
 async fn wait_for_connack(connection: &mut Connection, link: &Link) -> Result<(), Lost> {
     let reached = connection.until_reached();
-    tokio::pin!(reached);
+    let note = async {
+        reached.await;
+        // Best effort: a disk that is stuck does not keep us from the cloud.
+        let _ = timeout(NOTE_PATIENCE, link.identity.connecting()).await;
+    };
+    tokio::pin!(note);
     let mut noted = !link.config.sub_device_login;
-    loop {
+    let connack = loop {
         tokio::select! {
-            biased;
-            () = &mut reached, if !noted => {
-                noted = true;
-                link.identity.connecting();
-            }
-            heard = connection.next() => if matches!(heard?, Heard::Connected) {
-                return Ok(());
+            () = &mut note, if !noted => noted = true,
+            heard = connection.next() => match heard {
+                Ok(Heard::Connected) => break Ok(()),
+                Ok(_) => {}
+                Err(lost) => break Err(lost),
             }
         }
+    };
+    if !noted && connection.reached() {
+        note.await;
     }
+    connack
 }
 
 /// Why there is nothing to connect with.

@@ -179,7 +179,7 @@ impl Identity for Keeper {
         lock(&self.inner.connects).ages()
     }
 
-    fn connecting(&self) {
+    fn connecting(&self) -> Answer<'_, ()> {
         let inner = Arc::clone(&self.inner);
         let note = move || {
             let mut connects = lock(&inner.connects);
@@ -189,8 +189,8 @@ impl Identity for Keeper {
                 tracing::debug!(%error, "connects are not remembered");
             }
         };
-        // Nobody waits for it.
-        drop(tokio::task::spawn_blocking(note));
+        // It does not panic, and if it did there would be no note.
+        Box::pin(async { drop(tokio::task::spawn_blocking(note).await) })
     }
 }
 

@@ -73,7 +73,9 @@ pub trait Identity: Send + Sync {
     }
 
     /// The cloud sees a connect now. Best effort: it counts them across our restarts.
-    fn connecting(&self) {}
+    fn connecting(&self) -> Answer<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
 }
 
 /// Why a connection with a certificate did not stand.

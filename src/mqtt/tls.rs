@@ -92,7 +92,7 @@ const ALERTS: &[(AlertDescription, &str)] = &[
     (AlertDescription::UnsupportedCertificate, "its kind is not supported"),
     (AlertDescription::UnknownCA, "its authority is not known there"),
     (AlertDescription::AccessDenied, "it gives no access"),
-    (AlertDescription::DecryptError, "its key does not fit"),
+    (AlertDescription::DecryptError, "its signature or its key does not fit"),
     (AlertDescription::CertificateRequired, "one is required, and none was shown"),
 ];
 
