@@ -126,6 +126,7 @@ pub async fn run(
         accounting: Accounting::default(),
         started: Instant::now(),
         may_leave_at: Duration::ZERO,
+        certificate_refused: false,
     };
     reconnect.before(&link.identity.connects_before());
     let wait = reconnect.free_at();
@@ -188,7 +189,8 @@ async fn connect_and_converse(
         Ok(Err(why)) => return Some(failed(link, &why, Ended::Unreached)),
         Err(_) => return Some(failed(link, &"the disk does not hand out the identity", Ended::Unreached)),
     };
-    let slot = proof.certificate.as_ref().map(|pair| pair.slot);
+    // Without TLS a certificate is not shown, so nothing is known about it.
+    let slot = proof.certificate.as_ref().filter(|_| link.config.tls.is_some()).map(|pair| pair.slot);
     let tell = |outcome: Result<(), Failed>| {
         if let Some(slot) = slot {
             identity.tried(slot, outcome);
@@ -213,6 +215,8 @@ async fn connect_and_converse(
     }
     if let Err(why) = connected {
         let ended = match why {
+            // The keeper may have another pair: the first time, it is tried at once.
+            Lost::Certificate(_) if !std::mem::replace(&mut link.certificate_refused, true) => Ended::Left,
             Lost::Refused { .. } | Lost::Certificate(_) => Ended::Refused,
             Lost::Broken(_) if connection.reached() => Ended::Failed,
             Lost::Broken(_) => Ended::Unreached,
@@ -233,6 +237,7 @@ async fn connect_and_converse(
         }
         return Some(ended);
     }
+    link.certificate_refused = false;
     tell(Ok(()));
     identity.logged_in(Ok(()));
     if let LoginSecret::Product(_) = proof.secret {

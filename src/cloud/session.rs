@@ -66,6 +66,8 @@ pub struct Link {
     pub started: Instant,
     /// A connect before this time costs a wait, so a link that stands is not left for a better one.
     pub may_leave_at: Duration,
+    /// The last attempt failed because of the client certificate.
+    pub certificate_refused: bool,
 }
 
 /// How a session ended.

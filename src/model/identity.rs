@@ -64,7 +64,8 @@ pub trait Identity: Send + Sync {
     /// or the local check refused the certificate itself: then the other slot is used next.
     fn tried(&self, slot: u32, outcome: Result<(), Failed>);
 
-    /// Resolves when a connection made now would prove itself better than the one that stands.
+    /// Resolves when a connection made now would prove itself better than the one that stands; at once when it is so
+    /// already. Asked anew for each connection.
     fn better(&self) -> Answer<'_, ()>;
 
     /// How long ago the cloud saw connections of this device before the daemon started, the oldest first.

@@ -232,3 +232,19 @@ async fn a_better_certificate_is_used_after_what_is_under_way_is_answered() {
     drop(seen);
     gateway.stop().await;
 }
+
+#[tokio::test]
+async fn a_refused_certificate_gives_the_other_one_its_turn_within_seconds() {
+    static BOTH: &[&SupportedProtocolVersion] = &[&version::TLS13, &version::TLS12];
+    let server = Server::start(BOTH).await;
+    let key = KeyPair::generate().unwrap();
+    let expired = pair(1, signed(&server.authority, &key, 2021), key.serialize_pem());
+    let good = pair(0, signed(&server.authority, &key, 2090), key.serialize_pem());
+    let hands = Hands::with(Some(expired));
+    let gateway = Gateway::start_as(server.config(), &names(1, 1), Arc::clone(&hands) as _);
+    hands.until_tried(1).await;
+    hands.pair.send_replace(Some(good));
+    let tried = hands.until_tried(2).await;
+    assert!(matches!(&tried[..], [(1, Err(_)), (0, Ok(()))]), "{tried:?}");
+    gateway.stop().await;
+}
