@@ -472,7 +472,7 @@ impl<'a> Session<'a> {
         if let Err(problem) = &stored {
             warn!(problem, "the device secret that the cloud sent is not taken");
         }
-        self.answer_activation(activation::answer(id, stored.as_ref().map(|()| ()).map_err(String::as_str)));
+        self.answer_activation(activation::answer(id, &stored));
     }
 
     fn answer_activation(&mut self, answer: Vec<u8>) {

@@ -23,7 +23,6 @@ const KEYS: &[&str] = &[
     "commands",
     "log",
 ];
-const KEYS: &[&str] = &["state_dir", "package", "control_socket", "cloud", "rest", "outbox", "log"];
 /// Where the door is unless the file says otherwise.
 const SOCKET: &str = "control.sock";
 const LOG_KEYS: &[&str] = &["level", "format"];
@@ -241,6 +240,9 @@ mod tests {
         assert_eq!(cloud(", upstream_kb_per_s: 0").upstream_bytes_per_second, None);
         assert_eq!(cloud(", upstream_kb_per_s: 50").upstream_bytes_per_second, Some(50_000));
         assert_eq!(cloud(", backlog_kb_per_s: 50").backlog_bytes_per_second, Some(50_000));
+    }
+
+    #[test]
     fn the_door_is_found_without_the_secrets() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("edge.yaml");
