@@ -227,10 +227,9 @@ async fn a_better_certificate_is_used_after_what_is_under_way_is_answered() {
     hands.better.notify_one();
     gateway.store.until_acknowledged(20).await;
     assert_eq!(hands.until_tried(2).await, [(0, Ok(())), (1, Ok(()))]);
+    gateway.stop().await;
     let seen = server.broker.seen.lock().unwrap();
     assert!(seen.ledger.values().all(|n| *n == 1), "nothing is sent twice: {:?}", seen.ledger);
-    drop(seen);
-    gateway.stop().await;
 }
 
 #[tokio::test]
