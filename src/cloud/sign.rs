@@ -96,8 +96,7 @@ mod tests {
 
     #[test]
     fn both_secure_modes_equal_the_documented_form_byte_by_byte() {
-        let vectors: Value =
-            serde_json::from_str(include_str!("../../testcases/sdk-vectors/connects.json")).unwrap();
+        let vectors: Value = serde_json::from_str(include_str!("../../testcases/sdk-vectors/connects.json")).unwrap();
         for (name, mode, secret) in [
             ("docs form (static, upper-case, signmethod=sha256)", SecureMode::Device, "gwDS01SecretXYZ"),
             ("docs form (dynamic)", SecureMode::Product, "gwPS01SecretXYZ"),
