@@ -17,6 +17,7 @@ pub mod mqtt;
 pub mod operate;
 pub mod outbox;
 pub mod package;
+pub mod privacy;
 pub mod rest;
 pub mod shutdown;
 pub mod south;

@@ -9,6 +9,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("telemetry", &[]),
     ("shutdown", &[]),
     ("logs", &[]),
+    ("privacy", &[]),
     ("yaml", &["diagnostic"]),
     ("model", &["diagnostic"]),
     ("config", &["diagnostic", "logs", "model", "yaml"]),

@@ -2,6 +2,7 @@
 
 pub mod check;
 mod cloud;
+mod identity;
 mod moments;
 mod monitor;
 pub mod package;
@@ -32,6 +33,8 @@ enum Command {
     Check(check::Args),
     /// Make and seal resource packages.
     Package(package::PackageArgs),
+    /// How the gateway proves itself to the cloud.
+    Identity(identity::Arguments),
     /// Show what a running gateway is doing.
     Status(status::Arguments),
     /// Watch live values of a running gateway.
@@ -70,6 +73,7 @@ pub fn main_from(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Run(arguments) => run::run(arguments),
         Command::Check(arguments) => check::run(&arguments, &Protocols::new(Path::new(".")).list()),
         Command::Package(arguments) => package::run(arguments),
+        Command::Identity(arguments) => identity::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Monitor(arguments) => monitor::run(&arguments),
         Command::Cloud(arguments) => cloud::run(&arguments),
@@ -83,13 +87,12 @@ impl DoorArguments {
         if let Some(path) = &self.socket {
             return Ok(path.clone());
         }
-        let config = crate::config::read(&self.config).map_err(|faults| {
+        crate::config::control_socket(&self.config).map_err(|faults| {
             anyhow::anyhow!(
                 "{}\nname the socket with --socket, or the configuration with --config",
                 crate::diagnostic::joined(&faults)
             )
-        })?;
-        Ok(config.control_socket)
+        })
     }
 }
 

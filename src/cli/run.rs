@@ -1,6 +1,6 @@
 //! `enos-edge run`: the daemon in the foreground.
 
-use crate::{app, config, diagnostic, logs};
+use crate::{app, config, diagnostic, logs, privacy};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -33,6 +33,10 @@ pub(super) fn run(arguments: Arguments) -> ExitCode {
         }
     };
     logs::start(arguments.log_level.unwrap_or(config.log_level), arguments.log_format.unwrap_or(config.log_format));
+    privacy::keep_memory_private();
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
     match app::run_blocking(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

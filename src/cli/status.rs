@@ -43,6 +43,7 @@ pub(super) fn shown(status: &Json, now: i64) -> String {
     let kept = &status["outbox"]["destinations"];
     let others = status["destinations"].as_array().into_iter().flatten();
     lines.extend(labelled("brokers", others.flat_map(|one| destination(one, kept, now)).collect()));
+    lines.extend(labelled("identity", identity(&status["cloud"]["identity"])));
     lines.extend(labelled("outbox", outbox(status, now)));
     lines.extend(labelled("gaps", gaps(&status["outbox"]["gaps"])));
     lines.extend(labelled("set aside", set_aside(&status["outbox"]["set_aside_rows"])));
@@ -119,6 +120,24 @@ fn destination(one: &Json, kept: &Json, now: i64) -> Vec<String> {
         lines.push(format!("{name}: last refused message: {refusal}"));
     }
     lines
+}
+
+/// How the gateway proves itself: nothing for a broker that takes anybody.
+pub(super) fn identity(identity: &Json) -> Vec<String> {
+    let at = || identity["activated_at"].as_i64().map_or_else(String::new, |at| format!(" of {}", stamp(at)));
+    let mut proofs = match identity["device_secret"].as_str().unwrap_or_default() {
+        "configured" => vec!["device secret of the configuration".to_owned()],
+        "activated" => vec![format!("activated device secret{}", at())],
+        "awaited" => vec!["product secret; waits for the cloud to activate it".to_owned()],
+        _ => Vec::new(),
+    };
+    if !identity["certificate"].is_null() {
+        proofs.push("client certificate".to_owned());
+    }
+    if proofs.is_empty() {
+        return Vec::new();
+    }
+    vec![format!("{} · {}", text(&identity["device_key"]), proofs.join(" · "))]
 }
 
 fn sub_device(device: &Json) -> String {
@@ -269,6 +288,17 @@ line        Meter 1  online         90 s ago  4       1 500  0         1.2 ms
 line        Meter 2  not connected  2 s ago   4       0      0                    no route
 ";
         assert_eq!(page, expected);
+    }
+
+    #[test]
+    fn the_identity_is_one_line_without_any_secret() {
+        let activated = json!({"device_key": "网关-1", "device_secret": "activated", "activated_at": NOW, "certificate": {"file": "c"}});
+        let line = "网关-1 · activated device secret of 2025-11-22 12:03:10Z · client certificate";
+        assert_eq!(identity(&activated), [line]);
+        let awaited = json!({"device_key": "gw", "device_secret": "awaited", "certificate": null});
+        assert_eq!(identity(&awaited), ["gw · product secret; waits for the cloud to activate it"]);
+        assert!(identity(&json!({"device_key": "gw", "device_secret": "none", "certificate": null})).is_empty());
+        assert!(identity(&Json::Null).is_empty());
     }
 
     #[test]

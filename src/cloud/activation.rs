@@ -76,10 +76,10 @@ pub fn read(payload: &[u8], product_key: &str, device_key: &str) -> Message {
 
 /// The answer to [`Message::Secret`] once it is stored, or that it could not be.
 #[must_use]
-pub fn answer(id: &Value, stored: Result<(), &str>) -> Vec<u8> {
+pub fn answer(id: &Value, stored: &Result<(), String>) -> Vec<u8> {
     let (code, message) = match stored {
         Ok(()) => (200, ""),
-        Err(problem) => (NOT_TAKEN, problem),
+        Err(problem) => (NOT_TAKEN, problem.as_str()),
     };
     json!({ "id": id, "code": code, "data": null, "message": message }).to_string().into_bytes()
 }
@@ -170,9 +170,9 @@ mod tests {
 
     #[test]
     fn the_answer_carries_the_same_id() {
-        let ok: Value = serde_json::from_slice(&answer(&json!(9), Ok(()))).unwrap();
+        let ok: Value = serde_json::from_slice(&answer(&json!(9), &Ok(()))).unwrap();
         assert_eq!(ok, json!({ "id": 9, "code": 200, "data": null, "message": "" }));
-        let not: Value = serde_json::from_slice(&answer(&json!("9"), Err("disk full"))).unwrap();
+        let not: Value = serde_json::from_slice(&answer(&json!("9"), &Err("disk full".to_owned()))).unwrap();
         assert_eq!((not["code"].as_i64(), &not["message"]), (Some(NOT_TAKEN), &json!("disk full")));
     }
 }

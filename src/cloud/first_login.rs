@@ -71,7 +71,7 @@ async fn activate(link: &Link, connection: &mut Connection) -> Result<(), Failur
         match activation::read(&payload, &link.config.product_key, &link.config.device_key) {
             Message::Secret { id, activation } => {
                 let stored = store(&*link.identity, activation).await;
-                let answer = activation::answer(&id, stored.as_ref().map(|()| ()).map_err(String::as_str));
+                let answer = activation::answer(&id, &stored);
                 publish(connection, topic, answer).await;
                 return Ok(stored?);
             }

@@ -37,6 +37,8 @@ pub(super) const REMINDER: Duration = Duration::from_secs(3600);
 /// How long the keeper of the identity may take: it reads two small files.
 const PROOF_PATIENCE: Duration = Duration::from_secs(30);
 
+const NOTE_PATIENCE: Duration = Duration::from_secs(1);
+
 /// What the link needs to know of a site.
 #[derive(Clone)]
 pub struct CloudSite {
@@ -133,6 +135,7 @@ pub async fn run(
         accounting: Accounting::default(),
         started: Instant::now(),
         may_leave_at: Duration::ZERO,
+        certificate_refused: false,
     };
     reconnect.before(&link.identity.connects_before());
     let wait = reconnect.free_at();
@@ -195,7 +198,8 @@ async fn connect_and_converse(
         Ok(Err(why)) => return Some(failed(link, &why, Ended::Unreached)),
         Err(_) => return Some(failed(link, &"the disk does not hand out the identity", Ended::Unreached)),
     };
-    let slot = proof.certificate.as_ref().map(|pair| pair.slot);
+    // Without TLS a certificate is not shown, so nothing is known about it.
+    let slot = proof.certificate.as_ref().filter(|_| link.config.tls.is_some()).map(|pair| pair.slot);
     let tell = |outcome: Result<(), Failed>| {
         if let Some(slot) = slot {
             identity.tried(slot, outcome);
@@ -220,6 +224,8 @@ async fn connect_and_converse(
     }
     if let Err(why) = connected {
         let ended = match why {
+            // The keeper may have another pair: the first time, it is tried at once.
+            Lost::Certificate(_) if !std::mem::replace(&mut link.certificate_refused, true) => Ended::Left,
             Lost::Refused { .. } | Lost::Certificate(_) => Ended::Refused,
             Lost::Broken(_) if connection.reached() => Ended::Failed,
             Lost::Broken(_) => Ended::Unreached,
@@ -240,6 +246,7 @@ async fn connect_and_converse(
         }
         return Some(ended);
     }
+    link.certificate_refused = false;
     tell(Ok(()));
     identity.logged_in(Ok(()));
     if let LoginSecret::Product(_) = proof.secret {
@@ -296,23 +303,30 @@ fn is_silence(why: &Lost) -> bool {
     matches!(why, Lost::Broken(text) if text.contains("not acknowledged"))
 }
 
-/// The cloud counts the connect from the moment TCP stands, so it is remembered then.
+/// The cloud counts the connect from the moment TCP stands, so it is noted then, while CONNACK is on its way.
 async fn wait_for_connack(connection: &mut Connection, link: &Link) -> Result<(), Lost> {
     let reached = connection.until_reached();
-    tokio::pin!(reached);
+    let note = async {
+        reached.await;
+        // Best effort: a disk that is stuck does not keep us from the cloud.
+        let _ = timeout(NOTE_PATIENCE, link.identity.connecting()).await;
+    };
+    tokio::pin!(note);
     let mut noted = !link.config.sub_device_login;
-    loop {
+    let connack = loop {
         tokio::select! {
-            biased;
-            () = &mut reached, if !noted => {
-                noted = true;
-                link.identity.connecting();
-            }
-            heard = connection.next() => if matches!(heard?, Heard::Connected) {
-                return Ok(());
+            () = &mut note, if !noted => noted = true,
+            heard = connection.next() => match heard {
+                Ok(Heard::Connected) => break Ok(()),
+                Ok(_) => {}
+                Err(lost) => break Err(lost),
             }
         }
+    };
+    if !noted && connection.reached() {
+        note.await;
     }
+    connack
 }
 
 /// Why there is nothing to connect with.

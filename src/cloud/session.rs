@@ -72,6 +72,8 @@ pub struct Link {
     pub started: Instant,
     /// A connect before this time costs a wait, so a link that stands is not left for a better one.
     pub may_leave_at: Duration,
+    /// The last attempt failed because of the client certificate.
+    pub certificate_refused: bool,
 }
 
 /// How a session ended.
@@ -482,7 +484,7 @@ impl<'a> Session<'a> {
         if let Err(problem) = &stored {
             warn!(problem, "the device secret that the cloud sent is not taken");
         }
-        self.answer_activation(activation::answer(id, stored.as_ref().map(|()| ()).map_err(String::as_str)));
+        self.answer_activation(activation::answer(id, &stored));
     }
 
     fn answer_activation(&mut self, answer: Vec<u8>) {

@@ -95,6 +95,20 @@ mod tests {
     }
 
     #[test]
+    fn both_secure_modes_equal_the_documented_form_byte_by_byte() {
+        let vectors: Value = serde_json::from_str(include_str!("../../testcases/sdk-vectors/connects.json")).unwrap();
+        for (name, mode, secret) in [
+            ("docs form (static, upper-case, signmethod=sha256)", SecureMode::Device, "gwDS01SecretXYZ"),
+            ("docs form (dynamic)", SecureMode::Product, "gwPS01SecretXYZ"),
+        ] {
+            let row = vectors["connects"].as_array().unwrap().iter().find(|row| row["name"] == name).unwrap();
+            let ours = login(mode, "gwPK01", "gwDK01", secret, 1_700_000_000_123);
+            let told = (ours.client_id.as_str(), ours.user_name.as_str(), ours.password.as_str());
+            assert_eq!(told, (text(row, "clientId"), text(row, "username"), text(row, "password")), "{name}");
+        }
+    }
+
+    #[test]
     fn the_documentations_sample_gives_its_sign() {
         assert_eq!(
             sign("123456", "654321", "test", "1548753362502", "abcdefg"),

@@ -141,6 +141,13 @@ pub(super) fn read(fields: &Fields<'_, '_>, folder: &Path, faults: &mut Faults) 
     let product_key = fields.required("product_key", faults);
     let device_key = device_key::read(fields, folder, faults);
     let acknowledge = fields.word("acknowledge", ACKNOWLEDGE, faults).unwrap_or(Acknowledge::Reply);
+    if acknowledge == Acknowledge::Reply {
+        for key in ["product_key", "device_key"] {
+            if let Some(text) = fields.node(key).and_then(|_| fields.text(key, &mut Faults::new())) {
+                device_key::check(key, &text, faults);
+            }
+        }
+    }
     let device_secret = secret::read(fields, "device_secret", folder, faults);
     let product_secret = secret::read(fields, "product_secret", folder, faults);
     let named = |key: &str| ["", "_file", "_credential"].iter().any(|f| fields.node(&format!("{key}{f}")).is_some());

@@ -3,6 +3,7 @@
 use crate::diagnostic::Diagnostic;
 use crate::model::names::{KEY_CHARS, fits_in_key};
 use crate::yaml::fields::{Faults, Fields};
+use driver::Text;
 use std::io::Read;
 use std::path::Path;
 
@@ -28,6 +29,14 @@ pub(super) fn read(fields: &Fields<'_, '_>, folder: &Path, faults: &mut Faults) 
     read.ok()
 }
 
+/// A key of EnOS is a part of its topics: it holds nothing that means something there.
+pub(super) fn check(what: &str, text: &Text, faults: &mut Faults) {
+    if let Err(problem) = key(&text.text) {
+        let fault = Diagnostic::error(text.place.clone(), format!("{what} \"{}\" {problem}", text.text));
+        faults.push(fault.help("copy the key from the cloud's device page once more"));
+    }
+}
+
 fn text(path: &Path) -> Result<String, String> {
     let told = |e: std::io::Error| format!("can not be read: {e}");
     let mut bytes = Vec::new();
@@ -43,12 +52,8 @@ fn key(text: &str) -> Result<String, String> {
     let key = text.trim_matches(|c: char| c == '\0' || c == '\u{feff}' || c.is_whitespace());
     match (key.chars().count(), key.chars().find(|c| !fits_in_key(*c))) {
         (0, _) => Err("is empty".to_owned()),
-        (_, Some(bad)) => {
-            Err(format!("holds {bad:?}; a device key has Chinese characters, letters, digits, - _ and . only"))
-        }
-        (count, None) if count > KEY_CHARS => {
-            Err(format!("holds {count} characters; a device key has 1 to {KEY_CHARS}"))
-        }
+        (_, Some(bad)) => Err(format!("holds {bad:?}; a key has Chinese characters, letters, digits, - _ and . only")),
+        (count, None) if count > KEY_CHARS => Err(format!("holds {count} characters; a key has 1 to {KEY_CHARS}")),
         _ => Ok(key.to_owned()),
     }
 }

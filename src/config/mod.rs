@@ -75,3 +75,11 @@ pub fn read(path: &Path) -> Result<Config, Vec<Diagnostic>> {
 pub fn read_with(path: &Path, overrides: Overrides) -> Result<Config, Vec<Diagnostic>> {
     read::read(path, overrides)
 }
+
+/// The local door alone: whoever asks at it need not be able to read the secrets that the file names.
+///
+/// # Errors
+/// When the file can not be read, or does not say.
+pub fn control_socket(path: &Path) -> Result<PathBuf, Vec<Diagnostic>> {
+    read::control_socket(path)
+}

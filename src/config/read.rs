@@ -5,7 +5,7 @@ use crate::diagnostic::{Diagnostic, Place};
 use crate::logs::LogFormat;
 use crate::yaml::fields::{Faults, Fields};
 use driver::Text;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A configuration is a page of text; anything larger is something else.
@@ -23,6 +23,8 @@ const KEYS: &[&str] = &[
     "commands",
     "log",
 ];
+/// Where the door is unless the file says otherwise.
+const SOCKET: &str = "control.sock";
 const LOG_KEYS: &[&str] = &["level", "format"];
 
 const LEVELS: &[(&str, tracing::Level)] = &[
@@ -58,13 +60,35 @@ pub(super) fn all_keys() -> impl Iterator<Item = &'static str> {
 /// Reads and checks the file.
 pub(super) fn read(path: &Path, overrides: Overrides) -> Result<Config, Vec<Diagnostic>> {
     let file: Arc<str> = path.display().to_string().into();
-    let whole = |problem: String| vec![Diagnostic::error(Place::new(&file, 0, 0), problem)];
+    let text = text(path, &file)?;
+    parse(&file, folder(path), &text, overrides)
+}
+
+/// The door only; faults elsewhere in the file do not matter.
+pub(super) fn control_socket(path: &Path) -> Result<PathBuf, Vec<Diagnostic>> {
+    let file: Arc<str> = path.display().to_string().into();
+    let text = text(path, &file)?;
+    let (node, found) = crate::yaml::parse(&file, &text);
+    let mut faults = Faults::from(found);
+    let fields = node.as_ref().and_then(|node| Fields::open(&file, node, "configuration", KEYS, &mut Faults::new()));
+    let socket = fields.and_then(|fields| match fields.text("control_socket", &mut faults) {
+        Some(socket) => Some(folder(path).join(socket.text)),
+        None => fields.required("state_dir", &mut faults).map(|dir| folder(path).join(dir.text).join(SOCKET)),
+    });
+    socket.ok_or_else(|| faults.finish())
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("."))
+}
+
+fn text(path: &Path, file: &Arc<str>) -> Result<String, Vec<Diagnostic>> {
+    let whole = |problem: String| vec![Diagnostic::error(Place::new(file, 0, 0), problem)];
     let size = std::fs::metadata(path).map_err(|e| whole(format!("can not be read: {e}")))?.len();
     if size > SIZE_LIMIT {
         return Err(whole(format!("{size} bytes are more than a configuration has")));
     }
-    let text = std::fs::read_to_string(path).map_err(|e| whole(format!("can not be read: {e}")))?;
-    parse(&file, path.parent().unwrap_or(Path::new(".")), &text, overrides)
+    std::fs::read_to_string(path).map_err(|e| whole(format!("can not be read: {e}")))
 }
 
 /// Relative paths count from `folder`, where the file lies.
@@ -114,7 +138,7 @@ fn config(fields: &Fields<'_, '_>, folder: &Path, overrides: Overrides, faults: 
     };
     let state_dir = state_dir?;
     Some(Config {
-        control_socket: socket.unwrap_or_else(|| state_dir.join("control.sock")),
+        control_socket: socket.unwrap_or_else(|| state_dir.join(SOCKET)),
         state_dir,
         package,
         cloud,
@@ -217,6 +241,30 @@ mod tests {
         assert_eq!(cloud(", upstream_kb_per_s: 0").upstream_bytes_per_second, None);
         assert_eq!(cloud(", upstream_kb_per_s: 50").upstream_bytes_per_second, Some(50_000));
         assert_eq!(cloud(", backlog_kb_per_s: 50").backlog_bytes_per_second, Some(50_000));
+    }
+
+    #[test]
+    fn the_door_is_found_without_the_secrets() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("edge.yaml");
+        let cloud = "cloud: { url: tcp://a, product_key: p, device_key: d, device_secret_credential: x }";
+        std::fs::write(&file, format!("state_dir: s\n{cloud}\n")).unwrap();
+        assert_eq!(control_socket(&file).unwrap(), folder.path().join("s/control.sock"));
+        std::fs::write(&file, "log: { level: info }\n").unwrap();
+        assert!(control_socket(&file).unwrap_err()[0].problem.contains("state_dir"));
+        assert!(control_socket(&folder.path().join("none")).is_err());
+    }
+
+    #[test]
+    fn keys_that_break_topics_are_refused_for_enos() {
+        let faults = read(
+            "state_dir: s\ncloud: { url: tcp://a, product_key: 产品/1, device_key: \"gw 1\", device_secret: x }\n",
+        )
+        .unwrap_err();
+        assert!(faults.contains("product_key \"产品/1\" holds '/'"), "{faults}");
+        assert!(faults.contains("device_key \"gw 1\" holds ' '"), "{faults}");
+        read("state_dir: s\ncloud: { url: tcp://a, product_key: 产品_1, device_key: 网关-1.a, product_secret: x }\n")
+            .unwrap();
     }
 
     #[test]

@@ -180,7 +180,7 @@ impl Identity for Keeper {
         lock(&self.inner.connects).ages()
     }
 
-    fn connecting(&self) {
+    fn connecting(&self) -> Answer<'_, ()> {
         let inner = Arc::clone(&self.inner);
         let note = move || {
             let mut connects = lock(&inner.connects);
@@ -190,8 +190,8 @@ impl Identity for Keeper {
                 tracing::debug!(%error, "connects are not remembered");
             }
         };
-        // Nobody waits for it.
-        drop(tokio::task::spawn_blocking(note));
+        // It does not panic, and if it did there would be no note.
+        Box::pin(async { drop(tokio::task::spawn_blocking(note).await) })
     }
 }
 
@@ -247,3 +247,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Each change is made by one assignment: what is found is whole whatever happened to the thread that held it.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

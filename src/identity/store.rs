@@ -67,11 +67,17 @@ impl Disk for RealDisk {
     }
 
     fn make_folder(&self, path: &Path) -> io::Result<()> {
-        if path.is_dir() {
-            return Ok(());
+        if !path.is_dir() {
+            DirBuilder::new().recursive(true).mode(0o700).create(path)?;
         }
-        DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-        path.parent().map_or(Ok(()), |parent| self.sync_folder(parent))
+        // Also when it was there: whoever made it may have died before its name was on disk.
+        let mut above = path.ancestors().skip(1).filter(|folder| !folder.as_os_str().is_empty());
+        if let Some(parent) = above.next() {
+            self.sync_folder(parent)?;
+        }
+        // Best effort: the folder of the state folder may be closed to us.
+        let _ = above.next().map(|folder| self.sync_folder(folder));
+        Ok(())
     }
 
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {

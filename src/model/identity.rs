@@ -64,7 +64,8 @@ pub trait Identity: Send + Sync {
     /// or the local check refused the certificate itself: then the other slot is used next.
     fn tried(&self, slot: u32, outcome: Result<(), Failed>);
 
-    /// Resolves when a connection made now would prove itself better than the one that stands.
+    /// Resolves when a connection made now would prove itself better than the one that stands; at once when it is so
+    /// already. Asked anew for each connection.
     fn better(&self) -> Answer<'_, ()>;
 
     /// How long ago the cloud saw connections of this device before the daemon started, the oldest first.
@@ -73,7 +74,9 @@ pub trait Identity: Send + Sync {
     }
 
     /// The cloud sees a connect now. Best effort: it counts them across our restarts.
-    fn connecting(&self) {}
+    fn connecting(&self) -> Answer<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
 }
 
 /// Why a connection with a certificate did not stand.

@@ -7,7 +7,7 @@ use anyhow::{Context, ensure};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
 use rustls::{AlertDescription, ClientConfig, RootCertStore};
 use std::sync::Arc;
 
@@ -54,14 +54,20 @@ impl OwnCertificate {
         ensure!(!locked, "the client key is protected by a password; store it without one");
         let key = PrivateKeyDer::from_pem_slice(key.as_bytes())
             .context("the client key is no PEM private key (PKCS#8, PKCS#1 or SEC1)")?;
-        let pair = CertifiedKey::from_der(chain, key, &provider()).map_err(|error| match error {
-            rustls::Error::InconsistentKeys(_) => {
-                anyhow::anyhow!("the client key does not belong to the client certificate")
-            }
-            other => anyhow::anyhow!("use the client key (RSA from 2048 bits, ECC P-256 or P-384): {other}"),
-        })?;
+        let signer = provider()
+            .key_provider
+            .load_private_key(key)
+            .context("use the client key (RSA from 2048 bits, ECC P-256 or P-384)")?;
+        ensure!(belong_together(&chain[0], &*signer)?, "the client key does not belong to the client certificate");
+        let pair = CertifiedKey::new(chain, signer);
         Ok(OwnCertificate(Arc::new(pair)))
     }
+}
+
+/// Not rustls' own check: it does not read certificates of version 1, as `openssl x509 -req` makes them.
+fn belong_together(certificate: &CertificateDer<'_>, key: &dyn SigningKey) -> anyhow::Result<bool> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(certificate).context("read the client certificate")?;
+    Ok(key.public_key().is_none_or(|ours| ours.as_ref() == certificate.public_key().raw))
 }
 
 /// What the peer says about our certificate when it closes the connection because of it; `None` when it was for
@@ -92,7 +98,7 @@ const ALERTS: &[(AlertDescription, &str)] = &[
     (AlertDescription::UnsupportedCertificate, "its kind is not supported"),
     (AlertDescription::UnknownCA, "its authority is not known there"),
     (AlertDescription::AccessDenied, "it gives no access"),
-    (AlertDescription::DecryptError, "its key does not fit"),
+    (AlertDescription::DecryptError, "its signature or its key does not fit"),
     (AlertDescription::CertificateRequired, "one is required, and none was shown"),
 ];
 
@@ -174,6 +180,36 @@ mod tests {
         let short = short.to_pkcs8_pem(rsa::pkcs8::LineEnding::LF).unwrap();
         assert!(refused(&pair(&chain, &short)).contains("RSA from 2048 bits"));
     }
+
+    #[test]
+    fn a_certificate_of_version_1_and_a_sec1_key_behind_its_parameters_are_taken() {
+        OwnCertificate::parse(&pair(VERSION_1, SEC1)).unwrap();
+        let other = KeyPair::generate().unwrap();
+        assert!(refused(&pair(VERSION_1, &other.serialize_pem())).contains("does not belong"));
+    }
+
+    /// `openssl x509 -req` without extensions.
+    const VERSION_1: &str = "\
+-----BEGIN CERTIFICATE-----
+MIIBGzCBwgIUEi1fDNPh5/BepcRZtV8B80f00MQwCgYIKoZIzj0EAwIwEjEQMA4G
+A1UEAwwHZGV2aWNlczAgFw0yNjExMjIxNDQ5NTNaGA8yMTI2MTAyOTE0NDk1M1ow
+DTELMAkGA1UEAwwCdjEwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAARlqoi1fDOd
+piEKM98Z4Ok8+ArKMKvnxweyzl4WCwf0qXxt1ac5Y8JghT4tGRm/6+K8Bi4fN5Jc
+h8ypzGdlbhalMAoGCCqGSM49BAMCA0gAMEUCID2jrkohDzv19k5wFhjm5bTEPp3+
+Py/IjiVGREZfavoMAiEAtY7Z7vFlPj2ssVeF8/r0LOAAO/AbRzY+8+RmcYnKSso=
+-----END CERTIFICATE-----
+";
+    /// `openssl ecparam -genkey`; used nowhere else.
+    const SEC1: &str = "\
+-----BEGIN EC PARAMETERS-----
+BggqhkjOPQMBBw==
+-----END EC PARAMETERS-----
+-----BEGIN EC PRIVATE KEY-----
+MHcCAQEEIMwJFwI4wstambg8f4ifVOyb9AyMe6AH6ayCmd56UxMLoAoGCCqGSM49
+AwEHoUQDQgAEZaqItXwznaYhCjPfGeDpPPgKyjCr58cHss5eFgsH9Kl8bdWnOWPC
+YIU+LRkZv+vivAYuHzeSXIfMqcxnZW4WpQ==
+-----END EC PRIVATE KEY-----
+";
 
     #[test]
     fn a_key_with_a_password_and_what_is_no_key_are_told_in_words() {

@@ -3,13 +3,15 @@
 #![allow(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
 mod broker;
+mod identity;
+mod mutual;
 mod outlet;
 mod trust;
 
 use broker::{Broker, Say, code, ok};
 use enos_edge::cloud::{self, CloudPorts, CloudSite, State, Status};
 use enos_edge::config::{Acknowledge, CloudConfig, LateDataConfig, Secret};
-use enos_edge::model::{Credential, Names, Timestamp};
+use enos_edge::model::{Credential, Identity, Names, Timestamp};
 use enos_edge::telemetry::Counters;
 use outlet::{Store, batch, names};
 use rumqttc::mqttbytes::v4::ConnectReturnCode;
@@ -62,6 +64,39 @@ impl Gateway {
         let ports = CloudPorts::simple(outlet, secret, Arc::clone(&counters), Arc::clone(&status));
         let task = tokio::spawn(cloud::run(config, site, ports, stopped));
         Gateway { store, status, counters, stop, task }
+    }
+
+    /// With an identity of the test's choice.
+    fn start_as(config: CloudConfig, names: &Arc<Names>, identity: Arc<dyn Identity>) -> Gateway {
+        let (store, status, counters) = (Store::new(Arc::clone(names)), Arc::default(), Arc::default());
+        let (stop, stopped) = watch::channel(false);
+        let site = CloudSite { names: Arc::clone(names), credentials: credentials(names) };
+        let outlet = Arc::clone(&store);
+        let simple = CloudPorts::simple(outlet, None, Arc::clone(&counters), Arc::clone(&status));
+        let task = tokio::spawn(cloud::run(config, site, CloudPorts { identity, ..simple }, stopped));
+        Gateway { store, status, counters, stop, task }
+    }
+
+    /// The first error shown that fits.
+    async fn until_error(&self, fits: impl Fn(&str) -> bool) -> String {
+        let waited = tokio::time::timeout(Duration::from_secs(10), async {
+            loop {
+                if let Some(error) = self.status.snapshot().last_error.filter(|error| fits(error)) {
+                    return error;
+                }
+                tokio::task::yield_now().await;
+            }
+        });
+        waited.await.unwrap_or_else(|_| panic!("the error does not come: {:?}", self.status.snapshot()))
+    }
+
+    async fn until_state(&self, fits: impl Fn(&State) -> bool) {
+        let waited = tokio::time::timeout(Duration::from_secs(10), async {
+            while !fits(&self.status.snapshot().state) {
+                tokio::task::yield_now().await;
+            }
+        });
+        waited.await.unwrap_or_else(|_| panic!("the state does not come: {:?}", self.status.snapshot()));
     }
 
     async fn stop(self) {
