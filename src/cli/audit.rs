@@ -64,11 +64,8 @@ fn look(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         }
         return Ok(if found.faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
-    let wanted = Query {
-        since: arguments.since.map(since),
-        device: arguments.device.clone(),
-        door: arguments.door.clone(),
-    };
+    let wanted =
+        Query { since: arguments.since.map(since), device: arguments.device.clone(), door: arguments.door.clone() };
     let records = query(&folder, &wanted).with_context(context)?;
     if arguments.json {
         say(&format!("{}\n", Json::Array(records)));

@@ -68,7 +68,10 @@ pub(super) fn invoke(arguments: &InvokeArguments) -> ExitCode {
 
 /// What a shell passes: JSON where it is a plain value, else a text.
 fn value(text: &str) -> Json {
-    serde_json::from_str(text).ok().filter(|v: &Json| !v.is_object() && !v.is_array() && !v.is_null()).unwrap_or(json!(text))
+    serde_json::from_str(text)
+        .ok()
+        .filter(|v: &Json| !v.is_object() && !v.is_array() && !v.is_null())
+        .unwrap_or(json!(text))
 }
 
 /// Exit status 0: done; 1: the gateway or the device said no, or nobody knows; 2: the gateway was not asked.

@@ -21,8 +21,20 @@ const CONDITION: &[&str] = &["measurepoint", "operator", "value", "max_age_s"];
 const SERVICE: &[&str] = &["id", "steps", "output", "description"];
 const STEP: &[&str] = &["set", "value", "input"];
 const INPUT: &[&str] = &[
-    "id", "name", "data_type", "unit", "description", "min", "max", "step", "values", "optional", "mandatory", "tags",
-    "item_type", "members",
+    "id",
+    "name",
+    "data_type",
+    "unit",
+    "description",
+    "min",
+    "max",
+    "step",
+    "values",
+    "optional",
+    "mandatory",
+    "tags",
+    "item_type",
+    "members",
 ];
 
 const OPERATORS: &[(&str, Comparison)] = &[
@@ -154,7 +166,9 @@ fn constant(data_type: Option<DataType>, text: &Text, faults: &mut Faults) -> Op
     let (found, shape) = match data_type {
         Some(DataType::Bool) => (state, "true or false"),
         Some(DataType::Int | DataType::Float | DataType::Double | DataType::Timestamp) => (number, "a number"),
-        Some(DataType::Struct | DataType::Array | DataType::File) => (None, "nothing: points of this type are not written"),
+        Some(DataType::Struct | DataType::Array | DataType::File) => {
+            (None, "nothing: points of this type are not written")
+        }
         Some(DataType::String | DataType::Date) => (own(), "a text"),
         Some(DataType::Enum) | None => (number.or_else(own), "a value"),
     };
@@ -192,9 +206,7 @@ fn texts(fields: &Fields<'_, '_>, key: &str, faults: &mut Faults) -> Vec<Text> {
     match fields.node(key).map(|node| (&node.kind, node)) {
         None => Vec::new(),
         Some((Kind::Text(_), node)) => scalar(fields.file, node, key, faults).into_iter().collect(),
-        Some(_) => {
-            fields.list(key, faults).iter().filter_map(|node| scalar(fields.file, node, key, faults)).collect()
-        }
+        Some(_) => fields.list(key, faults).iter().filter_map(|node| scalar(fields.file, node, key, faults)).collect(),
     }
 }
 
@@ -421,7 +433,8 @@ fn read_back(row: &Row, model: &ThingModel, faults: &mut Faults) -> Option<ReadB
     if row.read_back.is_none() && row.read_back_within_ms.is_none() {
         return None;
     }
-    let wanted = row.read_back.as_ref().and_then(|t| super::fields::word("read_back", t, WORDS, faults)).unwrap_or(true);
+    let wanted =
+        row.read_back.as_ref().and_then(|t| super::fields::word("read_back", t, WORDS, faults)).unwrap_or(true);
     let within = row.read_back_within_ms.as_ref().map_or(Some(0), |text| {
         let ms = text.text.parse::<u64>().ok().filter(|ms| *ms <= MAX_READ_BACK_MS);
         if ms.is_none() {

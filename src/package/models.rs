@@ -385,7 +385,9 @@ fn extend(text: &ModelText, parent: Option<&Flat>, faults: &mut Faults) -> Flat 
         parent: text.parent.as_ref().map(|p| p.text.clone()),
         measurepoints,
     };
-    inputs.extend(text.inputs.iter().filter(|(id, _)| !inputs.iter().any(|(known, _)| known == id)).cloned().collect::<Vec<_>>());
+    inputs.extend(
+        text.inputs.iter().filter(|(id, _)| !inputs.iter().any(|(known, _)| known == id)).cloned().collect::<Vec<_>>(),
+    );
     interlocks.extend(commands::resolve_interlocks(&text.interlocks, &model, &inputs, faults));
     let mut lineage = vec![text.id.text.clone()];
     lineage.extend(parent.iter().flat_map(|p| p.lineage.iter().cloned()));

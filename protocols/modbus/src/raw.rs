@@ -13,7 +13,9 @@ pub async fn pdu(session: &mut ModbusSession, device: u32, bytes: &[u8]) -> Resu
     let ModbusSession { inner, link, .. } = session;
     let refused = |why: String| Err(RawError::Refused(why));
     if !inner.settings.raw {
-        return refused("raw bytes are forbidden on this connection; `raw: true` in protocol.sys allows them".to_owned());
+        return refused(
+            "raw bytes are forbidden on this connection; `raw: true` in protocol.sys allows them".to_owned(),
+        );
     }
     let Some(device) = inner.devices.get(device as usize) else {
         return refused(format!("the connection has no device {device}"));

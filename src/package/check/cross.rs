@@ -3,9 +3,9 @@
 use crate::diagnostic::{Diagnostic, did_you_mean};
 use crate::package::assets::{AssetKind, Device};
 use crate::package::fields::Faults;
-use crate::package::{commands, mapping};
 use crate::package::models::{Models, sorted};
 use crate::package::texts::{Template as TemplateText, Texts};
+use crate::package::{commands, mapping};
 use driver::Text;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;

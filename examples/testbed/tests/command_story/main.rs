@@ -73,7 +73,10 @@ async fn a_thousand_repetitions_have_one_effect_and_one_answer() {
     });
     let records = audit_is_whole(folder.path());
     let begun: Vec<_> = records.iter().filter(|r| r["event"] == "begun").collect();
-    assert_eq!((begun.len(), &begun[0]["device"], &begun[0]["what"]), (1, &json!("Meter 1"), &json!({"set": {"setpoint": 42}})));
+    assert_eq!(
+        (begun.len(), &begun[0]["device"], &begun[0]["what"]),
+        (1, &json!("Meter 1"), &json!({"set": {"setpoint": 42}}))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -121,7 +124,10 @@ async fn what_must_not_be_done_is_refused_with_a_code_and_words_and_without_effe
     let now = Timestamp::now().0;
     let aged = |age: i64| {
         let points = json!({"setpoint": 7});
-        told(&gateway.ask("write", &json!({"device": "Meter 1", "points": points, "ttl_ms": 5000, "issued_at": now - age})))
+        told(
+            &gateway
+                .ask("write", &json!({"device": "Meter 1", "points": points, "ttl_ms": 5000, "issued_at": now - age})),
+        )
     };
     assert_eq!(aged(6000).0, code::EXPIRED);
     assert_eq!(aged(-60_000).0, code::EXPIRED, "from the future");
@@ -152,7 +158,9 @@ async fn what_must_not_be_done_is_refused_with_a_code_and_words_and_without_effe
     assert_eq!(gateway.write("l2", "limit", json!(5.0)), (code::DONE, String::new()));
     assert_eq!(written(&meters, 102), [50]);
 
-    let start = |level: i64| gateway.ask("invoke", &json!({"device": "Meter 1", "service": "start", "input": {"level": level}}));
+    let start = |level: i64| {
+        gateway.ask("invoke", &json!({"device": "Meter 1", "service": "start", "input": {"level": level}}))
+    };
     assert_eq!(told(&start(11)).0, code::OUT_OF_RANGE);
     assert_eq!(start(9), json!({"code": 200, "message": "", "data": {"level": 9}}));
     let unknown = json!({"device": "Meter 1", "service": "stop", "input": {}});
@@ -169,7 +177,9 @@ async fn what_must_not_be_done_is_refused_with_a_code_and_words_and_without_effe
     assert_eq!(gateway.write("o", "blind", json!(9)).0, code::DEVICE_OFFLINE);
     meters.set_all_faults(Faults::default());
     meters.stop().await;
-    until("the connection is gone", || gateway.write(&fastrand::u64(..).to_string(), "blind", json!(9)).0 == code::DEVICE_OFFLINE);
+    until("the connection is gone", || {
+        gateway.write(&fastrand::u64(..).to_string(), "blind", json!(9)).0 == code::DEVICE_OFFLINE
+    });
     assert_eq!(meters.writes().len(), before);
     audit_is_whole(folder.path());
 }
@@ -228,7 +238,9 @@ async fn commands_of_the_cloud_get_their_answers() {
     let (meters, folder) = meter_and_site(&link).await;
     let gateway = Gateway::start(folder.path());
     let (m1, within) = (("pk", "m1"), Duration::from_secs(10));
-    until("the cloud takes data", || gateway.ask("status", &json!({"listings": false}))["counters"]["cloud_connected"] == 1);
+    until("the cloud takes data", || {
+        gateway.ask("status", &json!({"listings": false}))["counters"]["cloud_connected"] == 1
+    });
     let set = cloud.set(m1, json!({"setpoint": 77}), within).await.unwrap();
     assert_eq!((&set["code"], written(&meters, 100)), (&json!(200), vec![77]), "{set}");
     let got = cloud.get(m1, &["setpoint", "running"], within).await.unwrap();
