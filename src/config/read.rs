@@ -23,9 +23,6 @@ const KEYS: &[&str] = &[
     "commands",
     "log",
 ];
-const KEYS: &[&str] = &["state_dir", "package", "control_socket", "cloud", "rest", "destinations", "outbox", "commands", "log"];
-const KEYS: &[&str] =
-    &["state_dir", "package", "control_socket", "cloud", "rest", "destinations", "outbox", "commands", "log"];
 const LOG_KEYS: &[&str] = &["level", "format"];
 
 const LEVELS: &[(&str, tracing::Level)] = &[
