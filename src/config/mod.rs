@@ -20,6 +20,7 @@ pub mod template;
 pub use crate::model::Secret;
 pub use client_files::ClientFiles;
 pub use cloud::{Acknowledge, CloudConfig, Compress, TlsConfig};
+pub use commands::CommandConfig;
 pub use destinations::{DestinationConfig, Join, Payload};
 pub use late_data::{LateDataConfig, Order};
 pub use outbox::{Durability, OutboxConfig};
