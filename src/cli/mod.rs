@@ -1,8 +1,10 @@
 //! The command line: one file a command.
 
+mod audit;
 pub mod check;
 mod cloud;
 mod identity;
+mod command;
 mod moments;
 mod monitor;
 pub mod package;
@@ -43,6 +45,12 @@ enum Command {
     Cloud(cloud::Arguments),
     /// Read points from a device now.
     Read(read::Arguments),
+    /// Write a measurement point of a device.
+    Write(command::WriteArguments),
+    /// Call a service of a device.
+    Invoke(command::InvokeArguments),
+    /// Show what was commanded and what came of it.
+    Audit(audit::Arguments),
 }
 
 /// How to reach a running gateway.
@@ -78,6 +86,9 @@ pub fn main_from(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Monitor(arguments) => monitor::run(&arguments),
         Command::Cloud(arguments) => cloud::run(&arguments),
         Command::Read(arguments) => read::run(&arguments),
+        Command::Write(arguments) => command::write(&arguments),
+        Command::Invoke(arguments) => command::invoke(&arguments),
+        Command::Audit(arguments) => audit::run(&arguments),
     }
 }
 

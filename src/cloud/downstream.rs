@@ -17,7 +17,7 @@ pub const DOOR: &str = "enos";
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     Answer { topic: String, payload: Vec<u8> },
-    Command { command: Command, to: ReplyTo },
+    Command { command: Box<Command>, to: ReplyTo },
     Notice { notice: Notice, product_key: String, device_key: String },
 }
 
@@ -215,7 +215,7 @@ impl About<'_> {
                     time_to_live: envelope.time_to_live,
                     retained: self.retained,
                 };
-                Action::Command { command, to }
+                Action::Command { command: Box::new(command), to }
             }
             Err(why) => {
                 let mut messages = to.messages(&Outcome::refused(code::MALFORMED, why));

@@ -365,7 +365,7 @@ impl<'a> Session<'a> {
                 }
                 Action::Command { command, to } => {
                     let commands = Arc::clone(&self.link.commands);
-                    if let Some(busy) = self.link.answers.start(commands.as_ref(), command, to) {
+                    if let Some(busy) = self.link.answers.start(commands.as_ref(), *command, to) {
                         self.reply(busy);
                     }
                 }

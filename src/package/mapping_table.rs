@@ -16,13 +16,15 @@ pub struct Row {
     pub upload: Option<Text>,
     pub upload_interval_ms: Option<Text>,
     pub deadband: Option<Text>,
+    pub read_back: Option<Text>,
+    pub read_back_within_ms: Option<Text>,
 }
 
 /// A template fills one model; a million measurement points is none.
 const ROWS_MAX: usize = 100_000;
 
 /// The columns: first word the vendor's, then what people write.
-const COLUMNS: [&[&str]; 8] = [
+const COLUMNS: [&[&str]; 10] = [
     &["point", "measurepoint", "测点", "模型点", "测点标识符"],
     &["pdesp", "description", "pointdescription", "描述", "测点描述"],
     &["mapping", "映射", "采集点"],
@@ -31,6 +33,8 @@ const COLUMNS: [&[&str]; 8] = [
     &["upload", "uploadtype", "上送类型", "上传类型"],
     &["upload_interval_ms", "uploadintervalms", "uploadinterval", "上送周期", "上传周期"],
     &["deadband", "死区"],
+    &["read_back", "readback", "回读"],
+    &["read_back_within_ms", "readbackwithinms", "回读等待"],
 ];
 const POINT: usize = 0;
 const MAPPING: usize = 2;
@@ -57,13 +61,13 @@ pub fn read(file: &Arc<str>, text: &str) -> (Vec<Row>, Vec<Diagnostic>) {
 }
 
 struct Columns {
-    indexes: [Option<usize>; 8],
+    indexes: [Option<usize>; 10],
     len: usize,
 }
 
 impl Columns {
     fn read(header: CsvRow<'_>, faults: &mut Faults) -> Option<Columns> {
-        let mut columns = Columns { indexes: [None; 8], len: 0 };
+        let mut columns = Columns { indexes: [None; 10], len: 0 };
         for index in (0..header.len()).filter(|index| !header.cell(*index).is_empty()) {
             columns.len = index + 1;
             columns.take(header, index, faults);
@@ -102,7 +106,7 @@ impl Columns {
         };
         let point = text(POINT);
         let [description, mapping, control, upload] = [1, MAPPING, 4, 5].map(text);
-        let [upload_interval_ms, deadband] = [6, 7].map(text);
+        let [upload_interval_ms, deadband, read_back, read_back_within_ms] = [6, 7, 8, 9].map(text);
         if let Some(index) = (self.len..row.len()).find(|index| !row.cell(*index).is_empty()) {
             let problem = format!("the row has more cells than the header's {}", self.len);
             faults.error(
@@ -118,7 +122,17 @@ impl Columns {
             faults.error(row.line, column, "the point is empty", "write the identifier of a measurement point");
             return None;
         };
-        Some(Row { point, description, mapping, control, upload, upload_interval_ms, deadband })
+        Some(Row {
+            point,
+            description,
+            mapping,
+            control,
+            upload,
+            upload_interval_ms,
+            deadband,
+            read_back,
+            read_back_within_ms,
+        })
     }
 }
 

@@ -7,7 +7,17 @@ use crate::diagnostic::Diagnostic;
 use driver::Text;
 use std::sync::Arc;
 
-const ROW: &[&str] = &["point", "mapping", "control", "upload", "upload_interval_ms", "deadband", "description"];
+const ROW: &[&str] = &[
+    "point",
+    "mapping",
+    "control",
+    "upload",
+    "upload_interval_ms",
+    "deadband",
+    "description",
+    "read_back",
+    "read_back_within_ms",
+];
 
 pub fn read(file: &Arc<str>, root: &Node<'_>, faults: &mut Faults) -> Vec<Row> {
     let Some(top) = Fields::open(file, root, "mapping file", &["mapping"], faults) else { return Vec::new() };
@@ -42,6 +52,8 @@ fn short(file: &Arc<str>, key: &Key<'_>, value: &Node<'_>, faults: &mut Faults) 
         upload: None,
         upload_interval_ms: None,
         deadband: None,
+        read_back: None,
+        read_back_within_ms: None,
     })
 }
 
@@ -59,6 +71,8 @@ fn long(file: &Arc<str>, node: &Node<'_>, point: Option<Text>, faults: &mut Faul
         upload: fields.text("upload", faults),
         upload_interval_ms: fields.text("upload_interval_ms", faults),
         deadband: fields.text("deadband", faults),
+        read_back: fields.text("read_back", faults),
+        read_back_within_ms: fields.text("read_back_within_ms", faults),
         point: point?,
     })
 }

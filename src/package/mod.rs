@@ -3,6 +3,7 @@
 pub mod assets;
 pub mod build;
 pub mod check;
+pub mod commands;
 pub mod connections;
 mod details;
 pub mod faults;

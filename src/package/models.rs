@@ -1,10 +1,12 @@
 //! PURE. `models/*.yaml`: thing models as written, and flattened over their ancestors.
 
 use super::check::limits;
+use super::commands::{self, InterlockText, Service};
 use super::fields::{Faults, Fields};
 use super::yaml::Node;
 use super::{late, upload};
 use crate::diagnostic::{Diagnostic, did_you_mean};
+use crate::model::control::{Interlock, Limits};
 use crate::model::{DataType, Measurepoint, Signal, ThingModel, Upload};
 use driver::Text;
 use std::collections::{HashMap, HashSet};
@@ -16,10 +18,13 @@ pub struct ModelText {
     pub id: Text,
     name: String,
     parent: Option<Text>,
-    measurepoints: Vec<(Text, Measurepoint)>,
+    measurepoints: Vec<(Text, Measurepoint, Limits)>,
     attributes: Vec<Text>,
     events: Vec<Text>,
     services: Vec<Text>,
+    /// In the order of `services`, where they could be read.
+    inputs: Vec<Service>,
+    interlocks: Vec<InterlockText>,
 }
 
 /// A model with all it inherits.
@@ -29,6 +34,11 @@ pub struct Flat {
     pub attributes: Vec<String>,
     pub events: Vec<String>,
     services: Vec<String>,
+    /// In the order of the model's measurement points.
+    pub limits: Vec<Limits>,
+    pub interlocks: Vec<Interlock>,
+    /// Services with their inputs.
+    pub inputs: Vec<Service>,
     /// Own id first, then the parent's, up to the most basic model.
     pub lineage: Vec<String>,
 }
@@ -41,7 +51,7 @@ const MAX_LEVELS: usize = 64;
 pub type Models = HashMap<String, Option<Flat>>;
 
 const MODEL: &[&str] =
-    &["id", "name", "parent", "description", "attributes", "measurepoints", "events", "services", "tags"];
+    &["id", "name", "parent", "description", "attributes", "measurepoints", "events", "services", "interlocks", "tags"];
 const POINT: &[&str] = &[
     "id",
     "name",
@@ -59,6 +69,10 @@ const POINT: &[&str] = &[
     "values",
     "item_type",
     "members",
+    "min",
+    "max",
+    "step",
+    "writable",
 ];
 const ATTRIBUTE: &[&str] =
     &["id", "name", "data_type", "unit", "description", "value", "default", "mandatory", "values", "tags"];
@@ -128,7 +142,9 @@ fn read_model(file: &Arc<str>, node: &Node<'_>, faults: &mut Faults) -> Option<M
     let attributes = read_features(&fields, "attributes", "attribute", ATTRIBUTE, faults);
     let events = read_features(&fields, "events", "event", EVENT, faults);
     let services = read_features(&fields, "services", "service", SERVICE, faults);
-    refuse_repeated("measurement point", measurepoints.iter().map(|(id, _)| id), faults);
+    refuse_repeated("measurement point", measurepoints.iter().map(|(id, _, _)| id), faults);
+    let inputs = read_inputs(&fields, faults);
+    let interlocks = commands::interlocks(&fields, faults);
     let id = id?;
     Some(ModelText {
         name: name.map_or_else(|| id.text.clone(), |name| name.text),
@@ -138,7 +154,25 @@ fn read_model(file: &Arc<str>, node: &Node<'_>, faults: &mut Faults) -> Option<M
         attributes,
         events,
         services,
+        inputs,
+        interlocks,
     })
+}
+
+/// The inputs of all services; the services themselves are read with the other features.
+fn read_inputs(model: &Fields<'_, '_>, faults: &mut Faults) -> Vec<Service> {
+    let mut all = Vec::new();
+    for node in model.list("services", &mut Faults::new()) {
+        let Some(fields) = Fields::open(model.file, node, "service", SERVICE, &mut Faults::new()) else { continue };
+        let inputs = commands::inputs(&fields, faults);
+        all.extend(fields.text("id", &mut Faults::new()).map(|id| (id.text, inputs)));
+    }
+    all
+}
+
+/// The data type of anything that may have one.
+pub fn data_type_of(fields: &Fields<'_, '_>, faults: &mut Faults) -> Option<DataType> {
+    fields.word("data_type", DATA_TYPES, faults)
 }
 
 fn read_features(
@@ -169,7 +203,7 @@ fn read_features(
     ids
 }
 
-fn read_point(file: &Arc<str>, node: &Node<'_>, faults: &mut Faults) -> Option<(Text, Measurepoint)> {
+fn read_point(file: &Arc<str>, node: &Node<'_>, faults: &mut Faults) -> Option<(Text, Measurepoint, Limits)> {
     let fields = Fields::open(file, node, "measurement point", POINT, faults)?;
     let id = fields.required("id", faults);
     if let Some(id) = &id {
@@ -209,6 +243,7 @@ fn read_point(file: &Arc<str>, node: &Node<'_>, faults: &mut Faults) -> Option<(
     let upload = upload.resolve(Upload::Realtime, &fields.place, faults);
     let unit = fields.text("unit", faults).map(|unit| unit.text);
     let late = late::read(&fields, faults);
+    let own = commands::limits(&fields, Some(data_type), faults);
     let id = id?;
     let point = Measurepoint {
         id: id.text.clone(),
@@ -221,7 +256,7 @@ fn read_point(file: &Arc<str>, node: &Node<'_>, faults: &mut Faults) -> Option<(
         upload,
         late,
     };
-    Some((id, point))
+    Some((id, point, own))
 }
 
 fn refuse_repeated<'t>(what: &str, ids: impl Iterator<Item = &'t Text>, faults: &mut Faults) {
@@ -317,13 +352,17 @@ fn extend(text: &ModelText, parent: Option<&Flat>, faults: &mut Faults) -> Flat 
     let mut attributes = parent.map(|p| p.attributes.clone()).unwrap_or_default();
     let mut events = parent.map(|p| p.events.clone()).unwrap_or_default();
     let mut services = parent.map(|p| p.services.clone()).unwrap_or_default();
+    let mut limits = parent.map(|p| p.limits.clone()).unwrap_or_default();
+    let mut interlocks = parent.map(|p| p.interlocks.clone()).unwrap_or_default();
+    let mut inputs = parent.map(|p| p.inputs.clone()).unwrap_or_default();
     let inherited: HashSet<String> = measurepoints.iter().map(|p| p.id.clone()).collect();
     let mut seen = inherited.clone();
-    for (id, point) in &text.measurepoints {
+    for (id, point, own) in &text.measurepoints {
         if inherited.contains(&id.text) {
             refuse_override("measurement point", id, text, faults);
         } else if seen.insert(id.text.clone()) {
             measurepoints.push(point.clone());
+            limits.push(own.clone());
         }
     }
     let features = [
@@ -346,9 +385,13 @@ fn extend(text: &ModelText, parent: Option<&Flat>, faults: &mut Faults) -> Flat 
         parent: text.parent.as_ref().map(|p| p.text.clone()),
         measurepoints,
     };
+    inputs.extend(
+        text.inputs.iter().filter(|(id, _)| !inputs.iter().any(|(known, _)| known == id)).cloned().collect::<Vec<_>>(),
+    );
+    interlocks.extend(commands::resolve_interlocks(&text.interlocks, &model, &inputs, faults));
     let mut lineage = vec![text.id.text.clone()];
     lineage.extend(parent.iter().flat_map(|p| p.lineage.iter().cloned()));
-    Flat { model: Arc::new(model), attributes, events, services, lineage }
+    Flat { model: Arc::new(model), attributes, events, services, limits, interlocks, inputs, lineage }
 }
 
 fn refuse_override(what: &str, id: &Text, text: &ModelText, faults: &mut Faults) {

@@ -1,6 +1,7 @@
 //! PURE. `templates/NAME/template.yaml`, as written, and which files make a template.
 
 use super::check::limits;
+use super::commands::{self, InterlockText, ServiceText};
 use super::fields::{Faults, Fields};
 use super::yaml::Node;
 use driver::Text;
@@ -12,13 +13,16 @@ pub struct TemplateText {
     pub model: Option<Text>,
     /// The family of protocols its point table is made for: `modbus` fits `modbus-tcp` and `modbus-rtu`.
     pub protocol: Option<Text>,
+    pub interlocks: Vec<InterlockText>,
+    pub services: Vec<ServiceText>,
 }
 
-const KNOWN: &[&str] = &["model", "protocol", "name", "description", "brand", "device_type", "version"];
+const KNOWN: &[&str] =
+    &["model", "protocol", "name", "description", "brand", "device_type", "version", "interlocks", "services"];
 
 pub fn read(file: &Arc<str>, root: &Node<'_>, faults: &mut Faults) -> TemplateText {
     let Some(fields) = Fields::open(file, root, "template", KNOWN, faults) else {
-        return TemplateText { model: None, protocol: None };
+        return TemplateText { model: None, protocol: None, interlocks: Vec::new(), services: Vec::new() };
     };
     if let Some(name) = fields.text("name", faults) {
         limits::name("template name", &name, faults);
@@ -26,7 +30,12 @@ pub fn read(file: &Arc<str>, root: &Node<'_>, faults: &mut Faults) -> TemplateTe
     if let Some(text) = fields.text("description", faults) {
         limits::description(&text, faults);
     }
-    TemplateText { model: fields.required("model", faults), protocol: fields.text("protocol", faults) }
+    TemplateText {
+        model: fields.required("model", faults),
+        protocol: fields.text("protocol", faults),
+        interlocks: commands::interlocks(&fields, faults),
+        services: commands::services(&fields, faults),
+    }
 }
 
 /// The files of each folder below `templates/`, by the folder's name, in a stable order.

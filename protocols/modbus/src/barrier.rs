@@ -24,7 +24,8 @@ pub fn is_ambiguous(request: &Request<'_>, exception: bool, suspects: &[Suspect]
 /// value: it says itself what it answers.
 #[must_use]
 pub fn is_needed(request: &Request<'_>, suspects: &[Suspect]) -> bool {
-    matches!(request, Request::Read { .. }) && suspects.iter().any(|s| s.function == request.function())
+    matches!(request, Request::Read { .. } | Request::Raw { .. })
+        && suspects.iter().any(|s| s.function == request.function())
 }
 
 /// Reads that may be sent before `request` to clear the way, the likeliest to be answered first.

@@ -16,6 +16,7 @@ mod order;
 mod pdu;
 mod plan;
 mod point;
+mod raw;
 mod read;
 mod rtu;
 mod session;

@@ -86,6 +86,11 @@ impl Link {
         self
     }
 
+    #[must_use]
+    pub fn framing(&self) -> Framing {
+        self.framing
+    }
+
     /// Longest time one exchange may take.
     #[must_use]
     pub fn patience(timing: &Timing) -> Duration {

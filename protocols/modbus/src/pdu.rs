@@ -39,6 +39,10 @@ pub enum Request<'a> {
         and: u16,
         or: u16,
     },
+    /// A whole protocol data unit of somebody else; one byte at least.
+    Raw {
+        pdu: &'a [u8],
+    },
 }
 
 /// What fits a request.
@@ -59,13 +63,19 @@ impl Request<'_> {
             Request::WriteCoils { .. } => 15,
             Request::WriteRegisters { .. } => 16,
             Request::MaskWrite { .. } => 22,
+            Request::Raw { pdu } => pdu.first().copied().unwrap_or_default(),
         }
     }
 
     /// Appends the protocol data unit.
     pub fn encode(&self, out: &mut Vec<u8>) {
+        if let Request::Raw { pdu } = self {
+            out.extend_from_slice(pdu);
+            return;
+        }
         out.push(self.function());
         match *self {
+            Request::Raw { .. } => {}
             Request::Read { address, count, .. } => {
                 out.extend_from_slice(&address.to_be_bytes());
                 out.extend_from_slice(&count.to_be_bytes());
@@ -102,6 +112,7 @@ impl Request<'_> {
         match self {
             Request::Read { area, count, .. } => 2 + area.data_len(*count),
             Request::MaskWrite { .. } => 7,
+            Request::Raw { pdu } => raw_reply_len(pdu).unwrap_or(MAX_PDU),
             _ => 5,
         }
     }
@@ -118,7 +129,8 @@ impl Request<'_> {
                 _ => None,
             };
         }
-        if function != self.function() || pdu.len() != self.reply_len() {
+        let any_length = matches!(self, Request::Raw { pdu } if raw_reply_len(pdu).is_none());
+        if function != self.function() || pdu.len() != self.reply_len() && !any_length {
             return None;
         }
         match *self {
@@ -131,9 +143,23 @@ impl Request<'_> {
                 self.encode(&mut echo);
                 (echo == pdu).then_some(Reply::Data(&[]))
             }
+            Request::Raw { .. } => Some(Reply::Data(rest)),
             Request::WriteCoils { address, .. } => echoes(rest, address, 1),
             Request::WriteRegisters { address, bytes } => echoes(rest, address, bytes.len() / 2),
         }
+    }
+}
+
+/// Length of the answer to a protocol data unit, where its function says it (clauses 6.1 to 6.17).
+#[must_use]
+pub fn raw_reply_len(pdu: &[u8]) -> Option<usize> {
+    let count = || pdu.get(3..5).and_then(|two| two.first_chunk()).map(|two| usize::from(u16::from_be_bytes(*two)));
+    match pdu.first()? {
+        1 | 2 => Some(2 + count()?.div_ceil(8)),
+        3 | 4 | 23 => Some(2 + count()? * 2),
+        5 | 6 | 15 | 16 => Some(5),
+        22 => Some(7),
+        _ => None,
     }
 }
 
@@ -194,6 +220,18 @@ mod tests {
         assert_eq!(write.check(&[6, 0, 2, 0, 3]), None);
         let many = Request::WriteRegisters { address: 1, bytes: &[0, 3, 0, 4] };
         assert_eq!(many.check(&[16, 0, 1, 0, 1]), None);
+    }
+
+    #[test]
+    fn a_raw_request_goes_as_it_is_and_its_answer_comes_whole() {
+        let read = Request::Raw { pdu: &[3, 0, 107, 0, 2] };
+        assert_eq!(bytes(&read), [3, 0, 107, 0, 2]);
+        assert_eq!(read.check(&[3, 4, 1, 2, 3, 4]), Some(Reply::Data(&[4, 1, 2, 3, 4])));
+        assert_eq!(read.check(&[3, 2, 1, 2]), None);
+        assert_eq!(read.check(&[0x83, 2]), Some(Reply::Exception(2)));
+        let identify = Request::Raw { pdu: &[43, 14, 1, 0] };
+        assert_eq!(identify.check(&[43, 14, 9]), Some(Reply::Data(&[14, 9])));
+        assert_eq!(raw_reply_len(&[3]), None);
     }
 
     proptest! {

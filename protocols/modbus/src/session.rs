@@ -4,8 +4,8 @@ use crate::blocks::{self, Block, Item};
 use crate::learned::{Learned, Span};
 use crate::link::Link;
 use crate::plan::{Device, Inner};
-use crate::{read, write};
-use driver::{Answer, Sample, Session, SessionError, Value};
+use crate::{raw, read, write};
+use driver::{Answer, RawError, Sample, Session, SessionError, Value};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use tokio::time::Instant;
 
@@ -74,6 +74,10 @@ impl Session for ModbusSession {
 
     fn write<'a>(&'a mut self, point: u32, value: &'a Value) -> Answer<'a, Result<(), SessionError>> {
         Box::pin(write::point(self, point, value))
+    }
+
+    fn raw<'a>(&'a mut self, device: u32, bytes: &'a [u8]) -> Answer<'a, Result<Vec<u8>, RawError>> {
+        Box::pin(raw::pdu(self, device, bytes))
     }
 
     fn close(self: Box<Self>) -> Answer<'static, ()> {

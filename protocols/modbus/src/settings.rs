@@ -51,6 +51,8 @@ pub struct Settings {
     pub notation: Notation,
     pub address_base: u16,
     pub area: Area,
+    /// Commands may send protocol data units of their own.
+    pub raw: bool,
 }
 
 /// How much one request may ask for.
@@ -75,9 +77,11 @@ const COMMON_KEYS: &[&str] = &[
     "notation",
     "address_base",
     "area",
+    "raw",
 ];
 const TCP_KEYS: &[&str] = &["host", "port"];
 const SERIAL_KEYS: &[&str] = &["serial_port", "baud_rate", "parity", "stop_bits", "data_bits"];
+const RAW_WORDS: &[(&str, bool)] = &[("true", true), ("false", false), ("yes", true), ("no", false)];
 const PARITY_WORDS: &[(&str, Parity)] = &[("none", Parity::None), ("even", Parity::Even), ("odd", Parity::Odd)];
 const PARITY_LETTERS: &[(&str, Parity)] = &[("n", Parity::None), ("e", Parity::Even), ("o", Parity::Odd)];
 
@@ -117,6 +121,7 @@ impl Settings {
             notation: notation(parameters, faults),
             address_base: number_in(parameters, "address_base", 0, 0, 1, faults),
             area: parameters.word_or("area", Area::Holding, AREA_WORDS, faults),
+            raw: parameters.word_or("raw", false, RAW_WORDS, faults),
         }
     }
 }

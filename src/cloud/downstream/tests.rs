@@ -20,7 +20,7 @@ fn answered(action: &Action) -> (String, Value) {
 
 fn command(topic: &str, payload: &Value) -> (Command, ReplyTo) {
     match all(topic, payload.to_string().as_bytes()).as_slice() {
-        [Action::Command { command, to }] => (command.clone(), to.clone()),
+        [Action::Command { command, to }] => ((**command).clone(), to.clone()),
         other => panic!("{other:?}"),
     }
 }

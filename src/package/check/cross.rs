@@ -3,9 +3,9 @@
 use crate::diagnostic::{Diagnostic, did_you_mean};
 use crate::package::assets::{AssetKind, Device};
 use crate::package::fields::Faults;
-use crate::package::mapping;
 use crate::package::models::{Models, sorted};
 use crate::package::texts::{Template as TemplateText, Texts};
+use crate::package::{commands, mapping};
 use driver::Text;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -61,13 +61,23 @@ fn template(name: &str, text: &TemplateText, models: &Models, faults: &mut Fault
         let problem = format!("template \"{name}\" maps no measurement point");
         faults.push(Diagnostic::error(place, problem).help("map a point, for example `voltage: ai.3000`"));
     }
+    let made = commands::Made {
+        model: &model.model,
+        limits: &model.limits,
+        interlocks: &model.interlocks,
+        services: &model.inputs,
+        rules: &mapped.rules,
+        controls: &mapped.controls,
+        rows,
+    };
+    let rules = commands::resolve(&made, &text.text.interlocks, &text.text.services, faults);
     Some(Template {
         name: name.to_owned(),
         model: Arc::clone(&model.model),
         table: Arc::clone(table),
         rules: mapped.rules,
         controls: mapped.controls,
-        commands: crate::model::CommandRules::default(),
+        commands: rules,
     })
 }
 

@@ -2,7 +2,7 @@
 
 use super::connection::serve;
 use super::faults::Faults;
-use super::journal::Given;
+use super::journal::{Given, Written};
 use super::pty::Pty;
 use super::registers::{Area, Pattern, Registers};
 use std::io;
@@ -154,6 +154,12 @@ impl Meters {
     #[must_use]
     pub fn journal(&self) -> Vec<Given> {
         self.shared.registers.journal.all()
+    }
+
+    /// Every register and coil that requests wrote since noting began, in order.
+    #[must_use]
+    pub fn writes(&self) -> Vec<Written> {
+        self.shared.registers.journal.writes()
     }
 
     /// Puts a value into a register, as a write of the driver would.

@@ -25,11 +25,20 @@ impl Given {
     }
 }
 
+/// One register or coil that a request wrote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written {
+    pub unit: u8,
+    pub address: u16,
+    pub value: u16,
+}
+
 /// Off until somebody wants it.
 #[derive(Debug, Default)]
 pub(super) struct Journal {
     on: AtomicBool,
     given: Mutex<Vec<Given>>,
+    written: Mutex<Vec<Written>>,
 }
 
 impl Journal {
@@ -47,6 +56,17 @@ impl Journal {
         if given.len() < MOST {
             given.push(Given { unit, first, count, at });
         }
+    }
+
+    pub(super) fn note_write(&self, unit: u8, address: u16, value: u16) {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.on.load(Ordering::Relaxed) && written.len() < MOST {
+            written.push(Written { unit, address, value });
+        }
+    }
+
+    pub(super) fn writes(&self) -> Vec<Written> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(super) fn all(&self) -> Vec<Given> {

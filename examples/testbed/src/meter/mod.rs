@@ -14,5 +14,5 @@ mod request;
 
 pub use faults::{Faults, TooMany};
 pub use handle::{Meters, Wire};
-pub use journal::Given;
+pub use journal::{Given, Written};
 pub use registers::{Area, FIRST_COUNTING, Pattern, address_value};

@@ -115,14 +115,19 @@ impl Device<'_> {
         Ok(())
     }
 
+    fn write(&self, area: Area, address: u16, value: u16) {
+        self.registers.journal.note_write(self.unit, address, value);
+        self.registers.write(self.unit, area, address, value);
+    }
+
     fn write_single(&self, function: u8, body: &[u8], out: &mut Vec<u8>) -> Result<(), Refusal> {
         let (address, value) = (word(body, 0)?, word(body, 2)?);
         self.reachable(address, 1)?;
         match (function, value) {
-            (5, 0xFF00) => self.registers.write(self.unit, Area::Coil, address, 1),
-            (5, 0) => self.registers.write(self.unit, Area::Coil, address, 0),
+            (5, 0xFF00) => self.write(Area::Coil, address, 1),
+            (5, 0) => self.write(Area::Coil, address, 0),
             (5, _) => return Err(Refusal::Exception(ILLEGAL_VALUE)),
-            _ => self.registers.write(self.unit, Area::Holding, address, value),
+            _ => self.write(Area::Holding, address, value),
         }
         out.push(function);
         out.extend_from_slice(&body[..4]);
@@ -144,7 +149,7 @@ impl Device<'_> {
             } else {
                 (Area::Holding, word(data, at * 2)?)
             };
-            self.registers.write(self.unit, area, first + offset, value);
+            self.write(area, first + offset, value);
         }
         out.push(function);
         out.extend_from_slice(&body[..4]);
@@ -155,7 +160,7 @@ impl Device<'_> {
         let (address, and, or) = (word(body, 0)?, word(body, 2)?, word(body, 4)?);
         self.reachable(address, 1)?;
         let now = self.registers.read(self.unit, Area::Holding, address);
-        self.registers.write(self.unit, Area::Holding, address, now & and | or & !and);
+        self.write(Area::Holding, address, now & and | or & !and);
         out.push(22);
         out.extend_from_slice(&body[..6]);
         Ok(())
