@@ -1,6 +1,6 @@
 //! Reads `edge.yaml`: every fault at once, with its place.
 
-use super::{CommandConfig, Config, OutboxConfig, Overrides, cloud, commands, destinations, outbox, rest};
+use super::{CommandConfig, Config, OutboxConfig, Overrides, cloud, commands, destinations, integration, outbox, rest};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::logs::LogFormat;
 use crate::yaml::fields::{Faults, Fields};
@@ -18,6 +18,7 @@ const KEYS: &[&str] = &[
     "control_socket",
     "cloud",
     "rest",
+    "integration",
     "destinations",
     "outbox",
     "commands",
@@ -47,9 +48,10 @@ pub(super) fn all_keys() -> impl Iterator<Item = &'static str> {
         super::late_data::KEYS,
         super::sub_devices::KEYS,
         rest::KEYS,
+        integration::KEYS,
+        super::selection::KEYS,
         destinations::KEYS,
         super::subscribe::KEYS,
-        super::selection::KEYS,
         outbox::KEYS,
         commands::KEYS,
         LOG_KEYS,
@@ -121,6 +123,13 @@ fn config(fields: &Fields<'_, '_>, folder: &Path, overrides: Overrides, faults: 
     let socket = fields.text("control_socket", faults).map(path);
     let cloud = section(fields, "cloud", cloud::KEYS, faults).and_then(|fields| cloud::read(&fields, folder, faults));
     let rest = section(fields, "rest", rest::KEYS, faults).and_then(|fields| rest::read(&fields, folder, faults));
+    let integration = section(fields, "integration", integration::KEYS, faults).map(|section| {
+        if fields.node("rest").is_none() {
+            let problem = "integration has no rest: to say where the cloud is and who asks";
+            faults.push(Diagnostic::error(section.place.clone(), problem).help("write `rest:` with url and account"));
+        }
+        integration::read(&section, faults)
+    });
     let gateway = fields.node("cloud").is_some();
     let destinations = destinations::read(fields, folder, gateway, faults);
     let outbox = match section(fields, "outbox", outbox::KEYS, faults) {
@@ -143,6 +152,7 @@ fn config(fields: &Fields<'_, '_>, folder: &Path, overrides: Overrides, faults: 
         package,
         cloud,
         rest,
+        integration,
         destinations,
         outbox,
         commands,
@@ -265,6 +275,22 @@ mod tests {
         assert!(faults.contains("device_key \"gw 1\" holds ' '"), "{faults}");
         read("state_dir: s\ncloud: { url: tcp://a, product_key: 产品_1, device_key: 网关-1.a, product_secret: x }\n")
             .unwrap();
+    }
+
+    #[test]
+    fn the_integration_takes_logic_assets_and_needs_rest() {
+        let rest = "state_dir: s\nrest: { url: h, access_key: a, secret_key: s, org_id: o }\n";
+        let one = read(&format!("{rest}integration: {{ quota_mb: 5, filter: {{ models: M, points: [a*, b] }} }}\n"));
+        let one = one.unwrap().integration.unwrap();
+        assert_eq!((one.quota_bytes, one.max_age, one.in_flight), (Some(5 << 20), None, 4));
+        assert_eq!(one.selection.kind, Some(crate::model::AssetKind::Logic));
+        assert_eq!((one.selection.models.len(), one.selection.points.len()), (1, 2));
+        let faults =
+            read("state_dir: s\nintegration: { in_flight: 0, filter: { kind: device, points: [], name: x } }\n");
+        let faults = faults.unwrap_err();
+        for expected in ["has no rest:", "in_flight: \"0\"", "takes logic assets only", "empty list", "key \"name\""] {
+            assert!(faults.contains(expected), "{expected} is missing in\n{faults}");
+        }
     }
 
     #[test]
