@@ -158,7 +158,10 @@ impl Cloud {
 
     /// Changes what the cloud knows of its assets.
     pub fn registry<T>(&self, change: impl FnOnce(&mut Registry) -> T) -> T {
-        change(&mut self.lock().registry)
+        let mut world = self.lock();
+        let result = change(&mut world.registry);
+        world.open_books();
+        result
     }
 
     #[must_use]

@@ -20,6 +20,8 @@ use tokio::time::Instant;
 pub(super) struct World {
     pub registry: Registry,
     pub ledger: Ledger,
+    /// Devices the ledger knows: the first so many of the registry.
+    books: usize,
     pub knobs: Knobs,
     pub stats: Stats,
     pub links: HashMap<u64, Link>,
@@ -133,6 +135,7 @@ impl World {
     pub fn new(registry: Registry, journal: usize, monitor: Option<(String, String)>) -> World {
         let mut world = World {
             ledger: Ledger::default(),
+            books: 0,
             knobs: Knobs::default(),
             stats: Stats::default(),
             links: HashMap::new(),
@@ -149,24 +152,30 @@ impl World {
             resolved: Vec::new(),
             registry,
         };
-        for number in 0..world.registry.devices.len() {
-            world.open_book(u32::try_from(number).expect("fewer than 4 billion devices"));
-        }
+        world.open_books();
         world
     }
 
     /// Adds a device that became known while running.
     pub fn add_device(&mut self, triple: Triple, is_gateway: bool, gateway: Option<u32>) -> u32 {
         let number = self.registry.add(triple, is_gateway, gateway, None);
-        self.open_book(number);
+        self.open_books();
         number
     }
 
     /// Adds a registered device, in no topology yet.
     pub fn add_loose_device(&mut self, triple: Triple, model: Option<Arc<Model>>) -> u32 {
         let number = self.registry.loose_device(triple, model);
-        self.open_book(number);
+        self.open_books();
         number
+    }
+
+    /// Opens the ledger for every device that came into the registry since.
+    pub fn open_books(&mut self) {
+        while self.books < self.registry.devices.len() {
+            self.open_book(u32::try_from(self.books).expect("fewer than 4 billion devices"));
+            self.books += 1;
+        }
     }
 
     /// Ledger and registry count devices and points alike.

@@ -25,12 +25,15 @@ pub fn sign_of(triple: &Triple, client_id: &str) -> String {
 }
 
 pub fn options(address: SocketAddr, triple: &Triple) -> MqttOptions {
-    let id = format!("cid|securemode=2,signmethod=sha256,timestamp={TIMESTAMP}|");
+    options_of_mode(address, triple, 2, "cid")
+}
+
+/// The CONNECT of any secure mode; the secret of the triple is the one that mode signs with.
+pub fn options_of_mode(address: SocketAddr, triple: &Triple, mode: u8, cid: &str) -> MqttOptions {
+    let id = format!("{cid}|securemode={mode},signmethod=sha256,timestamp={TIMESTAMP}|");
     let mut options = MqttOptions::new(id, (address.ip().to_string(), address.port()));
-    options.set_credentials(
-        format!("{}&{}", triple.device_key, triple.product_key),
-        sign_of(triple, "cid").to_uppercase(),
-    );
+    options
+        .set_credentials(format!("{}&{}", triple.device_key, triple.product_key), sign_of(triple, cid).to_uppercase());
     options.set_max_packet_size(4 << 20, 4 << 20);
     options
 }
@@ -49,12 +52,36 @@ pub async fn connect(options: MqttOptions) -> Result<(AsyncClient, EventLoop), S
 
 impl Device {
     pub async fn connect(address: SocketAddr, triple: &Triple) -> Result<Device, String> {
-        let (client, eventloop) = connect(options(address, triple)).await?;
-        let mut device = Device { client, eventloop, triple: triple.clone(), next_id: 0 };
+        let mut device = Device::open(options(address, triple), triple).await?;
         let own = format!("{}/{}", triple.product_key, triple.device_key);
         device.subscribe(&format!("/ext/session/{own}/#")).await;
         device.subscribe(&format!("/sys/{own}/#")).await;
         Ok(device)
+    }
+
+    /// Without any subscription.
+    pub async fn open(options: MqttOptions, triple: &Triple) -> Result<Device, String> {
+        let (client, eventloop) = connect(options).await?;
+        Ok(Device { client, eventloop, triple: triple.clone(), next_id: 0 })
+    }
+
+    /// Publishes without waiting for anything.
+    pub async fn publish(&mut self, topic: &str, payload: impl Into<Vec<u8>>) {
+        self.client.publish(topic.to_owned(), payload.into(), PublishOptions::at_least_once()).await.unwrap();
+    }
+
+    /// Takes the next message for a command and answers it with this code.
+    pub async fn answer(&mut self, code: i64) -> (String, Value) {
+        let (topic, payload) = self.message().await;
+        let command: Value = serde_json::from_slice(&payload).unwrap();
+        let reply = json!({"id": command["id"], "code": code, "data": {}});
+        self.publish(&format!("{topic}_reply"), reply.to_string()).await;
+        (topic, command)
+    }
+
+    /// Lets everything that is on its way be sent: the broker answers one request after the other.
+    pub async fn settle(&mut self) {
+        self.request("thing/tag/query", json!({"tags": []})).await;
     }
 
     /// The SUBACK's code.

@@ -2,7 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests, where a failed step is the failed test")]
 
+mod activation;
+mod certificates;
+mod channels;
 mod client;
+mod commands;
+mod devices;
+mod limits;
 mod messages;
 mod sessions;
 
