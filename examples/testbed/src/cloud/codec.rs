@@ -283,7 +283,8 @@ mod tests {
     fn a_publish_of_any_length_is_read_back() {
         let mut random = fastrand::Rng::with_seed(7);
         for edge in [0, 1, 100, 127, 128, 16_383, 16_384, 2_097_151] {
-            let payload: Vec<u8> = std::iter::repeat_with(|| random.u8(..)).take(edge + random.usize(..3)).collect();
+            let length = edge + random.usize(..3);
+            let payload: Vec<u8> = std::iter::repeat_with(|| random.u8(..)).take(length).collect();
             let mut buffer = BytesMut::new();
             put_publish(&mut buffer, "/t", &payload, None);
             let Ok(Some(Incoming::Publish(got))) = decode(&mut buffer, 4 << 20) else { panic!("{edge}") };
