@@ -1,4 +1,5 @@
 """Writes small sites (package and edge.yaml) and runs the real gateway on them."""
+import contextlib
 import json
 import os
 import pathlib
@@ -28,6 +29,17 @@ def wait_until(what: str, condition, seconds: float = 20.0):
             return found
         time.sleep(0.05)
     raise AssertionError(f"{what}: not within {seconds:.0f} s")
+
+
+@contextlib.contextmanager
+def running(*things):
+    """Whatever happens, every process ends."""
+    try:
+        yield things
+    finally:
+        for thing in things:
+            if getattr(thing, "process", None) and thing.process.poll() is None:
+                thing.kill()
 
 
 class Peer:

@@ -2,7 +2,6 @@
 
     stories.py [NAME…]
 """
-import contextlib
 import json
 import pathlib
 import shutil
@@ -13,9 +12,9 @@ import tempfile
 import time
 import traceback
 
+import cloud_stories
 from broker import Cable, Listener, Mosquitto
-from site_files import GATEWAY, ROOT, Gateway, Peer, free_port, plain_broker, wait_until, write_site
-from stand_in import Authority, StandIn
+from site_files import GATEWAY, ROOT, Gateway, Peer, free_port, plain_broker, running, wait_until, write_site
 
 PYTHON = sys.executable
 PEERS = ROOT / "tests/peers"
@@ -64,17 +63,6 @@ def modbus_connection(port: int, period: int = 200) -> str:
         f"name: line\nprotocol: modbus-tcp\nprotocol.sys:\n  host: 127.0.0.1\n  port: {port}\n"
         f"  scan_period_ms: {period}\n  timeout_ms: 500\n"
     )
-
-
-@contextlib.contextmanager
-def running(*things):
-    """Whatever happens, every process ends."""
-    try:
-        yield things
-    finally:
-        for thing in things:
-            if getattr(thing, "process", None) and thing.process.poll() is None:
-                thing.kill()
 
 
 def pymodbus_values_of_every_type_arrive_at_a_mosquitto_subscriber(folder, *framing, protocol="modbus-tcp"):
@@ -353,95 +341,6 @@ def asyncua_values_arrive_signed_and_encrypted_with_a_user(folder):
     opcua_values_arrive(folder, "basic256sha256", ("operator", "let-me-in"))
 
 
-VECTOR_GATEWAY = "gwPK01/gwDK01/gwDS01SecretXYZ"
-VECTOR_SUBS = ["subPK01/subDK01/subDS01SecretXYZ", "subPK02/subDK02/subDS02SecretXYZ"]
-VECTOR_PRODUCTS = ["gwPK01/gwPS01SecretXYZ", "subPK01/subPS01SecretXYZ"]
-OPERATOR = ("--monitor", "m:m")
-
-
-def sdk_cloud(*flags) -> StandIn:
-    """The stand-in as the vectors of the SDK want it: sub-devices known and in no topology yet."""
-    devices = [*VECTOR_SUBS, "gwPK01/fresh/freshSecret", "gwPK01/dk1/s1", "gwPK01/dk2/s2"]
-    return StandIn(
-        "--gateway", VECTOR_GATEWAY, "--gateway", "gwPK01/second/secondSecret", *OPERATOR, "--no-connect-limit",
-        *(word for device in devices for word in ("--device", device)),
-        *(word for product in VECTOR_PRODUCTS for word in ("--product", product)), *flags,
-    )
-
-
-def sdk(port: int, mode: str, *flags) -> list:
-    """What the SDK claims, in a process of its own."""
-    words = [PYTHON, PEERS / "vendor_sdk.py", "127.0.0.1", port, mode, *flags]
-    done = subprocess.run([str(word) for word in words], capture_output=True, text=True, timeout=120)
-    said = [line[3:] for line in done.stdout.splitlines() if line.startswith("OK ")]
-    assert done.returncode == 0 and said, done.stdout[-2000:] + done.stderr[-2000:]
-    return said
-
-
-def the_vendor_s_sdk_speaks_with_the_stand_in_cloud(folder):
-    firmware = '{"version":"2.0","signMethod":"md5","sign":"00","fileUrl":"http://127.0.0.1/x","fileSize":1}'
-    cloud = sdk_cloud()
-    with running(cloud):
-        cloud.order(f"offer gwPK01 gwDK01 {firmware}")
-        said = sdk(cloud.port, "static", *OPERATOR)
-        commands = cloud.ask("commands")
-        assert commands["answers"] == commands["sent"] == commands["issued"] == 17, commands
-        for fault in ("outstanding", "missing_answers", "duplicate_answers", "late_answers", "unasked_answers"):
-            assert commands[fault] == 0, f"{fault}: {commands}"
-        assert commands["text_codes"] == 9, f"reply-code-is-text: {commands}"
-        stats = cloud.ask("stats")
-        assert stats["misspelt_methods"] == 5, f"event-method and ota-methods: {stats}"
-        refused = stats["connects_refused"]
-        sdk(cloud.port, "wrong-secret")
-        again = cloud.ask("stats")["connects_refused"] - refused
-        assert again >= 2, f"wrong-secret-is-retried-for-ever: {again} refused"
-        print(f"    {len(said)} claims, {commands['answers']} commands answered once, {again} wrong secrets in 3.5 s")
-
-
-def the_vendor_s_sdk_is_activated_and_comes_back_with_its_own_secret(folder):
-    cloud = sdk_cloud()
-    with running(cloud):
-        for copies, delay in ((1, 0), (2, 300)):
-            cloud.order(f"knob activation_copies {copies}")
-            cloud.order(f"knob activation_delay_ms {delay}")
-            sdk(cloud.port, "activate", *OPERATOR)
-        assert cloud.ask("online gwPK01 fresh")["activated"], "the reply to the secret did not come"
-        commands = cloud.ask("commands")
-        assert commands["answers"] == commands["sent"] == 3, commands
-        assert cloud.ask("stats")["activations"] == 2
-
-
-def the_vendor_s_sdk_opens_an_integration_channel(folder):
-    cloud = sdk_cloud()
-    with running(cloud):
-        sdk(cloud.port, "channel")
-        stats = cloud.ask("stats")
-        assert stats["values"] == 2, f"the values of the refused message were taken: {stats}"
-        assert [event["device_key"] for event in cloud.ask("events")] == ["dk1"]
-
-
-def the_vendor_s_sdk_shows_an_rsa_and_an_ecc_certificate(folder):
-    trusted, foreign = Authority(folder, "trusted"), Authority(folder, "foreign")
-    ca = folder / "cloud-ca.pem"
-    cloud = sdk_cloud(
-        "--tls-port", 0, "--ca-file", ca, "--client-ca", trusted.file, "--require-certificate", "gwPK01"
-    )
-    with running(cloud):
-        files = lambda certificate, key: ("--ca", ca, "--certificate", certificate, "--key", key)
-        for kind in ("RSA", "ECC"):
-            certificate, key, serial = trusted.client(kind)
-            sdk(cloud.tls_port, "tls", *files(certificate, key), "--ciphers", kind)
-            cloud.order(f"knob revoke_certificate {serial}")
-            sdk(cloud.tls_port, "tls", *files(certificate, key), "--refused")
-        sdk(cloud.tls_port, "tls", *files(*foreign.client("ECC")[:2]), "--refused")
-        before = cloud.ask("stats")
-        assert before["connects"] == 2, before
-        refused = subprocess.run(
-            [PYTHON, PEERS / "vendor_sdk.py", "127.0.0.1", str(cloud.port), "channel"], capture_output=True, timeout=60
-        )
-        assert refused.returncode == 0, "a channel needs no certificate"
-
-
 def destination(name, url, **keys) -> str:
     """An entry of `destinations:` whose messages a Listener can read."""
     lines = {"topic": "plant/{site}/batch", "payload": "enos", "client_id": f"gateway-{name}", **keys}
@@ -648,10 +547,7 @@ def values_of_a_broker_feed_points_and_reach_the_cloud(folder):
 
 
 STORIES = [
-    the_vendor_s_sdk_speaks_with_the_stand_in_cloud,
-    the_vendor_s_sdk_is_activated_and_comes_back_with_its_own_secret,
-    the_vendor_s_sdk_opens_an_integration_channel,
-    the_vendor_s_sdk_shows_an_rsa_and_an_ecc_certificate,
+    *cloud_stories.STORIES,
     pymodbus_values_of_every_type_arrive_at_a_mosquitto_subscriber,
     pymodbus_values_arrive_in_rtu_frames_over_tcp,
     libmodbus_rtu_over_a_serial_line_never_gives_a_late_answer_to_another_question,
