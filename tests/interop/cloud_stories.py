@@ -193,15 +193,19 @@ def the_gateway_is_activated_beside_the_vendor_s_sdk(folder):
 
 
 def the_gateway_shows_its_certificate_beside_the_vendor_s_sdk(folder):
-    authority, ca = Authority(folder, "clients"), folder / "cloud-ca.pem"
-    certificate, key, serial = authority.client("ECC")
-    key.chmod(0o600)
-    keys = lambda cloud: (
-        f"  url: ssl://127.0.0.1:{cloud.tls_port}\n  device_secret: edgeSecret\n  ca_file: {ca}\n"
-        f"  client_cert_file: {certificate}\n  client_key_file: {key}\n"
-    )
-    with gateway_beside_the_sdk(folder, keys, "--tls-port", 0, "--ca-file", ca, "--client-ca", authority.file) as (cloud, _):
-        assert cloud.ask("online gwPK01 edge")["certificate"] == serial
+    for kind in ("RSA", "ECC"):
+        below = folder / kind
+        below.mkdir()
+        authority, ca = Authority(below, "clients"), below / "cloud-ca.pem"
+        certificate, key, serial = authority.client(kind)
+        key.chmod(0o600)
+        keys = lambda cloud: (
+            f"  url: ssl://127.0.0.1:{cloud.tls_port}\n  device_secret: edgeSecret\n  ca_file: {ca}\n"
+            f"  client_cert_file: {certificate}\n  client_key_file: {key}\n"
+        )
+        flags = ("--tls-port", 0, "--ca-file", ca, "--client-ca", authority.file)
+        with gateway_beside_the_sdk(below, keys, *flags) as (cloud, _):
+            assert cloud.ask("online gwPK01 edge")["certificate"] == serial
 
 
 STORIES = [

@@ -243,11 +243,7 @@ impl Book {
     /// An answer came. Returns the command it belongs to.
     pub fn answer(&mut self, topic: &str, payload: &Bytes, now: Instant) -> Option<u64> {
         let json: Option<Value> = if is_raw(topic) { None } else { serde_json::from_slice(payload).ok() };
-        let id = match json.as_ref().and_then(|json| json.get("id")) {
-            Some(Value::String(id)) => id.clone(),
-            Some(id) => id.to_string(),
-            None => String::new(),
-        };
+        let id = id_of(json.as_ref());
         let numbers = self.keys.get(&(topic.to_owned(), id));
         // Raw answers carry no id: the oldest command that lacks one gets it.
         let owed = |number: &&u64| self.page(**number).is_some_and(|p| p.record.answers < p.record.sent);
@@ -323,6 +319,15 @@ impl Page {
     }
 }
 
+/// The id of a command or an answer; nothing when there is none, or `null`.
+pub(super) fn id_of(message: Option<&Value>) -> String {
+    match message.and_then(|json| json.get("id")) {
+        Some(Value::String(id)) => id.clone(),
+        None | Some(Value::Null) => String::new(),
+        Some(id) => id.to_string(),
+    }
+}
+
 /// Where the answer to a command is published.
 pub(super) fn reply_topic(topic: &str) -> String {
     match topic.split_once("/rrpc/request/") {
@@ -381,6 +386,10 @@ mod tests {
         book.answer("/t_reply", &Bytes::from_static(br#"{"id":7,"code":"500"}"#), now);
         let got = book.report();
         assert_eq!((got.failed, got.duplicate_answers, got.text_codes), (1, 0, 1));
+        // Without an id it is answered with none.
+        let (number, _) = book.enter(entry(Some(""), "/t"));
+        book.sent(number, now);
+        assert_eq!(book.answer("/t_reply", &Bytes::from_static(br#"{"id":null,"code":200}"#), now), Some(number));
     }
 
     #[test]

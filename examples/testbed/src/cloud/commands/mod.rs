@@ -8,9 +8,8 @@ pub use book::{CommandError, CommandRecord, CommandReport, CommandState};
 
 use super::topic;
 use super::world::{Outbound, World};
-use book::{Answered, Book, Entry, is_raw};
+use book::{Answered, Book, Entry, id_of, is_raw};
 use bytes::Bytes;
-use serde_json::Value;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
@@ -117,7 +116,7 @@ impl World {
 
     /// Writes down what goes to a device by other ways: a monitor's command, the message that brings a secret.
     pub fn note_command(&mut self, device: u32, topic: &str, payload: &Bytes) {
-        let id = if is_raw(topic) { None } else { Some(id_of(payload)) };
+        let id = if is_raw(topic) { None } else { Some(id_of(serde_json::from_slice(payload).ok().as_ref())) };
         let entry = Entry { device, id, topic: topic.to_owned(), payload: payload.clone(), timeout: TIMEOUT };
         let (number, _nobody_waits) = self.commands.book.enter(entry);
         self.commands.book.sent(number, Instant::now());
@@ -191,15 +190,6 @@ impl World {
         let before = queue.waiting.len();
         queue.waiting.retain(|waiting| *waiting != number);
         queue.waiting.len() < before
-    }
-}
-
-/// The id of a command; raw messages of nobody's making have an empty one.
-fn id_of(payload: &Bytes) -> String {
-    match serde_json::from_slice::<Value>(payload).ok().and_then(|json| json.get("id").cloned()) {
-        Some(Value::String(id)) => id,
-        Some(id) => id.to_string(),
-        None => String::new(),
     }
 }
 
