@@ -2,7 +2,6 @@
 
     stories.py [NAME…]
 """
-import contextlib
 import json
 import pathlib
 import shutil

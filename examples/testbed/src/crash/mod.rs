@@ -214,6 +214,7 @@ impl Story {
             let status = timeout(PATIENCE, child).await.context("the command after a kill does not end")??;
             anyhow::ensure!(status.success(), "the command after a kill ended with {status}");
         }
+        forget_connects(&self.socket)?;
         self.gateway = Some(Gateway::start(Program::Own, &self.config, &self.log)?);
         self.born = now_ms();
         self.witness = Witness::start(&self.socket);
@@ -305,4 +306,19 @@ fn plan(rate: usize) -> Plan {
 fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// The gateway remembers its connects across restarts and waits two minutes when there were many. This cloud does not
+/// count them, and a story of dozens of kills has no time for it. `socket` lies in the state folder.
+fn forget_connects(socket: &Path) -> anyhow::Result<()> {
+    let Some(folder) = socket.parent().map(|state| state.join("identity")).filter(|folder| folder.is_dir()) else {
+        return Ok(());
+    };
+    for entry in std::fs::read_dir(&folder).with_context(|| format!("read {}", folder.display()))? {
+        let path = entry.context("read the identity's folder")?.path();
+        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("connects-")) {
+            std::fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
+        }
+    }
+    Ok(())
 }
