@@ -276,10 +276,10 @@ fn endpoint(cloud: &CloudConfig) -> String {
 
 /// The newest losses and refusals; null when the disk does not tell.
 fn listings(outbox: &Outbox) -> (Json, Json) {
-    fn newest<T: serde::Serialize>(rows: Result<Vec<T>, outbox::OutboxError>) -> Json {
-        rows.map_or(Json::Null, |rows| json!(rows[rows.len().saturating_sub(LISTED)..]))
+    fn rows<T: serde::Serialize>(rows: Result<Vec<T>, outbox::OutboxError>) -> Json {
+        rows.map_or(Json::Null, |rows| json!(rows))
     }
-    (newest(outbox.gaps()), newest(outbox.set_aside_rows()))
+    (rows(outbox.gaps(LISTED)), rows(outbox.set_aside_rows(LISTED)))
 }
 
 /// All parts, as operations see them.

@@ -138,8 +138,8 @@ async fn one_bad_page_of_a_segment_costs_that_segment_and_leaves_a_gap() {
     let seen = drain(&*outlet, &outbox).await;
     assert_eq!((seen.len(), counters.dropped.get()), (39, 3000));
     all_stored(&outbox);
-    until("the gap is recorded", || !outbox.gaps().unwrap().is_empty());
-    let gaps = outbox.gaps().unwrap();
+    until("the gap is recorded", || !outbox.gaps(10_000).unwrap().is_empty());
+    let gaps = outbox.gaps(10_000).unwrap();
     assert_eq!((gaps.len(), gaps[0].reason, gaps[0].readings), (1, Reason::Damaged, 3000));
     balanced(&outbox);
 }
@@ -177,7 +177,9 @@ async fn damage_while_running_is_set_aside_and_the_daemon_goes_on() {
     all_stored(&outbox);
     outlet.link(true);
     assert!(drain(&*outlet, &outbox).await.contains_key(&100));
-    until("the gap is recorded", || outbox.gaps().is_ok_and(|gaps| gaps.iter().any(|g| g.reason == Reason::Damaged)));
+    until("the gap is recorded", || {
+        outbox.gaps(10_000).is_ok_and(|gaps| gaps.iter().any(|g| g.reason == Reason::Damaged))
+    });
 }
 
 #[tokio::test]
@@ -196,8 +198,8 @@ async fn the_quota_drops_the_oldest_and_accounts_for_each() {
     all_stored(&outbox);
     let dropped = counters.dropped.get();
     assert!(dropped > 0 && dropped < total * 500);
-    until("gaps are recorded", || outbox.gaps().unwrap().iter().map(|g| g.readings).sum::<u64>() == dropped);
-    let gaps = outbox.gaps().unwrap();
+    until("gaps are recorded", || outbox.gaps(10_000).unwrap().iter().map(|g| g.readings).sum::<u64>() == dropped);
+    let gaps = outbox.gaps(10_000).unwrap();
     assert!(gaps.iter().all(|g| g.reason == Reason::Quota && g.from <= g.to));
     balanced(&outbox);
     outbox.abandon();
@@ -229,7 +231,7 @@ async fn readings_grow_too_old() {
     // Housekeeping would do it as well, some seconds later.
     outbox.inlet().append(batch(11, 7));
     until("old readings are dropped", || counters.dropped.get() >= 70);
-    until("the gap is recorded", || outbox.gaps().unwrap().iter().any(|g| g.reason == Reason::Age));
+    until("the gap is recorded", || outbox.gaps(10_000).unwrap().iter().any(|g| g.reason == Reason::Age));
     balanced(&outbox);
 }
 
@@ -267,7 +269,7 @@ async fn a_full_disk_costs_the_oldest_and_mends_by_itself() {
     assert_eq!(delivered + counters.dropped.get(), total * 500);
     assert!(seen.contains_key(&(total - 1)), "the newest is refused");
     until("gaps are recorded", || {
-        outbox.gaps().unwrap().iter().map(|g| g.readings).sum::<u64>() == counters.dropped.get()
+        outbox.gaps(10_000).unwrap().iter().map(|g| g.readings).sum::<u64>() == counters.dropped.get()
     });
     drop(outbox);
 }

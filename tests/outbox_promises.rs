@@ -233,7 +233,7 @@ async fn refused_values_are_kept_with_their_names_and_counted_once() {
     outbox.close(PATIENCE).unwrap();
 
     let (outbox, _) = open(folder.path(), &config());
-    let rows = outbox.set_aside_rows().unwrap();
+    let rows = outbox.set_aside_rows(10_000).unwrap();
     assert_eq!(rows.len(), 3);
     let row = &rows[2];
     assert_eq!((row.device_key.as_str(), row.point.as_str(), row.code), ("meter-0", "p2", 1204));

@@ -8,7 +8,6 @@
 
 use super::gap::Reason;
 use super::ranges::Ranges;
-use super::segment::Numbered;
 use crate::model::{Batch, Lane, Names, Parcel, Timestamp};
 use serde::Serialize;
 use std::collections::{BTreeMap, VecDeque};
@@ -42,9 +41,19 @@ pub(super) struct Destination {
     /// `done` differs from what the store holds, for parcels that are on disk.
     pub(super) dirty: bool,
     pub(super) tally: Tally,
+    /// The number lost last.
+    pub(super) lost_upto: u64,
     pub(super) flights: BTreeMap<u64, Flight>,
-    queue: VecDeque<(Numbered, Arc<Names>)>,
+    queue: VecDeque<Read>,
     queue_bytes: usize,
+}
+
+/// A parcel read back from disk: what the destination wants of it.
+#[derive(Clone, Debug)]
+pub struct Read {
+    pub facts: Facts,
+    pub batch: Batch,
+    pub names: Arc<Names>,
 }
 
 /// A parcel handed out and not acknowledged.
@@ -54,32 +63,21 @@ pub(super) struct Flight {
     /// Values the destination refused; they count when the parcel is acknowledged.
     pub(super) refused: u64,
     /// It was dropped meanwhile: it still counts as delivered if its acknowledgement comes.
-    pub(super) gone: Option<Gone>,
+    pub(super) gone: Option<Reason>,
 }
 
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Gone {
-    pub(super) reason: Reason,
-    /// Another destination has lost it, so that it is counted as dropped already.
-    pub(super) counted: bool,
-}
-
-/// What must be known of a parcel to account for it.
+/// What must be known of a parcel to account for it at one destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Facts {
     pub seq: u64,
+    /// Those this destination wants, and those that anybody wants.
     pub readings: u64,
+    pub any: u64,
+    /// Who wants some of it, a bit each.
+    pub wanted_by: u64,
     pub bytes: usize,
     pub oldest: Timestamp,
     pub newest: Timestamp,
-}
-
-impl Facts {
-    #[must_use]
-    pub fn of(seq: u64, batch: &Batch) -> Facts {
-        let (oldest, newest) = (batch.oldest, batch.newest);
-        Facts { seq, readings: u64::from(batch.count), bytes: batch.bytes.len(), oldest, newest }
-    }
 }
 
 impl Destination {
@@ -95,6 +93,7 @@ impl Destination {
             generation: 0,
             dirty: false,
             tally,
+            lost_upto: 0,
             flights: BTreeMap::new(),
             queue: VecDeque::new(),
             queue_bytes: 0,
@@ -136,9 +135,9 @@ impl Destination {
         self.live_from = to;
     }
 
-    pub(super) fn depart(&mut self, seq: u64, batch: &Batch, names: &Arc<Names>, lane: Lane) -> Parcel {
-        self.flights.insert(seq, Flight { facts: Facts::of(seq, batch), refused: 0, gone: None });
-        Parcel { seq, lane, names: names.clone(), batch: batch.clone() }
+    pub(super) fn depart(&mut self, facts: Facts, batch: Batch, names: &Arc<Names>, lane: Lane) -> Parcel {
+        self.flights.insert(facts.seq, Flight { facts, refused: 0, gone: None });
+        Parcel { seq: facts.seq, lane, names: names.clone(), batch }
     }
 
     pub(super) fn wants_fetch(&self) -> bool {
@@ -152,43 +151,56 @@ impl Destination {
 
     pub(super) fn take_backlog(&mut self, max_bytes: usize) -> Vec<Parcel> {
         let (mut parcels, mut bytes) = (Vec::new(), 0);
-        while let Some((numbered, _)) = self.queue.front() {
-            let size = numbered.batch.bytes.len();
+        while let Some(read) = self.queue.front() {
+            let size = read.batch.bytes.len();
             if !parcels.is_empty() && bytes + size > max_bytes {
                 break;
             }
-            let (numbered, names) = self.queue.pop_front().expect("the queue has a front");
+            let Some(Read { facts, batch, names }) = self.queue.pop_front() else { break };
             self.queue_bytes -= size;
             // Dropped or acknowledged late, while it waited here.
-            if !self.done.contains(numbered.seq) {
+            if !self.done.contains(facts.seq) {
                 bytes += size;
-                parcels.push(self.depart(numbered.seq, &numbered.batch, &names, Lane::Backlog));
+                parcels.push(self.depart(facts, batch, &names, Lane::Backlog));
             }
         }
         parcels
     }
 
     /// Takes what was read from disk for `scan_next..next`. What is not on disk and not on its way will never come:
-    /// it was acknowledged, or a restart left the numbers unused.
-    pub(super) fn fetched(&mut self, parcels: Vec<Numbered>, names: Option<&Arc<Names>>, next: u64) {
+    /// it was acknowledged, it is not wanted, or a restart left the numbers unused.
+    pub(super) fn fetched(&mut self, parcels: Vec<Read>, next: u64) {
         let mut from = self.scan_next;
-        for numbered in parcels {
-            let seq = numbered.seq;
+        for read in parcels {
+            let seq = read.facts.seq;
             if seq < self.scan_next || seq >= next {
                 continue;
             }
             self.close_hole(from, seq - 1);
             from = seq + 1;
-            if let Some(names) = names
-                && !self.done.contains(seq)
-                && !self.flights.contains_key(&seq)
-            {
-                self.queue_bytes += numbered.batch.bytes.len();
-                self.queue.push_back((numbered, names.clone()));
+            if !self.done.contains(seq) && !self.flights.contains_key(&seq) {
+                self.queue_bytes += read.batch.bytes.len();
+                self.queue.push_back(read);
             }
         }
         self.close_hole(from, next - 1);
         self.scan_next = next;
+    }
+
+    /// Nothing of `from..=last` waits any more, but for what is on its way.
+    pub(super) fn settle(&mut self, from: u64, last: u64) {
+        self.close_hole(from.max(1), last);
+        if (from..=last).contains(&self.lost_upto) {
+            self.lost_upto = last;
+        }
+    }
+
+    /// It does not want these, or is done with them, or has them on their way.
+    pub(super) fn pass(&mut self, first: u64, last: u64) {
+        let was_dirty = self.dirty;
+        self.close_hole(first, last);
+        // What it passes over it does not wait for on disk either: there is nothing to tell the store.
+        self.dirty = was_dirty;
     }
 
     fn close_hole(&mut self, mut first: u64, last: u64) {

@@ -1,7 +1,9 @@
 //! PURE. What the state machine and the store tell each other.
 
 use super::gap::{Gap, SetAsideRow};
+use super::ranges::Ranges;
 use super::segment::Numbered;
+use super::wishes::Census;
 use crate::model::Names;
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,16 +14,16 @@ pub struct Group {
     pub parcels: Vec<Numbered>,
     /// Names of the epochs in `parcels`.
     pub names: Vec<Arc<Names>>,
+    /// Who wants how much of each of them.
+    pub wanted: Vec<Census>,
     /// Destination and what it is done with.
-    pub cursors: Vec<(String, String)>,
-    /// No destination waits for these any more.
-    pub finished: Vec<(u64, u64)>,
+    pub cursors: Vec<(usize, Ranges)>,
     pub gaps: Vec<Gap>,
     pub set_aside: Vec<SetAsideRow>,
     /// Numbers below this may be handed out.
     pub seq_limit: u64,
-    /// Segments that make room, by their first number.
-    pub drops: Vec<u64>,
+    /// Segments that make room, by their first number: for one destination, or for all.
+    pub drops: Vec<(Option<usize>, u64)>,
 }
 
 /// What the store thread does next.

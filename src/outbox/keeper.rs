@@ -1,13 +1,20 @@
 //! The store thread: the only one that touches the disk. It asks the tail what to do and does it.
 
-use super::destination::Facts;
+use super::destination::Read;
 use super::gap::{Gap, Reason, SetAsideRow};
-use super::group::Job;
+use super::group::{Group, Job};
 use super::lock::Lock;
+use super::needs::{self, Need};
 use super::outlet::Shared;
+use super::quota::Quota;
 use super::salvage;
 use super::segment::{self, Segment};
-use super::store::{Space, Store, StoreError};
+use super::settings::DestinationSettings;
+use super::space::Space;
+use super::start;
+use super::store::{Store, StoreError};
+use super::wishes::{Judge, bit};
+use super::work::Drop;
 use crate::model::Timestamp;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -26,6 +33,9 @@ pub(super) struct Keeper {
     pub(super) store: Store,
     pub(super) space: Space,
     pub(super) max_age: Duration,
+    pub(super) destinations: Vec<DestinationSettings>,
+    pub(super) judge: Judge,
+    pub(super) quotas: Vec<Quota>,
     /// Held as long as the connection.
     pub(super) _lock: Lock,
     pub(super) told: Option<Instant>,
@@ -62,52 +72,140 @@ impl Keeper {
         let drops = self.make_room(need as u64);
         let mut group = self.shared.lock().take_group();
         group.drops = drops;
+        if !self.write(group) {
+            return;
+        }
+        if self.store.path().exists() {
+            self.recovered()
+        } else {
+            self.gone()
+        }
+        self.look();
+    }
+
+    fn write(&mut self, group: Group) -> bool {
         let began = Instant::now();
         match self.store.commit(&group) {
             Ok(()) => {
                 self.shared.lock().committed(&group, began.elapsed(), Instant::now());
                 self.say_drops(&group.gaps);
-                if self.store.path().exists() {
-                    self.recovered()
-                } else {
-                    self.gone()
-                }
-                self.look();
                 self.shared.wake_destinations();
+                true
             }
             Err(e) => {
+                self.quotas.iter_mut().for_each(Quota::forget);
                 self.shared.lock().failed(group, Instant::now());
                 // Backlog may wait for this commit; now it goes without.
                 self.shared.wake_destinations();
                 self.trouble(&e);
+                false
             }
         }
     }
 
-    /// Drops the oldest segments until the next transaction fits. The newest are never refused.
-    fn make_room(&mut self, need: u64) -> Vec<u64> {
-        let (mut drops, mut freed, mut from) = (Vec::new(), 0, 0);
-        while drops.len() < DROPS {
+    /// Drops what is too much for one destination, then the oldest segments until the next transaction fits. The newest
+    /// are never refused.
+    fn make_room(&mut self, need: u64) -> Vec<(Option<usize>, u64)> {
+        let mut drops = Vec::new();
+        let mut freed = self.trim(&mut drops).unwrap_or(0);
+        let (most, mut from) = (drops.len() + DROPS, 0);
+        while drops.len() < most {
             let Some(reason) = self.reason_to_drop(need, freed, from) else { break };
             let Ok(Some(segment)) = self.store.segment_at(from, u64::MAX) else { break };
             // Space of what nobody wants comes back by itself.
             freed += segment.body.len() as u64;
             from = segment.last + 1;
-            self.drop_segment(&segment, reason);
-            drops.push(segment.first);
+            self.drop_segment(&segment, None, reason);
+            drops.push((None, segment.first));
         }
         drops
     }
 
-    fn drop_segment(&self, segment: &Segment, reason: Reason) {
-        let (mut tail, now) = (self.shared.lock(), Instant::now());
-        match segment::decode(segment) {
-            Ok(parcels) => {
-                let facts: Vec<Facts> = parcels.iter().map(|p| Facts::of(p.seq, &p.batch)).collect();
-                tail.drop_segment(&facts, reason, now);
-            }
-            Err(_) => tail.drop_damaged(segment, now),
+    /// Drops what exceeds the quota or the age of one destination, for that one only. Returns the bytes that come free.
+    fn trim(&mut self, drops: &mut Vec<(Option<usize>, u64)>) -> Result<u64, StoreError> {
+        let payers: Vec<usize> =
+            (0..self.destinations.len()).filter(|i| self.destinations[*i].quota_bytes.is_none()).collect();
+        let mut quotas = std::mem::take(&mut self.quotas);
+        let mut freed = 0;
+        let mut result = Ok(());
+        for quota in &mut quotas {
+            result = result.and_then(|()| self.trim_one(quota, &payers, drops).map(|bytes| freed += bytes));
         }
+        self.quotas = quotas;
+        result.map(|()| freed)
+    }
+
+    fn trim_one(
+        &mut self,
+        quota: &mut Quota,
+        payers: &[usize],
+        drops: &mut Vec<(Option<usize>, u64)>,
+    ) -> Result<u64, StoreError> {
+        let one = quota.destination();
+        let (mut freed, mut from) = (0, 0);
+        for need in quota.excess(&self.store, payers)? {
+            freed += self.drop_for(one, &need, Reason::Quota, drops)?;
+        }
+        for _ in 0..DROPS {
+            let Some(need) = quota.aged(&self.store, Timestamp::now(), from)? else { break };
+            from = need.last + 1;
+            if !drops.contains(&(Some(one), need.first)) {
+                freed += self.drop_for(one, &need, Reason::Age, drops)?;
+            }
+        }
+        Ok(freed)
+    }
+
+    /// Returns the bytes that come free: none when somebody else needs the segment.
+    fn drop_for(
+        &mut self,
+        destination: usize,
+        need: &Need,
+        reason: Reason,
+        drops: &mut Vec<(Option<usize>, u64)>,
+    ) -> Result<u64, StoreError> {
+        let Some(segment) = self.store.segment_at(need.first, need.first + 1)? else { return Ok(0) };
+        let others = self.store.needs_of(need.first)?.iter().enumerate().any(|(i, n)| i != destination && n.is_some());
+        self.drop_segment(&segment, Some(destination), reason);
+        drops.push((Some(destination), need.first));
+        Ok(if others { 0 } else { need.bytes })
+    }
+
+    fn drop_segment(&mut self, segment: &Segment, only: Option<usize>, reason: Reason) {
+        let now = Instant::now();
+        let target = only.map(|destination| (destination, self.store.targets()[destination]));
+        let mut behind = vec![0; self.destinations.len()];
+        if let Some((destination, target)) = target {
+            // Without an answer nothing before it is taken for settled.
+            let last = needs::last_before(&self.store.connection, target, segment.first);
+            behind[destination] = last.unwrap_or(segment.first);
+        }
+        match (segment::decode(segment), self.store.names(segment.epoch)) {
+            (Ok(parcels), Ok(names)) => {
+                let wishes = self.judge.wishes(&names);
+                // Who is not told of is taken for one that needs it: nothing is let go in silence.
+                let needed_by = self.needed_by(segment.first).unwrap_or(u64::MAX);
+                let drop = Drop { only, reason, needed_by, behind };
+                self.shared.lock().drop_segment(&parcels, &wishes, &drop, now);
+            }
+            _ => self.drop_damaged(segment, only),
+        }
+    }
+
+    fn needed_by(&self, first: u64) -> Result<u64, StoreError> {
+        let needs = self.store.needs_of(first)?;
+        Ok(needs.iter().enumerate().filter(|(_, need)| need.is_some()).fold(0, |mask, (i, _)| mask | bit(i)))
+    }
+
+    fn drop_damaged(&self, segment: &Segment, only: Option<usize>) {
+        let needed = self.store.needs_of(segment.first).unwrap_or_default();
+        let needed: Vec<(usize, u64)> = needed
+            .iter()
+            .enumerate()
+            .filter(|(i, _)| only.is_none_or(|only| only == *i))
+            .filter_map(|(i, need)| need.map(|need| (i, need.readings)))
+            .collect();
+        self.shared.lock().drop_damaged(segment, &needed, Instant::now());
     }
 
     /// Why the first segment from there on must go, if so. A clock that stands before the readings was not set yet:
@@ -125,9 +223,9 @@ impl Keeper {
     }
 
     fn fetch(&mut self, destination: usize, generation: u64, from: u64, until: u64) {
-        match self.read(from, until) {
-            Ok((parcels, names, next)) => {
-                self.shared.lock().fetched(destination, generation, parcels, names.as_ref(), next);
+        match self.read(destination, from, until) {
+            Ok((parcels, next)) => {
+                self.shared.lock().fetched(destination, generation, parcels, next);
                 self.shared.wake_backlog(destination);
             }
             Err(e) => {
@@ -138,16 +236,21 @@ impl Keeper {
         }
     }
 
-    #[expect(clippy::type_complexity, reason = "parcels, their names, and where the next read begins")]
-    fn read(
-        &mut self,
-        from: u64,
-        until: u64,
-    ) -> Result<(Vec<segment::Numbered>, Option<Arc<crate::model::Names>>, u64), StoreError> {
-        let Some(row) = self.store.segment_at(from, until)? else { return Ok((Vec::new(), None, until)) };
+    /// What a destination wants of the next segment it needs, and where the next read begins.
+    fn read(&mut self, destination: usize, from: u64, until: u64) -> Result<(Vec<Read>, u64), StoreError> {
+        let Some(row) = self.store.segment_for(destination, from, until)? else { return Ok((Vec::new(), until)) };
         let (parcels, names) = (segment::decode(&row), self.store.names(row.epoch));
+        let next = until.min(row.last + 1);
         match (parcels, names) {
-            (Ok(parcels), Ok(names)) => Ok((parcels, Some(names), until.min(row.last + 1))),
+            (Ok(parcels), Ok(names)) => {
+                let (wishes, needed_by) = (self.judge.wishes(&names), self.needed_by(row.first)?);
+                let read = |parcel: &segment::Numbered| {
+                    let census = wishes.census(&parcel.batch).among(needed_by);
+                    let batch = wishes.cut(&census, destination, &parcel.batch)?;
+                    Some(Read { facts: census.facts(parcel.seq, destination), batch, names: names.clone() })
+                };
+                Ok((parcels.iter().filter_map(read).collect(), next))
+            }
             (_, Err(e)) if !matches!(e, StoreError::Damaged(_)) => Err(e),
             _ => {
                 tracing::error!(
@@ -155,36 +258,25 @@ impl Keeper {
                     readings = row.readings,
                     "a stored segment is damaged; its readings are lost"
                 );
-                self.shared.lock().drop_damaged(&row, Instant::now());
-                Ok((Vec::new(), None, until.min(row.last + 1)))
+                self.drop_damaged(&row, None);
+                Ok((Vec::new(), next))
             }
         }
     }
 
     fn housekeep(&mut self) {
-        let (need, current) = {
-            let tail = self.shared.lock();
-            (0, tail.current_epochs())
-        };
-        let drops = self.make_room(need);
+        let current = self.shared.lock().current_epochs();
+        let drops = self.make_room(0);
+        let more = drops.len() >= DROPS;
         if !drops.is_empty() {
             let mut group = self.shared.lock().take_group();
             group.drops = drops;
-            match self.store.commit(&group) {
-                Ok(()) => {
-                    self.shared.lock().committed(&group, PAUSE / 10, Instant::now());
-                    self.shared.wake_destinations();
-                    self.say_drops(&group.gaps);
-                }
-                Err(e) => {
-                    self.shared.lock().failed(group, Instant::now());
-                    self.shared.wake_destinations();
-                    return self.trouble(&e);
-                }
+            if !self.write(group) {
+                return;
             }
         }
         match self.store.forget_names(&current).and_then(|()| self.store.give_back()) {
-            Ok(more) => self.shared.lock().housekeep_again(more, Instant::now()),
+            Ok(to_give) => self.shared.lock().housekeep_again(more || to_give, Instant::now()),
             Err(e) => self.trouble(&e),
         }
         self.look();
@@ -225,6 +317,7 @@ impl Keeper {
     }
 
     fn replace(&mut self, problem: String) {
+        let targets = self.store.targets().to_vec();
         if let Err(e) = self.store.let_go() {
             return tracing::debug!(error = %chain(&e), "damaged outbox can not be let go yet");
         }
@@ -234,16 +327,17 @@ impl Keeper {
                     "outbox file was damaged and set aside; what could be read was carried over");
                 self.store = store;
                 self.shared.set_quarantine(quarantine);
-                self.reconcile();
+                self.reconcile(&targets);
             }
             Err(e) => tracing::debug!(error = %chain(&e), "damaged outbox can not be replaced yet"),
         }
     }
 
     /// After rows were lost while running: what waits is what is on disk and in memory.
-    fn reconcile(&self) {
+    fn reconcile(&mut self, targets: &[i64]) {
         let done = self.shared.lock().done();
-        match super::start::waiting(&self.store, &done.iter().collect::<Vec<_>>()) {
+        self.quotas.iter_mut().for_each(Quota::forget);
+        match start::adopt(&mut self.store, &self.destinations, &mut self.judge, targets, &done) {
             Ok((each, all)) => self.shared.lock().reconcile(&each, all, Timestamp::now(), Instant::now()),
             Err(e) => tracing::debug!(error = %chain(&e), "carried-over outbox can not be read yet"),
         }
@@ -279,8 +373,8 @@ impl Keeper {
         for question in self.shared.take_questions() {
             match question {
                 // Whoever asked may have given up: then there is nobody to tell.
-                Question::Gaps(to) => drop(to.send(self.store.gaps())),
-                Question::SetAside(to) => drop(to.send(self.store.set_aside())),
+                Question::Gaps(limit, to) => drop(to.send(self.store.gaps(limit))),
+                Question::SetAside(limit, to) => drop(to.send(self.store.set_aside(limit))),
             }
         }
     }
@@ -288,8 +382,8 @@ impl Keeper {
 
 /// A listing from the store.
 pub(super) enum Question {
-    Gaps(SyncSender<Result<Vec<Gap>, StoreError>>),
-    SetAside(SyncSender<Result<Vec<SetAsideRow>, StoreError>>),
+    Gaps(usize, SyncSender<Result<Vec<Gap>, StoreError>>),
+    SetAside(usize, SyncSender<Result<Vec<SetAsideRow>, StoreError>>),
 }
 
 /// An error with its causes, in one line.

@@ -10,24 +10,31 @@
 //! What a crash may send twice: parcels handed out and not acknowledged, and parcels out of the store whose
 //! acknowledgement is younger than the bound and among the last 256 KiB.
 
+mod account;
 mod destination;
+mod file;
 mod gap;
 mod group;
 mod keeper;
 mod lock;
+mod needs;
 mod outlet;
+mod quota;
 mod ranges;
+mod recount;
 mod rows;
 mod salvage;
 mod schema;
 mod segment;
 mod settings;
+mod space;
 mod start;
 mod status;
 mod store;
 mod tail;
 #[cfg(test)]
 mod tail_tests;
+mod wishes;
 mod work;
 
 pub use destination::Tally;
@@ -37,16 +44,18 @@ pub use settings::DestinationSettings;
 pub use status::{DestinationStatus, Status};
 
 use crate::config::{Durability, OutboxConfig};
-use crate::model::{Inlet, Names, Outlet, Timestamp};
+use crate::model::{Inlet, Names, Outlet, Selection, Timestamp};
 use crate::telemetry::Counters;
 use keeper::{Keeper, Question};
 use outlet::{In, Out, Shared};
+use space::Space;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use store::{Space, Store, StoreError};
+use store::{Store, StoreError};
 use tail::{Limits, Tail};
+use wishes::Judge;
 
 /// Below this there is no room for one transaction, its log and the tables.
 const SMALLEST_QUOTA: u64 = 1 << 20;
@@ -100,11 +109,12 @@ pub fn open(
     make_private_folder(folder).map_err(|e| failed(e.into()))?;
     let lock = lock::Lock::take(folder).map_err(failed)?;
     let space = Space { quota: config.quota_bytes.max(SMALLEST_QUOTA), reserve: config.disk_reserve_bytes };
-    let known: Vec<&str> = destinations.iter().map(|d| d.name.as_str()).collect();
-    let (store, loaded, quarantine) = open_or_replace(&path, space, &known).map_err(failed)?;
+    let selections: Arc<[Selection]> = destinations.iter().map(|d| d.selection.clone()).collect();
+    let mut judge = Judge::new(selections.clone());
+    let (store, loaded, quarantine) = open_or_replace(&path, space, destinations, &mut judge).map_err(failed)?;
     counters.dropped.add(quarantine.as_ref().map_or(0, |q| q.readings_lost));
 
-    let mut tail = Tail::new(limits(config, space), loaded, counters.clone());
+    let mut tail = Tail::new(limits(config, space), loaded, Judge::new(selections), counters.clone());
     tail.use_names(names);
     let shared = Arc::new(Shared::new(tail, destinations.len(), quarantine, counters));
     shared.saw_disk(store.bytes(), store.oldest().ok().flatten());
@@ -115,6 +125,9 @@ pub fn open(
         store,
         space,
         max_age: config.max_age,
+        destinations: destinations.to_vec(),
+        judge,
+        quotas: quota::of(destinations),
         _lock: lock,
         told: None,
         _alive: alive,
@@ -134,10 +147,11 @@ fn limits(config: &OutboxConfig, space: Space) -> Limits {
 fn open_or_replace(
     path: &Path,
     space: Space,
-    destinations: &[&str],
+    destinations: &[DestinationSettings],
+    judge: &mut Judge,
 ) -> Result<(Store, tail::Loaded, Option<Quarantine>), StoreError> {
     let opened = Store::open(path, space).and_then(|mut store| {
-        let loaded = start::load(&mut store, destinations)?;
+        let loaded = start::load(&mut store, destinations, judge)?;
         Ok((store, loaded, None))
     });
     match opened {
@@ -145,7 +159,7 @@ fn open_or_replace(
             let (mut store, quarantine) = salvage::replace(path, space, problem, Timestamp::now(), true)?;
             tracing::error!(file = %quarantine.file.display(), problem = %quarantine.problem, segments = quarantine.segments_saved,
                 lost = quarantine.readings_lost, "outbox file is damaged and was set aside; what could be read was carried over");
-            let loaded = start::load(&mut store, destinations)?;
+            let loaded = start::load(&mut store, destinations, judge)?;
             Ok((store, loaded, Some(quarantine)))
         }
         other => other,
@@ -185,20 +199,20 @@ impl Outbox {
         self.shared.status()
     }
 
-    /// What was lost, the newest last. Blocks for a disk access.
+    /// What was lost most recently, `limit` rows at most, the newest last. Blocks for a disk access.
     ///
     /// # Errors
     /// When the disk is stuck or fails.
-    pub fn gaps(&self) -> Result<Vec<Gap>, OutboxError> {
-        self.ask(Question::Gaps)
+    pub fn gaps(&self, limit: usize) -> Result<Vec<Gap>, OutboxError> {
+        self.ask(|to| Question::Gaps(limit, to))
     }
 
-    /// What was refused, the newest last. Blocks for a disk access.
+    /// What was refused most recently, `limit` rows at most, the newest last. Blocks for a disk access.
     ///
     /// # Errors
     /// When the disk is stuck or fails.
-    pub fn set_aside_rows(&self) -> Result<Vec<SetAsideRow>, OutboxError> {
-        self.ask(Question::SetAside)
+    pub fn set_aside_rows(&self, limit: usize) -> Result<Vec<SetAsideRow>, OutboxError> {
+        self.ask(|to| Question::SetAside(limit, to))
     }
 
     fn ask<T>(

@@ -6,6 +6,7 @@ use super::keeper::Question;
 use super::salvage::Quarantine;
 use super::status::Status;
 use super::tail::Tail;
+use super::wishes::bit;
 use crate::model::{Batch, Inlet, Outlet, Parcel, SetAside, Timestamp};
 use crate::telemetry::Counters;
 use driver::Answer;
@@ -202,7 +203,8 @@ pub(super) struct In(pub(super) Arc<Shared>);
 impl Inlet for In {
     fn append(&self, batch: Batch) {
         let result = self.0.change(|tail, now| tail.append(batch, now));
-        for bells in &self.0.bells {
+        let wanted_by = result.unwrap_or(0);
+        for (_, bells) in self.0.bells.iter().enumerate().filter(|(i, _)| wanted_by & bit(*i) != 0) {
             bells.live.notify_one();
         }
         if let Err(reason) = result

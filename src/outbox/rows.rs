@@ -7,8 +7,8 @@ use crate::model::{Names, Timestamp};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, Transaction, params};
 
 /// Refused values kept, gaps kept.
-const SET_ASIDE_ROWS: i64 = 10_000;
-const GAP_ROWS: i64 = 10_000;
+pub(super) const SET_ASIDE_ROWS: i64 = 10_000;
+pub(super) const GAP_ROWS: i64 = 10_000;
 
 pub(super) fn to_segment(row: &Row<'_>) -> rusqlite::Result<Segment> {
     Ok(Segment {
@@ -62,10 +62,28 @@ pub(super) fn read_names(from: &Connection, epoch: u64) -> Result<Names, StoreEr
     serde_json::from_slice(&json).map_err(|_| damaged())
 }
 
-pub(super) fn put_destination(to: &Transaction<'_>, name: &str, done: &str) -> rusqlite::Result<()> {
-    to.prepare_cached("INSERT INTO destination VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET done = ?2")?
-        .execute([name, done])
-        .map(drop)
+/// A destination as its row holds it.
+#[derive(Clone, Debug)]
+pub(super) struct DestinationRow {
+    pub(super) name: String,
+    pub(super) done: String,
+    /// 0: it has none yet.
+    pub(super) id: i64,
+    /// The selection its rows of `need` were made with.
+    pub(super) selection: String,
+}
+
+pub(super) fn put_destination(to: &Transaction<'_>, row: &DestinationRow) -> rusqlite::Result<()> {
+    to.prepare_cached(
+        "INSERT INTO destination (name, done, id, selection) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (name) DO UPDATE SET done = ?2, id = ?3, selection = ?4",
+    )?
+    .execute(params![row.name, row.done, row.id, row.selection])
+    .map(drop)
+}
+
+pub(super) fn put_done(to: &Transaction<'_>, id: i64, done: &str) -> rusqlite::Result<()> {
+    to.prepare_cached("UPDATE destination SET done = ?2 WHERE id = ?1")?.execute(params![id, done]).map(drop)
 }
 
 pub(super) fn put_set_aside(to: &Transaction<'_>, r: &SetAsideRow) -> rusqlite::Result<()> {
@@ -132,18 +150,23 @@ fn to_gap(row: &Row<'_>) -> rusqlite::Result<Gap> {
     })
 }
 
-pub(super) fn all_gaps(from: &Connection) -> Result<Vec<Gap>, StoreError> {
-    let mut query =
-        from.prepare("SELECT destination, reason, first, last, from_time, to_time, readings FROM gap ORDER BY id")?;
-    Ok(query.query_map([], to_gap)?.collect::<Result<_, _>>()?)
+/// The newest gaps, the newest last.
+pub(super) fn newest_gaps(from: &Connection, limit: usize) -> Result<Vec<Gap>, StoreError> {
+    let mut query = from.prepare(
+        "SELECT destination, reason, first, last, from_time, to_time, readings FROM gap ORDER BY id DESC LIMIT ?1",
+    )?;
+    let mut gaps = query.query_map([limit as i64], to_gap)?.collect::<Result<Vec<_>, _>>()?;
+    gaps.reverse();
+    Ok(gaps)
 }
 
-pub(super) fn all_set_aside(from: &Connection) -> Result<Vec<SetAsideRow>, StoreError> {
+/// The newest refused values, the newest last.
+pub(super) fn newest_set_aside(from: &Connection, limit: usize) -> Result<Vec<SetAsideRow>, StoreError> {
     let mut query = from.prepare(
         "SELECT destination, seq, device, product_key, device_key, point, time, value, quality, code, reason, at
-         FROM set_aside ORDER BY id",
+         FROM set_aside ORDER BY id DESC LIMIT ?1",
     )?;
-    let rows = query.query_map([], |row| {
+    let rows = query.query_map([limit as i64], |row| {
         Ok(SetAsideRow {
             destination: row.get(0)?,
             seq: row.get::<_, i64>(1)? as u64,
@@ -159,10 +182,21 @@ pub(super) fn all_set_aside(from: &Connection) -> Result<Vec<SetAsideRow>, Store
             at: row.get(11)?,
         })
     })?;
+    let mut rows = rows.collect::<Result<Vec<_>, _>>()?;
+    rows.reverse();
+    Ok(rows)
+}
+
+pub(super) fn all_destinations(from: &Connection) -> Result<Vec<DestinationRow>, StoreError> {
+    let mut query = from.prepare("SELECT name, done, id, selection FROM destination")?;
+    let rows = query.query_map([], |row| {
+        Ok(DestinationRow { name: row.get(0)?, done: row.get(1)?, id: row.get(2)?, selection: row.get(3)? })
+    })?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-pub(super) fn all_destinations(from: &Connection) -> Result<Vec<(String, String)>, StoreError> {
+/// Names and what they are done with, also from a file of an older engine.
+pub(super) fn all_cursors(from: &Connection) -> Result<Vec<(String, String)>, StoreError> {
     let mut query = from.prepare("SELECT name, done FROM destination")?;
     Ok(query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?)
 }

@@ -1,10 +1,14 @@
 //! Sets a damaged file aside and carries over what can still be read, row by row.
 
+use super::file::{self, beside};
 use super::gap::{Gap, Reason};
+use super::needs;
 use super::ranges::Ranges;
-use super::rows;
+use super::rows::{self, DestinationRow};
 use super::segment::{self, Segment};
-use super::store::{self, Space, Store, StoreError, beside};
+use super::space::Space;
+use super::start::UNKNOWN;
+use super::store::{Store, StoreError};
 use crate::model::Timestamp;
 use rusqlite::{Connection, params};
 use std::collections::BTreeMap;
@@ -61,7 +65,7 @@ fn set_aside_file(path: &Path, now: Timestamp) -> Result<PathBuf, StoreError> {
             _ => {}
         }
     }
-    store::sync_folder(path)?;
+    file::sync_folder(path)?;
     Ok(file)
 }
 
@@ -72,7 +76,8 @@ fn carry_over(
     tell: Option<Timestamp>,
 ) -> Result<(), StoreError> {
     let segments = Segments::read(old);
-    let destinations = rows::all_destinations(old).unwrap_or_default();
+    let destinations = rows::all_cursors(old).unwrap_or_default();
+    let ids = rows::all_destinations(old).unwrap_or_default();
     let limit = rows::read_meta(old, "seq_limit").ok().flatten().unwrap_or(0);
     let highest = segments.good.keys().chain(segments.bad.iter().map(|s| &s.last)).copied().max().unwrap_or(0);
     let limit = limit.max(new.seq_limit()).max(highest + 1).min(i64::MAX as u64 / 2);
@@ -92,14 +97,19 @@ fn carry_over(
     }
     for (name, done) in &destinations {
         if Ranges::from_text(done).is_some() {
-            rows::put_destination(&tx, name, done)?;
+            // Who needs what is counted again when the file is opened.
+            let (name, done, selection) = (name.clone(), done.clone(), UNKNOWN.to_owned());
+            rows::put_destination(&tx, &DestinationRow { name, done, id: 0, selection })?;
         }
     }
-    rows::all_set_aside(old).unwrap_or_default().iter().try_for_each(|row| rows::put_set_aside(&tx, row))?;
-    rows::all_gaps(old).unwrap_or_default().iter().try_for_each(|gap| rows::put_gap(&tx, gap))?;
+    let all = usize::try_from(rows::SET_ASIDE_ROWS.max(rows::GAP_ROWS)).unwrap_or(usize::MAX);
+    rows::newest_set_aside(old, all).unwrap_or_default().iter().try_for_each(|row| rows::put_set_aside(&tx, row))?;
+    rows::newest_gaps(old, all).unwrap_or_default().iter().try_for_each(|gap| rows::put_gap(&tx, gap))?;
     for (name, done) in &destinations {
         let done = Ranges::from_text(done).unwrap_or_default();
-        if let Some(gap) = tell.and_then(|now| segments.gap(name, &done, now)) {
+        let id = ids.iter().find(|row| row.name == *name).map(|row| row.id);
+        let wanted = |segment: &Segment| id.map_or(segment.readings, |id| wanted(old, id, segment));
+        if let Some(gap) = tell.and_then(|now| segments.gap(name, &done, now, &wanted)) {
             quarantine.readings_lost = gap.readings.max(quarantine.readings_lost);
             rows::put_gap(&tx, &gap)?;
         }
@@ -157,9 +167,9 @@ impl Segments {
     }
 
     /// What a destination lost. Rows that can not be reached count as 0 readings: nobody knows them any more.
-    fn gap(&self, destination: &str, done: &Ranges, now: Timestamp) -> Option<Gap> {
-        let lost: Vec<&Segment> =
-            self.bad.iter().filter(|s| s.first <= s.last && !done.covers(s.first, s.last)).collect();
+    fn gap(&self, destination: &str, done: &Ranges, now: Timestamp, wanted: &dyn Fn(&Segment) -> u64) -> Option<Gap> {
+        let waits = |s: &&Segment| s.first <= s.last && !done.covers(s.first, s.last) && wanted(s) > 0;
+        let lost: Vec<&Segment> = self.bad.iter().filter(waits).collect();
         if lost.is_empty() && !self.torn {
             return None;
         }
@@ -170,8 +180,16 @@ impl Segments {
             last: lost.iter().map(|s| s.last).max().unwrap_or(0),
             from: lost.iter().map(|s| s.oldest.0).min().unwrap_or(now.0),
             to: lost.iter().map(|s| s.newest.0).max().unwrap_or(now.0),
-            readings: lost.iter().map(|s| s.readings).sum(),
+            readings: lost.iter().map(|s| wanted(s)).sum(),
         })
+    }
+}
+
+/// Readings of a segment that the destination needed; all of them when its row can not be read.
+fn wanted(old: &Connection, id: i64, segment: &Segment) -> u64 {
+    match needs::of_segment(old, id, segment.first) {
+        Ok(need) => need.map_or(0, |need| need.readings),
+        Err(_) => segment.readings,
     }
 }
 

@@ -22,6 +22,13 @@ const MIGRATIONS: &[&str] = &[
          product_key TEXT NOT NULL, device_key TEXT NOT NULL, point TEXT NOT NULL, time INTEGER NOT NULL,
          value TEXT NOT NULL, quality INTEGER NOT NULL, code INTEGER NOT NULL, reason TEXT NOT NULL, at INTEGER NOT NULL,
          UNIQUE (destination, seq, device, point, time));",
+    // Who needs what: a destination that does not want a segment, or has it, has no row for it. Without `needs` in
+    // meta the rows are to be made from the segments.
+    "ALTER TABLE destination ADD COLUMN id INTEGER NOT NULL DEFAULT 0;
+     ALTER TABLE destination ADD COLUMN selection TEXT NOT NULL DEFAULT '';
+     CREATE TABLE need (
+         destination INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, readings INTEGER NOT NULL,
+         anyone INTEGER NOT NULL, bytes INTEGER NOT NULL, PRIMARY KEY (destination, first)) WITHOUT ROWID;",
 ];
 
 /// The version this engine writes.

@@ -3,26 +3,23 @@
 //! WAL with `synchronous=FULL`: a commit that returned survives a power cut. The lock is exclusive, so that the
 //! wal-index lives in memory: there is no `-shm` file to lose, and nobody's reader can hold the log.
 
-use super::gap::{Gap, Reason, SetAsideRow};
+use super::file::{configure, create_private, identify, quick_check, read_side, write_side};
+use super::gap::{Gap, SetAsideRow};
 use super::group::Group;
-use super::rows::{self, signed};
+use super::needs::{self, Demand, Need};
+use super::rows::{self, DestinationRow, signed};
 use super::schema;
 use super::segment::{self, Segment};
+use super::space::Space;
 use crate::model::{Names, Timestamp};
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Older ones can damage a database when the log is reset under a race; mended in 3.51.3 (March 2026).
 const OLDEST_SQLITE: i32 = 3_051_003;
-/// The whole-file check is bounded: what it does not reach in time is found by the segments' own checksums.
-const CHECK_TIME: Duration = Duration::from_secs(2);
-/// The log is written back when it has grown to this, or to a quarter of a small quota.
-const WAL_BYTES: u64 = 4 << 20;
-/// Pages given back at a time.
-const VACUUM_PAGES: u64 = 1024;
 /// Names read back from the file are kept for this many epochs.
 const NAMES_CACHED: usize = 4;
 
@@ -59,21 +56,24 @@ impl From<rusqlite::Error> for StoreError {
     }
 }
 
-/// How much disk may be used.
-#[derive(Clone, Copy, Debug)]
-pub struct Space {
-    pub quota: u64,
-    pub reserve: u64,
-}
-
 pub struct Store {
     pub(super) connection: Connection,
-    path: PathBuf,
-    space: Space,
-    page_size: u64,
+    pub(super) path: PathBuf,
+    pub(super) space: Space,
+    pub(super) page_size: u64,
     names: HashMap<u64, Arc<Names>>,
     seq_limit: u64,
     is_open: bool,
+    /// The numbers of the destinations in the table `need`, in their order.
+    targets: Vec<i64>,
+    flow: Vec<Flow>,
+}
+
+/// Bytes of segments that one destination began and ceased to need, since the store was opened.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Flow {
+    pub begun: u64,
+    pub ceased: u64,
 }
 
 impl Store {
@@ -98,6 +98,8 @@ impl Store {
             names: HashMap::new(),
             seq_limit: 0,
             is_open: true,
+            targets: Vec::new(),
+            flow: Vec::new(),
         };
         store.limit_pages()?;
         store.seq_limit = store.meta("seq_limit")?.unwrap_or(0).max(read_side(path));
@@ -122,7 +124,8 @@ impl Store {
         self.let_go()?;
         let fresh = Store::open(&self.path, self.space)?;
         let seq_limit = self.seq_limit.max(fresh.seq_limit);
-        *self = Store { seq_limit, ..fresh };
+        let (targets, flow) = (std::mem::take(&mut self.targets), std::mem::take(&mut self.flow));
+        *self = Store { seq_limit, targets, flow, ..fresh };
         Ok(())
     }
 
@@ -169,37 +172,50 @@ impl Store {
         }
         self.write_back(group_bytes(group))?;
         let tx = self.connection.transaction()?;
-        if let Some(first) = group.parcels.first() {
-            // What a commit left behind whose fsync failed; it was never counted as stored.
-            tx.prepare_cached("DELETE FROM segment WHERE first >= ?1")?.execute([first.seq as i64])?;
-        }
-        let mut drop_one = tx.prepare_cached("DELETE FROM segment WHERE first = ?1")?;
-        for first in &group.drops {
-            drop_one.execute([*first as i64])?;
-        }
-        drop(drop_one);
-        let mut finish = tx.prepare_cached("DELETE FROM segment WHERE first BETWEEN ?1 AND ?2 AND last <= ?2")?;
-        for (first, last) in &group.finished {
-            finish.execute([signed(*first), signed(*last)])?;
-        }
-        drop(finish);
-        for names in &group.names {
-            rows::put_names(&tx, names)?;
-        }
-        for segment in &segments {
-            rows::put_segment(&tx, segment)?;
-        }
-        for (name, done) in &group.cursors {
-            rows::put_destination(&tx, name, done)?;
-        }
-        group.set_aside.iter().try_for_each(|row| rows::put_set_aside(&tx, row))?;
-        group.gaps.iter().try_for_each(|gap| rows::put_gap(&tx, gap))?;
+        let mut flow = self.flow.clone();
+        write_group(&tx, group, &segments, &self.targets, &mut flow)?;
         if group.seq_limit > self.seq_limit {
             rows::put_meta(&tx, "seq_limit", group.seq_limit)?;
         }
         tx.commit()?;
+        self.flow = flow;
         self.seq_limit = group.seq_limit.max(self.seq_limit);
         Ok(())
+    }
+
+    /// Tells the destinations' numbers, in their order.
+    pub(super) fn aim(&mut self, targets: Vec<i64>) {
+        self.flow = vec![Flow::default(); targets.len()];
+        self.targets = targets;
+    }
+
+    pub(super) fn targets(&self) -> &[i64] {
+        &self.targets
+    }
+
+    #[must_use]
+    pub fn flow(&self) -> &[Flow] {
+        &self.flow
+    }
+
+    /// The first segment that reaches into `from..until` and that a destination still needs.
+    ///
+    /// # Errors
+    /// When the disk or the file fails.
+    pub fn segment_for(&self, destination: usize, from: u64, until: u64) -> Result<Option<Segment>, StoreError> {
+        let need = needs::next(&self.connection, self.targets[destination], from)?;
+        let Some(need) = need.filter(|need| need.first < until) else { return Ok(None) };
+        let found = self.segment_at(need.first, need.first + 1)?.filter(|segment| segment.first == need.first);
+        let missing = || StoreError::Damaged(format!("segment {} is missing", need.first));
+        found.ok_or_else(missing).map(Some)
+    }
+
+    /// What each destination needs of a segment, and the last number before it that is kept for each.
+    ///
+    /// # Errors
+    /// When the disk or the file fails.
+    pub fn needs_of(&self, first: u64) -> Result<Vec<Option<Need>>, StoreError> {
+        self.targets.iter().map(|target| needs::of_segment(&self.connection, *target, first)).collect()
     }
 
     /// The first segment that reaches into `from..until`.
@@ -250,51 +266,6 @@ impl Store {
         Ok(names)
     }
 
-    /// Why there is no room for `need` more bytes once `freed` bytes of segments are gone, if so.
-    ///
-    /// # Errors
-    /// When the file can not be asked.
-    pub fn shortage(&self, need: u64, freed: u64) -> Result<Option<Reason>, StoreError> {
-        // Worst case of the encoding, and the pages of the tables' trees.
-        let need = need + need / 8 + 8 * self.page_size;
-        let pages = self.number("page_count")?;
-        let free = self.number("freelist_count")? * self.page_size + freed;
-        let used = (pages * self.page_size).saturating_sub(free);
-        if used + need > self.space.quota - self.wal_budget() {
-            return Ok(Some(Reason::Quota));
-        }
-        // Without free pages the file must grow; the log grows in any case, by as much as it is allowed to.
-        let grow = need.saturating_sub(free);
-        Ok((grow > 0 && self.disk_free()? < grow).then_some(Reason::DiskFull))
-    }
-
-    /// Bytes on disk: the file with its free pages, and the log.
-    #[must_use]
-    pub fn bytes(&self) -> u64 {
-        let size = |path: &Path| std::fs::metadata(path).map_or(0, |m| m.len());
-        size(&self.path) + size(&beside(&self.path, "-wal"))
-    }
-
-    /// Gives a slice of free pages back to the file system. True when there is more to give.
-    ///
-    /// # Errors
-    /// When the disk or the file fails.
-    pub fn give_back(&mut self) -> Result<bool, StoreError> {
-        let (free, pages) = (self.number("freelist_count")?, self.number("page_count")?);
-        // A steady backlog reuses its pages; only a drain leaves most of them free.
-        if free < 64 || free < pages / 2 {
-            return Ok(false);
-        }
-        // One row a page: it gives back only what it is stepped through.
-        let mut vacuum = self.connection.prepare(&format!("PRAGMA incremental_vacuum({VACUUM_PAGES})"))?;
-        let mut pages = vacuum.query([])?;
-        while pages.next()?.is_some() {}
-        drop(pages);
-        drop(vacuum);
-        self.checkpoint()?;
-        Ok(free > VACUUM_PAGES + 64)
-    }
-
     /// Forgets names that no segment uses.
     ///
     /// # Errors
@@ -315,35 +286,23 @@ impl Store {
         Ok(())
     }
 
-    /// Writes the whole log back and cuts it to nothing.
-    ///
-    /// # Errors
-    /// When the disk fails; the log then still holds everything.
-    pub fn checkpoint(&self) -> Result<(), StoreError> {
-        Ok(self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?)
-    }
-
-    /// Gaps, the newest last.
+    /// The newest gaps, the newest last.
     ///
     /// # Errors
     /// When the disk or the file fails.
-    pub fn gaps(&self) -> Result<Vec<Gap>, StoreError> {
-        rows::all_gaps(&self.connection)
+    pub fn gaps(&self, limit: usize) -> Result<Vec<Gap>, StoreError> {
+        rows::newest_gaps(&self.connection, limit)
     }
 
-    /// Refused values, the newest last.
+    /// The newest refused values, the newest last.
     ///
     /// # Errors
     /// When the disk or the file fails.
-    pub fn set_aside(&self) -> Result<Vec<SetAsideRow>, StoreError> {
-        rows::all_set_aside(&self.connection)
+    pub fn set_aside(&self, limit: usize) -> Result<Vec<SetAsideRow>, StoreError> {
+        rows::newest_set_aside(&self.connection, limit)
     }
 
-    /// Name and what it is done with.
-    ///
-    /// # Errors
-    /// When the disk or the file fails.
-    pub fn destinations(&self) -> Result<Vec<(String, String)>, StoreError> {
+    pub(super) fn destinations(&self) -> Result<Vec<DestinationRow>, StoreError> {
         rows::all_destinations(&self.connection)
     }
 
@@ -356,61 +315,79 @@ impl Store {
         Ok(highest.optional()?.unwrap_or(0) as u64)
     }
 
-    /// # Errors
-    /// When the disk or the file fails.
-    pub fn forget_destination(&self, name: &str) -> Result<(), StoreError> {
-        Ok(self.connection.execute("DELETE FROM destination WHERE name = ?1", [name]).map(drop)?)
-    }
-
-    /// First and last number and readings of every segment, in order.
-    ///
-    /// # Errors
-    /// When the disk or the file fails, or the first error of `each`.
-    pub fn for_each_segment(
-        &self,
-        mut each: impl FnMut(u64, u64, u64) -> Result<(), StoreError>,
-    ) -> Result<(), StoreError> {
-        let mut query = self.connection.prepare("SELECT first, last, readings FROM segment ORDER BY first")?;
-        let mut rows = query.query([])?;
-        while let Some(row) = rows.next()? {
-            each(row.get::<_, i64>(0)? as u64, row.get::<_, i64>(1)? as u64, row.get::<_, i64>(2)? as u64)?;
-        }
-        Ok(())
-    }
-
-    fn write_back(&self, need: u64) -> Result<(), StoreError> {
-        let wal = std::fs::metadata(beside(&self.path, "-wal")).map_or(0, |m| m.len());
-        if wal > 0 && wal + need + need / 8 + 16 * self.page_size > self.wal_budget() {
-            self.checkpoint()
-        } else {
-            Ok(())
-        }
-    }
-
-    fn wal_budget(&self) -> u64 {
-        WAL_BYTES.min(self.space.quota / 4)
-    }
-
-    /// SQLite itself refuses to grow beyond the quota, whatever we reckon.
-    fn limit_pages(&self) -> Result<(), StoreError> {
-        let pages = (self.space.quota - self.wal_budget()) / self.page_size;
-        Ok(self.connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))?)
-    }
-
-    /// Free bytes of the file system beyond the reserve, which is at most a tenth of a small one.
-    fn disk_free(&self) -> Result<u64, StoreError> {
-        let fs = rustix::fs::statvfs(self.path.parent().unwrap_or(Path::new("."))).map_err(std::io::Error::from)?;
-        let reserve = self.space.reserve.min(fs.f_blocks * fs.f_frsize / 10);
-        Ok((fs.f_bavail * fs.f_frsize).saturating_sub(reserve))
-    }
-
-    fn number(&self, pragma: &str) -> Result<u64, StoreError> {
-        Ok(self.connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0))?.max(0) as u64)
-    }
-
-    fn meta(&self, key: &str) -> Result<Option<u64>, StoreError> {
+    pub(super) fn meta(&self, key: &str) -> Result<Option<u64>, StoreError> {
         rows::read_meta(&self.connection, key)
     }
+}
+
+fn write_group(
+    tx: &Transaction<'_>,
+    group: &Group,
+    segments: &[Segment],
+    targets: &[i64],
+    flow: &mut [Flow],
+) -> Result<(), StoreError> {
+    if let Some(first) = group.parcels.first() {
+        forget_from(tx, targets, signed(first.seq))?;
+    }
+    for (only, first) in &group.drops {
+        drop_segment(tx, *only, *first, targets, flow)?;
+    }
+    for names in &group.names {
+        rows::put_names(tx, names)?;
+    }
+    for segment in segments {
+        rows::put_segment(tx, segment)?;
+        let demand = Demand::of(targets.len(), needs::within(segment, &group.parcels, &group.wanted));
+        put_needs(tx, segment, &demand, targets, flow)?;
+    }
+    for (destination, done) in &group.cursors {
+        let target = targets[*destination];
+        rows::put_done(tx, target, &done.to_text())?;
+        for (first, bytes) in needs::take_done(tx, target, done)? {
+            flow[*destination].ceased += bytes;
+            needs::drop_if_idle(tx, targets, first)?;
+        }
+    }
+    group.set_aside.iter().try_for_each(|row| rows::put_set_aside(tx, row))?;
+    group.gaps.iter().try_for_each(|gap| rows::put_gap(tx, gap))?;
+    Ok(())
+}
+
+/// What a commit left behind whose fsync failed; it was never counted as stored.
+fn forget_from(tx: &Transaction<'_>, targets: &[i64], first: i64) -> rusqlite::Result<()> {
+    tx.prepare_cached("DELETE FROM segment WHERE first >= ?1")?.execute([first])?;
+    let mut forget = tx.prepare_cached("DELETE FROM need WHERE destination = ?1 AND first >= ?2")?;
+    targets.iter().try_for_each(|target| forget.execute([*target, first]).map(drop))
+}
+
+fn drop_segment(
+    tx: &Transaction<'_>,
+    only: Option<usize>,
+    first: u64,
+    targets: &[i64],
+    flow: &mut [Flow],
+) -> rusqlite::Result<()> {
+    for (i, target) in targets.iter().enumerate().filter(|(i, _)| only.is_none_or(|only| only == *i)) {
+        flow[i].ceased += needs::take(tx, *target, first)?.unwrap_or(0);
+    }
+    needs::drop_if_idle(tx, targets, signed(first))
+}
+
+pub(super) fn put_needs(
+    tx: &Transaction<'_>,
+    segment: &Segment,
+    demand: &Demand,
+    targets: &[i64],
+    flow: &mut [Flow],
+) -> rusqlite::Result<()> {
+    let bytes = segment.body.len() as u64;
+    for (i, readings) in demand.each.iter().enumerate().filter(|(_, readings)| **readings > 0) {
+        let (first, last) = (segment.first, segment.last);
+        needs::put(tx, targets[i], &Need { first, last, readings: *readings, anyone: demand.anyone, bytes })?;
+        flow[i].begun += bytes;
+    }
+    Ok(())
 }
 
 fn connect(path: &Path) -> Result<Connection, StoreError> {
@@ -421,95 +398,19 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
-/// Reads only: a file that is not ours, or newer than us, stays as it is.
-fn identify(connection: &Connection) -> Result<(), StoreError> {
-    connection.execute_batch("PRAGMA locking_mode = EXCLUSIVE;")?;
-    let id: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
-    let version = connection.pragma_query_value(None, "user_version", |row| row.get::<_, i32>(0))?;
-    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-    let found = usize::try_from(version).map_err(|_| StoreError::Damaged("negative version".into()))?;
-    match (id, found, tables) {
-        (0, 0, 0) => Ok(()),
-        (schema::APPLICATION_ID, found, _) if found > schema::VERSION => Err(StoreError::Newer { found }),
-        (schema::APPLICATION_ID, 1.., 1..) => Ok(()),
-        _ => Err(StoreError::Damaged("not an outbox".into())),
-    }
-}
-
-fn configure(connection: &Connection) -> Result<(), StoreError> {
-    // auto_vacuum only takes on a file without tables. No mmap: a failing disk would be a SIGBUS.
-    connection.execute_batch(
-        "PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
-         PRAGMA wal_autocheckpoint = 0; PRAGMA mmap_size = 0; PRAGMA cache_size = -1024; PRAGMA temp_store = MEMORY;
-         PRAGMA cell_size_check = ON; PRAGMA trusted_schema = OFF;",
-    )?;
-    let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
-    if mode == "wal" { Ok(()) } else { Err(StoreError::Damaged(format!("journal mode stays {mode}"))) }
-}
-
-fn quick_check(connection: &Connection) -> Result<(), StoreError> {
-    let (done, waiting) = mpsc::sync_channel::<()>(1);
-    let interrupt = connection.get_interrupt_handle();
-    let timer = std::thread::spawn(move || {
-        if waiting.recv_timeout(CHECK_TIME) == Err(mpsc::RecvTimeoutError::Timeout) {
-            interrupt.interrupt();
-        }
-    });
-    let answer = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
-    drop(done);
-    timer.join().expect("the timer does not panic");
-    match answer {
-        Ok(text) if text == "ok" => Ok(()),
-        Ok(text) => Err(StoreError::Damaged(text)),
-        Err(e) if e.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => Ok(()),
-        Err(e) => Err(e.into()),
-    }
-}
-
 fn group_bytes(group: &Group) -> u64 {
     let rows = group.set_aside.len() * 256 + group.gaps.len() * 128;
     (group.parcels.iter().map(|p| p.batch.bytes.len() + 16).sum::<usize>() + rows) as u64
 }
 
-pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
-}
-
-fn create_private(path: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::OpenOptionsExt;
-    std::fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
-    Ok(())
-}
-
-/// The limit of the numbers lies beside the database too: they must not repeat when that is damaged or deleted.
-fn read_side(path: &Path) -> u64 {
-    std::fs::read_to_string(path.with_extension("seq")).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
-}
-
-fn write_side(path: &Path, limit: u64) -> std::io::Result<()> {
-    use std::io::Write;
-    let (target, temporary) = (path.with_extension("seq"), path.with_extension("seq.new"));
-    create_private(&temporary)?;
-    let mut file = std::fs::File::create(&temporary)?;
-    writeln!(file, "{limit}")?;
-    file.sync_all()?;
-    std::fs::rename(&temporary, &target)?;
-    sync_folder(path)
-}
-
-pub(super) fn sync_folder(path: &Path) -> std::io::Result<()> {
-    std::fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{BatchBuilder, Value};
+    use crate::model::{BatchBuilder, Selection, Value};
     use crate::outbox::ranges::Ranges;
     use crate::outbox::segment::Numbered;
     use crate::outbox::start;
+    use crate::outbox::wishes::{Census, Judge};
 
     const SPACE: Space = Space { quota: 64 << 20, reserve: 0 };
 
@@ -520,7 +421,13 @@ mod tests {
             builder.push(0, 0, &Value::Int(seq as i64));
             Numbered { seq, batch: builder.finish(names.epoch).unwrap() }
         };
-        Group { parcels: seqs.map(parcel).collect(), names: vec![Arc::new(names.clone())], ..Group::default() }
+        let parcels: Vec<Numbered> = seqs.map(parcel).collect();
+        let wanted = parcels.iter().map(|p| Census::whole(&p.batch, 1)).collect();
+        Group { parcels, wanted, names: vec![Arc::new(names.clone())], ..Group::default() }
+    }
+
+    fn load(store: &mut Store) -> crate::outbox::tail::Loaded {
+        start::load(store, &["cloud".into()], &mut Judge::new(vec![Selection::default()].into())).unwrap()
     }
 
     #[test]
@@ -537,15 +444,15 @@ mod tests {
             for segment in segment::encode(&group(5..105, &names).parcels).unwrap() {
                 rows::put_segment(&tx, &segment).unwrap();
             }
-            rows::put_destination(&tx, "cloud", "0-9 50-59").unwrap();
+            tx.execute("INSERT INTO destination VALUES ('cloud', '0-9 50-59')", []).unwrap();
             rows::put_meta(&tx, "seq_limit", 1000).unwrap();
             tx.commit().unwrap();
         }
         let mut store = Store::open(&path, SPACE).unwrap();
-        let loaded = start::load(&mut store, &["cloud"]).unwrap();
+        let loaded = load(&mut store);
         assert_eq!((loaded.next_seq, loaded.waiting), (1000, 85));
         assert_eq!(store.number("user_version").unwrap(), schema::VERSION as u64);
-        assert!(store.set_aside().unwrap().is_empty());
+        assert!(store.set_aside(9).unwrap().is_empty());
         let segment = store.segment_at(50, 1000).unwrap().unwrap();
         assert_eq!(segment::decode(&segment).unwrap().len(), 100);
         assert_eq!(*store.names(names.epoch).unwrap(), names);
@@ -556,12 +463,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let names = Names::new(Vec::new());
         let mut store = Store::open(&folder.path().join("outbox.db"), SPACE).unwrap();
+        load(&mut store);
         store.commit(&group(1..50, &names)).unwrap();
         // Visible, but its fsync is said to have failed: the connection is opened again, the group grew meanwhile.
         store.commit(&group(50..60, &names)).unwrap();
         store.reopen().unwrap();
         store.commit(&group(50..80, &names)).unwrap();
-        let (each, all) = start::waiting(&store, &[&Ranges::up_to(0)]).unwrap();
+        let mut judge = Judge::new(vec![Selection::default()].into());
+        let (each, all) = start::waiting(&mut store, &mut judge, &[&Ranges::up_to(0)]).unwrap();
         assert_eq!((each, all), (vec![79], 79));
     }
 
@@ -579,6 +488,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let names = Names::new(Vec::new());
         let mut store = Store::open(&folder.path().join("outbox.db"), SPACE).unwrap();
+        load(&mut store);
         store.commit(&group(1..50, &names)).unwrap();
         store.let_go().unwrap();
         assert!(!store.is_open() && store.commit(&group(50..60, &names)).is_err());

@@ -4,11 +4,12 @@
 //! Numbers cut the parcels in three: up to `stored_upto` they are on disk, up to `taken_upto` they are being
 //! written, above that they are fresh. A parcel that no destination waits for leaves at once.
 
-use super::destination::{Destination, Facts, Gone};
-use super::gap::{self, Gap, Reason, SetAsideRow};
+use super::destination::Destination;
+use super::gap::{Gap, Reason, SetAsideRow};
 use super::ranges::Ranges;
+use super::wishes::{Census, Judge, Wishes, bit};
 use super::work::ACKNOWLEDGED_WINDOW;
-use crate::model::{Batch, Lane, Names, Parcel, SetAside};
+use crate::model::{Batch, Lane, Names, Parcel};
 use crate::telemetry::Counters;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -18,8 +19,6 @@ use std::time::{Duration, Instant};
 const PARCEL_OVERHEAD: usize = 128;
 /// Numbers reserved at a time: at 1,000 parcels a second, seven weeks.
 pub const SEQ_BLOCK: u64 = 1 << 32;
-/// Refused values kept in memory while the disk is stuck, and the most that one transaction brings.
-const SET_ASIDE_PENDING: usize = 10_000;
 /// Names of packages that readings may still come for.
 const NAMES_KEPT: usize = 4;
 
@@ -75,17 +74,27 @@ pub struct Tail {
     pub(super) closing: bool,
     pub(super) last_fetched: usize,
     pub(super) waiting: u64,
-    names: HashMap<u64, Arc<Names>>,
+    names: HashMap<u64, Epoch>,
     names_order: VecDeque<u64>,
+    judge: Judge,
     /// Most values any destination refused of a parcel that others still wait for.
-    refused: BTreeMap<u64, u64>,
+    pub(super) refused: BTreeMap<u64, u64>,
     pub(super) counters: Arc<Counters>,
 }
 
-/// One parcel in memory.
+/// Names readings may come for, and who wants which.
+#[derive(Clone)]
+struct Epoch {
+    names: Arc<Names>,
+    wishes: Arc<Wishes>,
+}
+
+/// One parcel in memory, wanted by somebody.
 pub(super) struct Entry {
     pub(super) batch: Batch,
     pub(super) names: Arc<Names>,
+    wishes: Arc<Wishes>,
+    pub(super) census: Census,
     pub(super) born: Instant,
 }
 
@@ -97,7 +106,7 @@ impl Entry {
 
 impl Tail {
     #[must_use]
-    pub fn new(limits: Limits, loaded: Loaded, counters: Arc<Counters>) -> Tail {
+    pub fn new(limits: Limits, loaded: Loaded, judge: Judge, counters: Arc<Counters>) -> Tail {
         let destinations =
             loaded.destinations.iter().map(|(n, done, waiting)| Destination::new(n, done.clone(), *waiting));
         counters.outbox_readings.set(loaded.waiting);
@@ -128,6 +137,7 @@ impl Tail {
             waiting: loaded.waiting,
             names: HashMap::new(),
             names_order: VecDeque::new(),
+            judge,
             refused: BTreeMap::new(),
             counters,
         }
@@ -135,8 +145,10 @@ impl Tail {
 
     /// Readings of this epoch may come from now on.
     pub fn use_names(&mut self, names: Arc<Names>) {
-        if self.names.insert(names.epoch, names.clone()).is_none() {
-            self.names_order.push_back(names.epoch);
+        let wishes = self.judge.wishes(&names);
+        let epoch = names.epoch;
+        if self.names.insert(epoch, Epoch { names, wishes }).is_none() {
+            self.names_order.push_back(epoch);
         }
         while self.names_order.len() > NAMES_KEPT {
             let oldest = self.names_order.pop_front().expect("there are too many");
@@ -144,36 +156,40 @@ impl Tail {
         }
     }
 
-    /// Takes a batch. Without a destination nothing is kept.
+    /// Takes a batch; what nobody wants is not kept. Tells who wants some of it.
     ///
     /// # Errors
     /// Why it, or an older one in its place, was dropped.
-    pub fn append(&mut self, batch: Batch, now: Instant) -> Result<(), Reason> {
+    pub fn append(&mut self, batch: Batch, now: Instant) -> Result<u64, Reason> {
         let seq = self.next_seq;
         self.next_seq += 1;
-        let facts = Facts::of(seq, &batch);
-        for destination in &mut self.destinations {
-            destination.tally.produced += facts.readings;
-            destination.tally.waiting += facts.readings;
+        let epoch = self.names.get(&batch.epoch).filter(|_| !self.closing).cloned();
+        let everyone = self.destinations.iter().enumerate().fold(0, |mask, (i, _)| mask | bit(i));
+        let census = match &epoch {
+            Some(epoch) => epoch.wishes.census(&batch),
+            None => Census::whole(&batch, everyone),
+        };
+        for (i, destination) in self.destinations.iter_mut().enumerate() {
+            let readings = u64::from(census.share(i).readings);
+            destination.tally.produced += readings;
+            destination.tally.waiting += readings;
         }
-        if !self.destinations.is_empty() {
-            self.wait(facts.readings as i64);
-        }
-        let names = self.names.get(&batch.epoch).filter(|_| !self.closing && !self.destinations.is_empty()).cloned();
-        let Some(names) = names else {
+        self.wait(i64::from(census.any));
+        let wanted_by = census.wanted_by;
+        let Some(Epoch { names, wishes }) = epoch.filter(|_| wanted_by != 0) else {
             self.entries.push_back(None);
             self.trim_front();
-            return if self.destinations.is_empty() { Ok(()) } else { self.lose(facts, Reason::Refused, now) };
+            return if wanted_by == 0 { Ok(0) } else { self.lose(seq, &census, Reason::Refused, now) };
         };
-        let entry = Entry { batch, names, born: now };
+        let entry = Entry { batch, names, wishes, census, born: now };
         self.bytes += entry.cost();
         self.fresh_bytes += entry.cost();
         self.entries.push_back(Some(entry));
-        self.bound_memory(now)
+        self.bound_memory(now).map(|()| wanted_by)
     }
 
-    fn lose(&mut self, facts: Facts, reason: Reason, now: Instant) -> Result<(), Reason> {
-        self.drop_parcel(facts, reason, now);
+    fn lose<T>(&mut self, seq: u64, census: &Census, reason: Reason, now: Instant) -> Result<T, Reason> {
+        self.drop_parcel(seq, census, None, reason, now);
         Err(reason)
     }
 
@@ -185,10 +201,8 @@ impl Tail {
         }
         while self.bytes > self.limits.memory_bytes {
             let Some(seq) = self.first_fresh() else { break };
-            let Some(entry) = self.entry(seq) else { break };
-            let facts = Facts::of(seq, &entry.batch);
-            self.remove(seq);
-            result = self.lose(facts, Reason::Memory, now);
+            let Some(entry) = self.remove(seq) else { break };
+            result = self.lose(seq, &entry.census, Reason::Memory, now);
         }
         result
     }
@@ -205,24 +219,40 @@ impl Tail {
     pub fn take_live(&mut self, destination: usize, max_bytes: usize) -> Vec<Parcel> {
         let (mut parcels, mut bytes) = (Vec::new(), 0);
         let end = if self.limits.strict { self.stored_upto + 1 } else { self.next_seq };
-        let mut seq = self.destinations[destination].live_from.max(self.front);
-        while self.destinations[destination].up && seq < end {
-            let index = (seq - self.front) as usize;
-            if let Some(Some(entry)) = self.entries.get(index)
-                && self.destinations[destination].wants_live(seq)
-            {
-                let size = entry.batch.bytes.len();
-                if !parcels.is_empty() && bytes + size > max_bytes {
-                    break;
-                }
-                bytes += size;
-                parcels.push(self.destinations[destination].depart(seq, &entry.batch, &entry.names, Lane::Live));
+        while self.destinations[destination].up {
+            self.skip_to_front(destination);
+            let seq = self.destinations[destination].live_from;
+            if seq >= end {
+                break;
             }
-            seq += 1;
-            self.destinations[destination].raise_live(seq, true);
-            self.release(seq - 1);
+            let one = &mut self.destinations[destination];
+            let entry = self.entries.get((seq - self.front) as usize).and_then(Option::as_ref);
+            match entry.filter(|entry| entry.census.is_wanted_by(destination) && one.wants_live(seq)) {
+                Some(entry) => {
+                    let facts = entry.census.facts(seq, destination);
+                    let Some(cut) = entry.wishes.cut(&entry.census, destination, &entry.batch) else { break };
+                    let size = cut.bytes.len();
+                    if !parcels.is_empty() && bytes + size > max_bytes {
+                        break;
+                    }
+                    bytes += size;
+                    parcels.push(one.depart(facts, cut, &entry.names, Lane::Live));
+                }
+                None => one.pass(seq, seq),
+            }
+            one.raise_live(seq + 1, true);
+            self.release(seq);
         }
         parcels
+    }
+
+    /// What has left memory was not for this destination, or is done with.
+    fn skip_to_front(&mut self, destination: usize) {
+        let (one, front) = (&mut self.destinations[destination], self.front);
+        if one.up && one.live_from < front {
+            one.pass(one.live_from, front - 1);
+            one.raise_live(front, true);
+        }
     }
 
     /// Backlog for a destination whose link is up. It waits while too many acknowledgements are not on disk, unless the
@@ -244,155 +274,6 @@ impl Tail {
         }
     }
 
-    /// These have arrived. What is neither on its way nor in memory is passed over: it will be sent again.
-    pub fn acknowledge(&mut self, destination: usize, seqs: &[u64], now: Instant) {
-        for seq in seqs {
-            if self.destinations[destination].done.contains(*seq) {
-                continue;
-            }
-            let flight = self.destinations[destination].flights.remove(seq);
-            let facts = flight.map(|f| f.facts).or_else(|| Some(Facts::of(*seq, &self.entry(*seq)?.batch)));
-            if let Some(facts) = facts {
-                let counted = flight.and_then(|f| f.gone).is_some_and(|gone| gone.counted);
-                self.arrived(destination, facts, flight.map_or(0, |f| f.refused), counted, now);
-            }
-        }
-    }
-
-    fn arrived(&mut self, destination: usize, facts: Facts, refused: u64, counted: bool, now: Instant) {
-        let one = &mut self.destinations[destination];
-        one.done.insert(facts.seq, facts.seq);
-        one.tally.acknowledged += facts.readings - refused;
-        one.tally.set_aside += refused;
-        one.tally.waiting -= facts.readings;
-        if facts.seq <= self.taken_upto {
-            one.dirty = true;
-            self.acknowledged_bytes += facts.bytes;
-            self.rows_since.get_or_insert(now);
-        }
-        if refused > 0 {
-            let most = self.refused.entry(facts.seq).or_default();
-            *most = refused.max(*most);
-        }
-        if self.everybody_is_done(facts.seq) {
-            let refused = self.refused.remove(&facts.seq).unwrap_or(0);
-            if !counted {
-                self.counters.acknowledged.add(facts.readings - refused);
-                self.counters.set_aside.add(refused);
-                self.wait(-(facts.readings as i64));
-            }
-            self.remove(facts.seq);
-        }
-    }
-
-    /// These values of a parcel were refused for good.
-    pub fn set_aside(&mut self, destination: usize, refused: &SetAside, now: Instant) {
-        let one = &mut self.destinations[destination];
-        let Some(flight) = one.flights.get_mut(&refused.seq) else { return };
-        flight.refused = (flight.refused + u64::from(refused.batch.count)).min(flight.facts.readings);
-        self.set_aside.extend(gap::rows(&one.name, refused));
-        while self.set_aside.len() > SET_ASIDE_PENDING {
-            self.set_aside.pop_front();
-            self.set_aside_lost += 1;
-        }
-        self.rows_since.get_or_insert(now);
-    }
-
-    /// The link went up or down.
-    pub fn link(&mut self, destination: usize, up: bool, now: Instant) {
-        let one = &mut self.destinations[destination];
-        if up == one.up {
-            return;
-        }
-        if up {
-            one.rise(self.stored_upto);
-            return;
-        }
-        let flights = one.fall();
-        for (_, flight) in flights {
-            if let Some(gone) = flight.gone {
-                self.give_up(destination, flight.facts, flight.refused, gone, now);
-            }
-        }
-        self.release_stored();
-    }
-
-    /// A parcel that was dropped while it was on its way, and never arrived.
-    fn give_up(&mut self, destination: usize, facts: Facts, refused: u64, gone: Gone, now: Instant) {
-        let one = &mut self.destinations[destination];
-        one.tally.set_aside += refused;
-        self.lost_for(destination, Facts { readings: facts.readings - refused, ..facts }, gone.reason, now);
-        self.destinations[destination].tally.waiting -= refused;
-        if !gone.counted {
-            self.counters.set_aside.add(refused);
-            self.wait(-(refused as i64));
-            self.count_drop(facts.seq, facts.readings - refused);
-        }
-    }
-
-    /// Nobody will get this from us any more, but for those it is on its way to.
-    pub fn drop_parcel(&mut self, facts: Facts, reason: Reason, now: Instant) {
-        let mut lost = false;
-        let counted = self
-            .destinations
-            .iter()
-            .any(|d| d.flights.get(&facts.seq).is_some_and(|f| f.gone.is_some_and(|g| g.counted)));
-        for i in 0..self.destinations.len() {
-            let one = &mut self.destinations[i];
-            if one.done.contains(facts.seq) {
-                continue;
-            }
-            if let Some(flight) = one.flights.get_mut(&facts.seq) {
-                flight.gone.get_or_insert(Gone { reason, counted: false });
-                continue;
-            }
-            self.lost_for(i, facts, reason, now);
-            lost = true;
-        }
-        if lost && !counted {
-            self.count_drop(facts.seq, facts.readings);
-        }
-    }
-
-    pub(super) fn lost_for(&mut self, destination: usize, facts: Facts, reason: Reason, now: Instant) {
-        let one = &mut self.destinations[destination];
-        one.done.insert(facts.seq, facts.seq);
-        one.dirty = true;
-        one.tally.dropped += facts.readings;
-        one.tally.waiting -= facts.readings;
-        let (from, to) = (facts.oldest.0, facts.newest.0);
-        let gap = Gap {
-            destination: one.name.clone(),
-            reason,
-            first: facts.seq,
-            last: facts.seq,
-            from,
-            to,
-            readings: facts.readings,
-        };
-        self.put_gap(gap);
-        self.rows_since.get_or_insert(now);
-    }
-
-    pub(super) fn count_drop(&mut self, seq: u64, readings: u64) {
-        self.counters.dropped.add(readings);
-        self.wait(-(readings as i64));
-        for flight in self.destinations.iter_mut().filter_map(|d| d.flights.get_mut(&seq)) {
-            if let Some(gone) = &mut flight.gone {
-                gone.counted = true;
-            }
-        }
-    }
-
-    fn wait(&mut self, readings: i64) {
-        self.waiting = self.waiting.saturating_add_signed(readings);
-        self.counters.outbox_readings.set(self.waiting);
-    }
-
-    pub(super) fn everybody_is_done(&self, seq: u64) -> bool {
-        self.destinations.iter().all(|d| d.done.contains(seq))
-    }
-
     pub(super) fn entry(&self, seq: u64) -> Option<&Entry> {
         let index = usize::try_from(seq.checked_sub(self.front)?).ok()?;
         self.entries.get(index)?.as_ref()
@@ -410,15 +291,17 @@ impl Tail {
         None
     }
 
-    pub(super) fn remove(&mut self, seq: u64) {
-        let Some(index) = seq.checked_sub(self.front).map(|i| i as usize) else { return };
-        if let Some(entry) = self.entries.get_mut(index).and_then(Option::take) {
+    pub(super) fn remove(&mut self, seq: u64) -> Option<Entry> {
+        let index = usize::try_from(seq.checked_sub(self.front)?).ok()?;
+        let entry = self.entries.get_mut(index).and_then(Option::take);
+        if let Some(entry) = &entry {
             self.bytes -= entry.cost();
             if seq > self.taken_upto {
                 self.fresh_bytes -= entry.cost();
             }
         }
         self.trim_front();
+        entry
     }
 
     fn trim_front(&mut self) {
@@ -430,7 +313,11 @@ impl Tail {
 
     /// Lets go of a stored parcel that nobody wants from memory.
     pub(super) fn release(&mut self, seq: u64) {
-        if seq <= self.stored_upto && !self.destinations.iter().any(|d| d.wants_live(seq)) {
+        let Some(wanted_by) = self.entry(seq).filter(|_| seq <= self.stored_upto).map(|e| e.census.wanted_by) else {
+            return;
+        };
+        let wants = |(i, d): (usize, &Destination)| wanted_by & bit(i) != 0 && d.wants_live(seq);
+        if !self.destinations.iter().enumerate().any(wants) {
             self.remove(seq);
         }
     }

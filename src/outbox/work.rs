@@ -1,12 +1,13 @@
 //! PURE. What the store thread is asked to do, and what it reports back. The other half of [`Tail`].
 
-use super::destination::Facts;
+use super::destination::{Destination, Facts, Read};
 use super::gap::{Gap, Reason};
 use super::group::{Group, Job};
 use super::ranges::Ranges;
 use super::segment::{Numbered, Segment};
 use super::status::DestinationStatus;
 use super::tail::{SEQ_BLOCK, Tail};
+use super::wishes::Wishes;
 use crate::model::{Names, Timestamp};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,6 +22,18 @@ const RETRY: Duration = Duration::from_millis(500);
 /// Housekeeping after a drain.
 const SOON: Duration = Duration::from_secs(1);
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
+
+/// How a segment is dropped.
+#[derive(Clone, Debug)]
+pub struct Drop {
+    /// `None`: for all.
+    pub only: Option<usize>,
+    pub reason: Reason,
+    /// Who needs something of the segment, a bit each.
+    pub needed_by: u64,
+    /// For each destination, the last number before the segment that the store keeps for it.
+    pub behind: Vec<u64>,
+}
 
 impl Tail {
     /// What the store thread should do now.
@@ -100,6 +113,7 @@ impl Tail {
                 group.names.push(entry.names.clone());
             }
             group.parcels.push(Numbered { seq, batch: entry.batch.clone() });
+            group.wanted.push(entry.census.clone());
             self.taken_upto = seq;
         }
         if self.first_fresh().is_none() {
@@ -116,20 +130,14 @@ impl Tail {
     fn take_rows(&mut self, group: &mut Group) {
         self.rows_since = None;
         self.telling_bytes = std::mem::take(&mut self.acknowledged_bytes);
-        for destination in self.destinations.iter_mut().filter(|d| d.dirty || !group.parcels.is_empty()) {
-            destination.dirty = false;
-            group.cursors.push((destination.name.clone(), destination.done.to_text()));
+        for (i, destination) in self.destinations.iter_mut().enumerate() {
+            if destination.dirty || !group.parcels.is_empty() {
+                destination.dirty = false;
+                group.cursors.push((i, destination.done.clone()));
+            }
         }
-        group.finished = self.finished();
         group.gaps = std::mem::take(&mut self.gaps);
         group.set_aside = std::mem::take(&mut self.set_aside).into();
-    }
-
-    /// What no destination waits for.
-    fn finished(&self) -> Vec<(u64, u64)> {
-        let Some((first, rest)) = self.destinations.split_first() else { return vec![(0, self.taken_upto)] };
-        let common = rest.iter().fold(first.done.clone(), |common: Ranges, d| common.intersection(&d.done));
-        common.iter().take_while(|(first, _)| *first <= self.taken_upto).collect()
     }
 
     /// The group is on disk, safe from a power cut.
@@ -157,10 +165,8 @@ impl Tail {
         self.taken_upto = self.stored_upto;
         self.fresh_from = self.stored_upto + 1;
         self.sum_fresh();
-        for destination in
-            self.destinations.iter_mut().filter(|d| group.cursors.iter().any(|(name, _)| *name == d.name))
-        {
-            destination.dirty = true;
+        for (destination, _) in &group.cursors {
+            self.destinations[*destination].dirty = true;
         }
         let newer = std::mem::replace(&mut self.gaps, group.gaps);
         for gap in newer {
@@ -185,18 +191,11 @@ impl Tail {
     }
 
     /// What was read for a destination. `next` is where the next read begins.
-    pub fn fetched(
-        &mut self,
-        to: usize,
-        generation: u64,
-        parcels: Vec<Numbered>,
-        names: Option<&Arc<Names>>,
-        next: u64,
-    ) {
+    pub fn fetched(&mut self, to: usize, generation: u64, parcels: Vec<Read>, next: u64) {
         let one = &mut self.destinations[to];
         if one.generation == generation {
             one.fetching = false;
-            one.fetched(parcels, names, next);
+            one.fetched(parcels, next);
         }
     }
 
@@ -208,10 +207,20 @@ impl Tail {
         }
     }
 
-    /// Drops the parcels of a segment.
-    pub fn drop_segment(&mut self, parcels: &[Facts], reason: Reason, now: Instant) {
-        for facts in parcels {
-            self.drop_parcel(*facts, reason, now);
+    /// Drops a stored segment. What lies between it and what is kept before it waits for nothing either.
+    pub fn drop_segment(&mut self, parcels: &[Numbered], wishes: &Wishes, drop: &Drop, now: Instant) {
+        for parcel in parcels {
+            let census = wishes.census(&parcel.batch).among(drop.needed_by);
+            self.drop_parcel(parcel.seq, &census, drop.only, drop.reason, now);
+        }
+        if let Some(last) = parcels.last() {
+            self.settle(drop, last.seq);
+        }
+    }
+
+    fn settle(&mut self, drop: &Drop, last: u64) {
+        for (i, one) in self.destinations.iter_mut().enumerate().filter(|(i, _)| drop.only.is_none_or(|d| d == *i)) {
+            one.settle(drop.behind[i].max(one.done.cursor()) + 1, last);
         }
     }
 
@@ -219,7 +228,7 @@ impl Tail {
     #[must_use]
     pub fn readings_in_memory(&self) -> u64 {
         let skip = usize::try_from((self.stored_upto + 1).saturating_sub(self.front)).unwrap_or(usize::MAX);
-        self.entries.iter().skip(skip).flatten().map(|e| u64::from(e.batch.count)).sum()
+        self.entries.iter().skip(skip).flatten().map(|e| u64::from(e.census.any)).sum()
     }
 
     /// What every destination is done with.
@@ -228,28 +237,26 @@ impl Tail {
         self.destinations.iter().map(|d| d.done.clone()).collect()
     }
 
-    /// A segment whose body is lost: only its row tells what was in it.
-    pub fn drop_damaged(&mut self, row: &Segment, now: Instant) {
-        let facts = Facts { seq: row.last, readings: row.readings, bytes: 0, oldest: row.oldest, newest: row.newest };
+    /// A segment whose body is lost: only its rows tell what was in it, for all and for each destination.
+    pub fn drop_damaged(&mut self, row: &Segment, needed: &[(usize, u64)], now: Instant) {
         let mut lost = 0;
-        for i in 0..self.destinations.len() {
-            let one = &mut self.destinations[i];
+        for (i, readings) in needed {
+            let one = &mut self.destinations[*i];
             if one.done.covers(row.first, row.last) {
                 continue;
             }
-            let waited =
-                if one.done.misses(row.first, row.last) { row.readings } else { row.readings.min(one.tally.waiting) };
-            lost = waited.max(lost);
+            // A part of it may have been acknowledged: which, nobody knows any more.
+            let readings = (*readings).min(one.tally.waiting);
+            lost = readings.max(lost);
             one.flights.retain(|seq, _| !(row.first..=row.last).contains(seq));
-            one.done.insert(row.first, row.last);
-            self.lost_for(
-                i,
-                Facts { readings: waited.min(self.destinations[i].tally.waiting), ..facts },
-                Reason::Damaged,
-                now,
-            );
+            let (oldest, newest) = (row.oldest, row.newest);
+            let facts = Facts { seq: row.last, readings, any: readings, wanted_by: 0, bytes: 0, oldest, newest };
+            self.lost_for(*i, facts, Reason::Damaged, now);
+            self.destinations[*i].done.insert(row.first, row.last);
         }
-        self.count_drop(row.last, lost.min(self.waiting));
+        let lost = lost.min(self.waiting);
+        self.counters.dropped.add(lost);
+        self.wait(-(lost as i64));
     }
 
     /// Rows were lost under us. What waits now is what the store still has, for each destination and for any,
@@ -293,7 +300,8 @@ impl Tail {
         let one = &self.destinations[destination];
         let first = (self.stored_upto + 1).max(self.front);
         let in_memory = (first..self.next_seq).filter(|seq| !one.done.contains(*seq));
-        let in_memory: u64 = in_memory.filter_map(|seq| self.entry(seq)).map(|e| u64::from(e.batch.count)).sum();
+        let share = |seq| self.entry(seq).map(|e| u64::from(e.census.share(destination).readings));
+        let in_memory: u64 = in_memory.filter_map(share).sum();
         let gone = one.flights.range(self.stored_upto + 1..).filter(|(_, flight)| flight.gone.is_some());
         in_memory + gone.map(|(_, flight)| flight.facts.readings).sum::<u64>()
     }
@@ -318,7 +326,7 @@ impl Tail {
 
     #[must_use]
     pub fn destination_status(&self) -> Vec<DestinationStatus> {
-        let status = |d: &super::destination::Destination| DestinationStatus {
+        let status = |d: &Destination| DestinationStatus {
             name: d.name.clone(),
             up: d.up,
             cursor: d.done.cursor(),
@@ -344,6 +352,6 @@ impl Tail {
 
     #[cfg(test)]
     pub(super) fn next_fetch_is_idle(&self) -> bool {
-        !self.destinations.iter().any(super::destination::Destination::wants_fetch)
+        !self.destinations.iter().any(Destination::wants_fetch)
     }
 }

@@ -1,0 +1,88 @@
+//! The outbox's files: is this one ours and whole, who may read them, and the number kept beside it.
+
+use super::schema;
+use super::store::StoreError;
+use rusqlite::{Connection, ErrorCode};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// The whole-file check is bounded: what it does not reach in time is found by the segments' own checksums.
+const CHECK_TIME: Duration = Duration::from_secs(2);
+
+/// Reads only: a file that is not ours, or newer than us, stays as it is.
+pub(super) fn identify(connection: &Connection) -> Result<(), StoreError> {
+    connection.execute_batch("PRAGMA locking_mode = EXCLUSIVE;")?;
+    let id: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    let version = connection.pragma_query_value(None, "user_version", |row| row.get::<_, i32>(0))?;
+    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    let found = usize::try_from(version).map_err(|_| StoreError::Damaged("negative version".into()))?;
+    match (id, found, tables) {
+        (0, 0, 0) => Ok(()),
+        (schema::APPLICATION_ID, found, _) if found > schema::VERSION => Err(StoreError::Newer { found }),
+        (schema::APPLICATION_ID, 1.., 1..) => Ok(()),
+        _ => Err(StoreError::Damaged("not an outbox".into())),
+    }
+}
+
+pub(super) fn configure(connection: &Connection) -> Result<(), StoreError> {
+    // auto_vacuum only takes on a file without tables. No mmap: a failing disk would be a SIGBUS.
+    connection.execute_batch(
+        "PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
+         PRAGMA wal_autocheckpoint = 0; PRAGMA mmap_size = 0; PRAGMA cache_size = -1024; PRAGMA temp_store = MEMORY;
+         PRAGMA cell_size_check = ON; PRAGMA trusted_schema = OFF;",
+    )?;
+    let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
+    if mode == "wal" { Ok(()) } else { Err(StoreError::Damaged(format!("journal mode stays {mode}"))) }
+}
+
+pub(super) fn quick_check(connection: &Connection) -> Result<(), StoreError> {
+    let (done, waiting) = mpsc::sync_channel::<()>(1);
+    let interrupt = connection.get_interrupt_handle();
+    let timer = std::thread::spawn(move || {
+        if waiting.recv_timeout(CHECK_TIME) == Err(mpsc::RecvTimeoutError::Timeout) {
+            interrupt.interrupt();
+        }
+    });
+    let answer = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
+    drop(done);
+    timer.join().expect("the timer does not panic");
+    match answer {
+        Ok(text) if text == "ok" => Ok(()),
+        Ok(text) => Err(StoreError::Damaged(text)),
+        Err(e) if e.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => Ok(()),
+        Err(e) => Err(e.into()),
+    }
+}
+
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+pub(super) fn create_private(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    std::fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    Ok(())
+}
+
+/// The limit of the numbers lies beside the database too: they must not repeat when that is damaged or deleted.
+pub(super) fn read_side(path: &Path) -> u64 {
+    std::fs::read_to_string(path.with_extension("seq")).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+}
+
+pub(super) fn write_side(path: &Path, limit: u64) -> std::io::Result<()> {
+    use std::io::Write;
+    let (target, temporary) = (path.with_extension("seq"), path.with_extension("seq.new"));
+    create_private(&temporary)?;
+    let mut file = std::fs::File::create(&temporary)?;
+    writeln!(file, "{limit}")?;
+    file.sync_all()?;
+    std::fs::rename(&temporary, &target)?;
+    sync_folder(path)
+}
+
+pub(super) fn sync_folder(path: &Path) -> std::io::Result<()> {
+    std::fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+}
