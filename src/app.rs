@@ -6,11 +6,13 @@ mod field;
 use crate::cloud::{AskDesk, CloudExtras, CloudPorts, CloudSite};
 use crate::config::{CloudConfig, Config, DestinationConfig};
 use crate::doors::local::LocalDoor;
+use crate::forward::integration::{self, IntegrationPorts};
 use crate::forward::{self, Feed, ForwardPorts};
 use crate::identity::Keeper;
 use crate::identity::store::RealDisk;
 use crate::model::cloud_ask::{CloudAsk, Wish};
 use crate::model::{Command, Commands, Inlet, Outcome, Site};
+use crate::model::{AssetKind, Command, Commands, DeviceNames, Inlet, Outcome, Selection, Site};
 use crate::operate::command::Carrier;
 use crate::operate::{self, Gateway, Refusal};
 use crate::outbox::{DestinationSettings, Outbox};
@@ -29,6 +31,8 @@ use tokio::sync::watch;
 
 /// The cloud's name as a destination.
 const ENOS: &str = "enos";
+/// Logic assets by REST.
+const INTEGRATION: &str = "integration";
 
 /// Threads for what blocks: names of hosts, cryptography of a connect, questions to the outbox. More wait.
 const BLOCKING: usize = 16;
@@ -65,10 +69,12 @@ async fn run(config: Config) -> anyhow::Result<()> {
     make_state_dir(&config.state_dir)?;
     let counters = Arc::new(Counters::default());
     let site = load(&config)?;
+    let destinations = destinations(&config);
+    warn_of_idle_filters(&destinations, &site);
     let outbox = outbox::open(
         &config.state_dir.join("outbox"),
         &config.outbox,
-        &destinations(&config),
+        &destinations,
         Arc::clone(&site.names),
         Arc::clone(&counters),
     )
@@ -85,6 +91,8 @@ async fn run(config: Config) -> anyhow::Result<()> {
         start_cloud(c, &site, &outbox, &commands, &counters, (keeper, extras), stopped.clone())
     });
     let forward = start_destinations(&config, &site, &outbox, &commands, &counters, &stopped);
+    let integration = start_integration(&config, &outbox, &stopped);
+    let forward = start_destinations(&config, &site, &outbox, &counters, &stopped);
     let running = Arc::new(Running {
         begun: Instant::now(),
         site: Arc::clone(&site),
@@ -96,6 +104,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
         cloud: cloud.as_ref().map(|c| c.status.clone()),
         keeper: cloud.as_ref().map(|c| Arc::clone(&c.keeper)),
         desk: cloud.as_ref().map(|c| Arc::clone(&c.desk)),
+        integration: integration.as_ref().map(|one| Arc::clone(&one.status)),
         destinations: forward.iter().map(|one| Arc::clone(&one.status)).collect(),
         counters,
     });
@@ -115,6 +124,9 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let _ = stop.send(true);
     if let Some(cloud) = cloud {
         shutdown::part("cloud", async { drop(cloud.task.await) }).await;
+    }
+    if let Some(integration) = integration {
+        shutdown::part("integration", async { drop(integration.task.await) }).await;
     }
     for one in forward {
         shutdown::part("destination", async { drop(one.task.await) }).await;
@@ -152,6 +164,9 @@ fn make_state_dir(path: &Path) -> anyhow::Result<()> {
 fn destinations(config: &Config) -> Vec<DestinationSettings> {
     let plain = config.destinations.iter().map(|one| DestinationSettings {
         name: one.name.clone(),
+    let plain = config.destinations.iter().map(|one| DestinationSettings::from(one.name.as_str()));
+    let integration = config.integration.iter().map(|one| DestinationSettings {
+        name: INTEGRATION.to_owned(),
         quota_bytes: one.quota_bytes,
         max_age: one.max_age,
         selection: one.selection.clone(),
@@ -159,6 +174,43 @@ fn destinations(config: &Config) -> Vec<DestinationSettings> {
     // With nobody configured the readings still wait for a cloud: configuring it later delivers them.
     let cloud = (config.cloud.is_some() || config.destinations.is_empty()).then(|| ENOS.into());
     cloud.into_iter().chain(plain).collect()
+    let nobody = config.destinations.is_empty() && config.integration.is_none();
+    let cloud = (config.cloud.is_some() || nobody).then(|| DestinationSettings {
+        // A logic asset must never travel over MQTT (R20).
+        selection: Selection::of_kind(AssetKind::Device),
+        ..ENOS.into()
+    });
+    cloud.into_iter().chain(integration).chain(plain).collect()
+}
+
+struct IntegrationTask {
+    task: tokio::task::JoinHandle<()>,
+    status: Arc<integration::Status>,
+}
+
+fn start_integration(config: &Config, outbox: &Outbox, stopped: &watch::Receiver<bool>) -> Option<IntegrationTask> {
+    let (integration, rest) = config.integration.clone().zip(config.rest.clone())?;
+    let status = Arc::new(integration::Status::new(INTEGRATION, rest.integration_url.clone()));
+    let ports = IntegrationPorts { outlet: outbox.outlet(INTEGRATION), status: Arc::clone(&status) };
+    let task = tokio::spawn(integration::run(integration, rest, ports, stopped.clone()));
+    Some(IntegrationTask { task, status })
+}
+
+/// What is configured and can not do anything with this package.
+fn warn_of_idle_filters(destinations: &[DestinationSettings], site: &Site) {
+    for one in destinations {
+        for glob in one.selection.idle_globs(&site.names) {
+            tracing::warn!(destination = %one.name, name = glob.as_str(), "filter names nothing of this package");
+        }
+    }
+    let taken = |device: &DeviceNames| destinations.iter().any(|one| one.selection.takes_device(device));
+    let lost = site.names.devices.iter().filter(|device| !taken(device)).count();
+    if lost > 0 {
+        tracing::warn!(
+            devices = lost,
+            "readings of some devices go nowhere: no destination takes them; logic assets need integration:"
+        );
+    }
 }
 
 struct ForwardTask {
@@ -294,6 +346,7 @@ struct Running {
     endpoint: Option<String>,
     cloud: Option<Arc<cloud::Status>>,
     keeper: Option<Arc<Keeper>>,
+    integration: Option<Arc<integration::Status>>,
     destinations: Vec<Arc<forward::Status>>,
     counters: Arc<Counters>,
     /// Where questions to the cloud wait.
@@ -325,6 +378,7 @@ impl Gateway for Running {
                     cloud["identity"] = json!(self.keeper.as_ref().map(|keeper| keeper.status()));
                     cloud
                 }),
+                "integration": self.integration.as_ref().map(|one| one.snapshot()),
                 "destinations": self.destinations.iter().map(|one| one.snapshot()).collect::<Vec<_>>(),
                 "outbox": outbox,
                 "counters": self.counters.all().collect::<std::collections::BTreeMap<_, _>>(),

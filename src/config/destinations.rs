@@ -144,7 +144,7 @@ const PAYLOADS: &[(&str, Payload)] = &[
 const JOINS: &[(&str, Join)] = &[("none", Join::None), ("lines", Join::Lines), ("array", Join::Array)];
 const COMPRESS: &[(&str, bool)] = &[("none", false), ("gzip", true)];
 /// Names the outbox and commands use for others.
-const RESERVED: &[&str] = &["enos", "local"];
+const RESERVED: &[&str] = &["enos", "integration", "local"];
 /// More than a gateway should serve; each has a task and a cursor.
 const MOST: usize = 16;
 
@@ -246,7 +246,11 @@ fn name(text: Text, faults: &mut Faults) -> Option<String> {
         return None;
     }
     if RESERVED.contains(&text.text.as_str()) {
-        faults.push(misfit("name", &text, "enos is the cloud and local is this machine; choose another name"));
+        faults.push(misfit(
+            "name",
+            &text,
+            "enos and integration are the cloud and local is this machine; choose another name",
+        ));
         return None;
     }
     Some(text.text)

@@ -6,6 +6,7 @@ mod cloud;
 mod commands;
 mod destinations;
 mod device_key;
+mod integration;
 mod late_data;
 mod numbers;
 mod outbox;
@@ -22,6 +23,7 @@ pub use client_files::ClientFiles;
 pub use cloud::{Acknowledge, CloudConfig, Compress, TlsConfig};
 pub use commands::CommandConfig;
 pub use destinations::{DestinationConfig, Join, Payload};
+pub use integration::IntegrationConfig;
 pub use late_data::{LateDataConfig, Order};
 pub use outbox::{Durability, OutboxConfig};
 pub use rest::RestConfig;
@@ -41,6 +43,8 @@ pub struct Config {
     pub cloud: Option<CloudConfig>,
     /// The cloud's REST interface, for certificates and logic assets.
     pub rest: Option<RestConfig>,
+    /// Readings of logic assets by REST; needs `rest`.
+    pub integration: Option<IntegrationConfig>,
     /// Brokers beside the cloud.
     pub destinations: Vec<DestinationConfig>,
     pub outbox: OutboxConfig,

@@ -1,6 +1,6 @@
 //! Reads `edge.yaml`: every fault at once, with its place.
 
-use super::{CommandConfig, Config, OutboxConfig, Overrides, cloud, commands, destinations, outbox, rest};
+use super::{CommandConfig, Config, OutboxConfig, Overrides, cloud, commands, destinations, integration, outbox, rest};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::logs::LogFormat;
 use crate::yaml::fields::{Faults, Fields};
@@ -18,6 +18,7 @@ const KEYS: &[&str] = &[
     "control_socket",
     "cloud",
     "rest",
+    "integration",
     "destinations",
     "outbox",
     "commands",
@@ -47,6 +48,8 @@ pub(super) fn all_keys() -> impl Iterator<Item = &'static str> {
         super::late_data::KEYS,
         super::sub_devices::KEYS,
         rest::KEYS,
+        integration::KEYS,
+        super::selection::KEYS,
         destinations::KEYS,
         super::subscribe::KEYS,
         super::selection::KEYS,
@@ -121,6 +124,13 @@ fn config(fields: &Fields<'_, '_>, folder: &Path, overrides: Overrides, faults: 
     let socket = fields.text("control_socket", faults).map(path);
     let cloud = section(fields, "cloud", cloud::KEYS, faults).and_then(|fields| cloud::read(&fields, folder, faults));
     let rest = section(fields, "rest", rest::KEYS, faults).and_then(|fields| rest::read(&fields, folder, faults));
+    let integration = section(fields, "integration", integration::KEYS, faults).map(|section| {
+        if fields.node("rest").is_none() {
+            let problem = "integration has no rest: to say where the cloud is and who asks";
+            faults.push(Diagnostic::error(section.place.clone(), problem).help("write `rest:` with url and account"));
+        }
+        integration::read(&section, faults)
+    });
     let gateway = fields.node("cloud").is_some();
     let destinations = destinations::read(fields, folder, gateway, faults);
     let outbox = match section(fields, "outbox", outbox::KEYS, faults) {
@@ -143,6 +153,7 @@ fn config(fields: &Fields<'_, '_>, folder: &Path, overrides: Overrides, faults: 
         package,
         cloud,
         rest,
+        integration,
         destinations,
         outbox,
         commands,

@@ -5,6 +5,7 @@ mod composer;
 #[cfg(test)]
 mod composer_tests;
 mod inbound;
+pub mod integration;
 mod ledger;
 mod payload;
 mod run;

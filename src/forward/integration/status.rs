@@ -30,13 +30,23 @@ pub enum State {
     Connecting,
     Online,
     /// The cloud has too much to do; the next message goes at this time, in milliseconds UTC.
-    Slowed { until: i64 },
+    Slowed {
+        until: i64,
+    },
     /// Not reached; the next try comes at this time.
-    Waiting { until: i64 },
+    Waiting {
+        until: i64,
+    },
     /// The service account may not post points: somebody has to authorise it. Tried again at this time.
-    NotAuthorised { code: i64, until: i64 },
+    NotAuthorised {
+        code: i64,
+        until: i64,
+    },
     /// Everything is refused with this code: the values are not to blame, and they wait. Tried again at this time.
-    Refused { code: i64, until: i64 },
+    Refused {
+        code: i64,
+        until: i64,
+    },
     Stopped,
 }
 
