@@ -8,17 +8,34 @@
 mod outbox_support;
 
 use enos_edge::config::{Durability, OutboxConfig};
-use enos_edge::model::{Outlet, Parcel};
-use outbox_support::*;
+use enos_edge::model::{Glob, Outlet, Parcel, Selection};
+use enos_edge::outbox::{self, DestinationSettings, Outbox};
+use enos_edge::telemetry::Counters;
+use outbox_support::{CLOUD, PATIENCE, balanced, batch, config, names, number_of, until};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Readings of a batch.
 const READINGS: u32 = 20;
 /// Batches of one phase: half of the phases run with the link down.
 const PHASE: u64 = 150;
+
+/// The one that is delivered to, one that is dead and has little room, and one that wants a part and is dead too.
+fn open(folder: &Path, config: &OutboxConfig) -> (Outbox, Arc<Counters>) {
+    let part = Selection { points: vec![Glob::new("p1*")], ..Selection::default() };
+    let destinations = [
+        CLOUD.into(),
+        DestinationSettings { quota_bytes: Some(256 << 10), ..DestinationSettings::new("dead") },
+        DestinationSettings { selection: part, quota_bytes: Some(512 << 10), ..DestinationSettings::new("part") },
+    ];
+    let counters = Arc::new(Counters::default());
+    let outbox = outbox::open(folder, config, &destinations, names(), counters.clone()).expect("an outbox");
+    balanced(&outbox);
+    (outbox, counters)
+}
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
