@@ -108,7 +108,7 @@ pub async fn run(
     ensure!(site.credentials.len() == site.names.devices.len(), "every device needs its credential");
     let logic = site.credentials.iter().filter(|c| matches!(c, Credential::Logic)).count();
     if logic > 0 {
-        warn!(logic, "logic assets have no mqtt login; what is read for them is set aside");
+        warn!(logic, "logic assets have no mqtt login; what is read for them needs integration:");
     }
     let CloudPorts { outlet, commands, identity, counters, status, extras } = ports;
     let sub_devices = sub_devices(&config, site, &extras);
