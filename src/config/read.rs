@@ -276,6 +276,19 @@ mod tests {
         assert!(faults.contains("device_key \"gw 1\" holds ' '"), "{faults}");
         read("state_dir: s\ncloud: { url: tcp://a, product_key: 产品_1, device_key: 网关-1.a, product_secret: x }\n")
             .unwrap();
+    fn the_integration_takes_logic_assets_and_needs_rest() {
+        let rest = "state_dir: s\nrest: { url: h, access_key: a, secret_key: s, org_id: o }\n";
+        let one = read(&format!("{rest}integration: {{ quota_mb: 5, filter: {{ models: M, points: [a*, b] }} }}\n"));
+        let one = one.unwrap().integration.unwrap();
+        assert_eq!((one.quota_bytes, one.max_age, one.in_flight), (Some(5 << 20), None, 4));
+        assert_eq!(one.selection.kind, Some(crate::model::AssetKind::Logic));
+        assert_eq!((one.selection.models.len(), one.selection.points.len()), (1, 2));
+        let faults =
+            read("state_dir: s\nintegration: { in_flight: 0, filter: { kind: device, points: [], name: x } }\n");
+        let faults = faults.unwrap_err();
+        for expected in ["has no rest:", "in_flight: \"0\"", "takes logic assets only", "empty list", "key \"name\""] {
+            assert!(faults.contains(expected), "{expected} is missing in\n{faults}");
+        }
     }
 
     #[test]
