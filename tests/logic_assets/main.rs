@@ -217,10 +217,11 @@ async fn both_kinds_behind_one_connection_find_their_doors_and_an_outage_costs_n
     devices.abort();
     let produced = gateway.outbox.status().destinations.map_produced();
     assert!(produced.0 > 0 && produced.1 > 0);
-    let ledger = server.ledger.lock().unwrap();
-    assert_eq!(ledger.readings.len() as u64, produced.1, "every reading of the logic asset arrived");
-    assert!(ledger.readings.keys().all(|(asset, _, _)| asset == "AbC123"));
-    drop(ledger);
+    {
+        let ledger = server.ledger.lock().unwrap();
+        assert_eq!(ledger.readings.len() as u64, produced.1, "every reading of the logic asset arrived");
+        assert!(ledger.readings.keys().all(|(asset, _, _)| asset == "AbC123"));
+    }
     let dropped: u64 =
         gateway.outbox.status().destinations.iter().map(|d| d.readings.dropped + d.readings.set_aside).sum();
     assert_eq!(dropped, 0);
