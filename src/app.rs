@@ -11,7 +11,6 @@ use crate::forward::{self, Feed, ForwardPorts};
 use crate::identity::Keeper;
 use crate::identity::store::RealDisk;
 use crate::model::cloud_ask::{CloudAsk, Wish};
-use crate::model::{Command, Commands, Inlet, Outcome, Site};
 use crate::model::{AssetKind, Command, Commands, DeviceNames, Inlet, Outcome, Selection, Site};
 use crate::operate::command::Carrier;
 use crate::operate::{self, Gateway, Refusal};
@@ -164,7 +163,10 @@ fn make_state_dir(path: &Path) -> anyhow::Result<()> {
 fn destinations(config: &Config) -> Vec<DestinationSettings> {
     let plain = config.destinations.iter().map(|one| DestinationSettings {
         name: one.name.clone(),
-    let plain = config.destinations.iter().map(|one| DestinationSettings::from(one.name.as_str()));
+        quota_bytes: one.quota_bytes,
+        max_age: one.max_age,
+        selection: one.selection.clone(),
+    });
     let integration = config.integration.iter().map(|one| DestinationSettings {
         name: INTEGRATION.to_owned(),
         quota_bytes: one.quota_bytes,
@@ -172,8 +174,6 @@ fn destinations(config: &Config) -> Vec<DestinationSettings> {
         selection: one.selection.clone(),
     });
     // With nobody configured the readings still wait for a cloud: configuring it later delivers them.
-    let cloud = (config.cloud.is_some() || config.destinations.is_empty()).then(|| ENOS.into());
-    cloud.into_iter().chain(plain).collect()
     let nobody = config.destinations.is_empty() && config.integration.is_none();
     let cloud = (config.cloud.is_some() || nobody).then(|| DestinationSettings {
         // A logic asset must never travel over MQTT (R20).
