@@ -3,8 +3,8 @@
 mod audit;
 pub mod check;
 mod cloud;
-mod identity;
 mod command;
+mod identity;
 mod moments;
 mod monitor;
 pub mod package;

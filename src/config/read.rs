@@ -52,7 +52,6 @@ pub(super) fn all_keys() -> impl Iterator<Item = &'static str> {
         super::selection::KEYS,
         destinations::KEYS,
         super::subscribe::KEYS,
-        super::selection::KEYS,
         outbox::KEYS,
         commands::KEYS,
         LOG_KEYS,
@@ -276,6 +275,9 @@ mod tests {
         assert!(faults.contains("device_key \"gw 1\" holds ' '"), "{faults}");
         read("state_dir: s\ncloud: { url: tcp://a, product_key: 产品_1, device_key: 网关-1.a, product_secret: x }\n")
             .unwrap();
+    }
+
+    #[test]
     fn the_integration_takes_logic_assets_and_needs_rest() {
         let rest = "state_dir: s\nrest: { url: h, access_key: a, secret_key: s, org_id: o }\n";
         let one = read(&format!("{rest}integration: {{ quota_mb: 5, filter: {{ models: M, points: [a*, b] }} }}\n"));
