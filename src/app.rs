@@ -91,6 +91,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     });
     let integration = start_integration(&config, &outbox, &stopped);
     let forward = start_destinations(&config, &site, &outbox, &commands, &counters, &stopped);
+    let integration = start_integration(&config, &outbox, &stopped);
     let running = Arc::new(Running {
         begun: Instant::now(),
         site: Arc::clone(&site),
