@@ -4,6 +4,8 @@
 mod answers;
 mod compose;
 mod late;
+#[cfg(test)]
+mod pace_tests;
 mod screen;
 #[cfg(test)]
 mod story;

@@ -2,6 +2,7 @@
 
 pub mod connection;
 pub mod reconnect;
+mod taken;
 pub mod throttle;
 pub mod tls;
 pub mod window;

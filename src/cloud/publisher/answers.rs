@@ -22,7 +22,7 @@ impl Publisher {
         match Verdict::of(code) {
             Verdict::Delivered => {
                 self.window.delivered(sent.bytes, now.at.saturating_sub(sent.at));
-                self.throttle.delivered(sent.bytes, now.at);
+                self.throttle.delivered(sent.bytes + self.overhead, now.at);
                 self.pause.delivered();
                 self.delivered += 1;
                 if sent.content.trial {
@@ -37,7 +37,7 @@ impl Publisher {
                 self.window.limit(self.limit);
                 self.too_large(sent.content, reason, now);
             }
-            Verdict::Overload => self.overload(sent.content, now),
+            Verdict::Overload => self.overload(sent.content, sent.bytes, now),
             Verdict::Busy => self.busy(sent.content, code, reason, now),
         }
     }
@@ -97,9 +97,23 @@ impl Publisher {
     }
 
     /// What was too much comes again, slower, as often as it takes: nobody blames the message.
-    fn overload(&mut self, content: Content, now: Now) {
+    fn overload(&mut self, content: Content, bytes: usize, now: Now) {
         self.slow_down(now);
-        self.parked.push((self.pause.until(), content));
+        let parts = self.smaller(&content, bytes, now);
+        self.parked.extend(parts.into_iter().map(|part| (self.pause.until(), part)));
+    }
+
+    /// Halves of a message that is large for the pace that was learned: it may never fit at once.
+    fn smaller(&mut self, content: &Content, bytes: usize, now: Now) -> Vec<Content> {
+        let Some(mut parts) = content.halves().filter(|_| bytes / 3 * 2 > self.throttle.message_bytes(now.at)) else {
+            return vec![content.clone()];
+        };
+        for part in &mut parts {
+            (part.suspect, part.busy) = (content.suspect, content.busy);
+            self.in_flight.pieces_added(&part.pieces);
+        }
+        self.in_flight.done(&content.pieces);
+        parts.into()
     }
 
     fn slow_down(&mut self, now: Now) {
