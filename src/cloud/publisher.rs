@@ -186,7 +186,7 @@ impl Publisher {
     }
 
     fn message_bytes(&self, now: Duration) -> usize {
-        self.window.message_bytes().min(self.throttle.message_bytes(now))
+        self.window.message_bytes().min(self.throttle.room(now).saturating_sub(self.overhead))
     }
 
     fn fits(&self, lane: Lane) -> bool {

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 /// Parts of a second.
 const SLOTS: u64 = 100;
+/// One more: the hundredth before the first one is still partly within the second.
+const RING: u64 = SLOTS + 1;
 const SLOT: Duration = Duration::from_millis(10);
 /// Seconds that deliveries are remembered for.
 const SECONDS: usize = 8;
@@ -12,12 +14,12 @@ const SECONDS: usize = 8;
 #[derive(Debug)]
 pub(super) struct Slots {
     newest: u64,
-    bytes: [u64; SLOTS as usize],
+    bytes: [u64; RING as usize],
 }
 
 impl Default for Slots {
     fn default() -> Slots {
-        Slots { newest: 0, bytes: [0; SLOTS as usize] }
+        Slots { newest: 0, bytes: [0; RING as usize] }
     }
 }
 
@@ -28,23 +30,26 @@ fn slot(now: Duration) -> u64 {
 impl Slots {
     pub(super) fn add(&mut self, bytes: u64, now: Duration) {
         let now = slot(now).max(self.newest);
-        for passed in 1..=(now - self.newest).min(SLOTS) {
-            self.bytes[((self.newest + passed) % SLOTS) as usize] = 0;
-        }
-        if now - self.newest > SLOTS {
-            self.bytes.fill(0);
+        for passed in 1..=(now - self.newest).min(RING) {
+            self.bytes[((self.newest + passed) % RING) as usize] = 0;
         }
         self.newest = now;
-        self.bytes[(now % SLOTS) as usize] += bytes;
+        self.bytes[(now % RING) as usize] += bytes;
+    }
+
+    /// Bytes of the second that ends now.
+    pub(super) fn sum(&self, now: Duration) -> u64 {
+        let passed = slot(now).saturating_sub(self.newest).min(RING);
+        (0..RING - passed).map(|back| self.bytes[((self.newest + RING - back) % RING) as usize]).sum()
     }
 
     /// From when on the second that ends there holds less than this.
     pub(super) fn below(&self, limit: u64) -> Duration {
         let mut sum = 0;
-        for back in 0..SLOTS.min(self.newest + 1) {
-            sum += self.bytes[((self.newest - back) % SLOTS) as usize];
+        for back in 0..RING.min(self.newest + 1) {
+            sum += self.bytes[((self.newest - back) % RING) as usize];
             if sum >= limit {
-                return SLOT * u32::try_from(self.newest - back + SLOTS + 1).unwrap_or(u32::MAX);
+                return SLOT * u32::try_from(self.newest - back + RING).unwrap_or(u32::MAX);
             }
         }
         Duration::ZERO
@@ -94,6 +99,7 @@ mod tests {
         assert_eq!(slots.below(101), MS(0));
         assert_eq!(slots.below(100), MS(1010), "the first leaves");
         assert_eq!(slots.below(60), MS(1510));
+        assert_eq!([999, 1009, 1010, 1509, 1510].map(|at| slots.sum(MS(at))), [100, 60, 60, 60, 0]);
         slots.add(1, MS(9999));
         assert_eq!((slots.below(1), slots.below(2)), (MS(11_000), MS(0)));
     }

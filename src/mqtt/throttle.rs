@@ -87,6 +87,13 @@ impl Throttle {
         self.agreed_rate().is_none_or(|agreed| learned < agreed).then_some(whole(learned))
     }
 
+    /// The largest message that fits into what is left of the second.
+    #[must_use]
+    pub fn room(&self, now: Duration) -> usize {
+        let left = self.agreed.map_or(u64::MAX, |agreed| agreed.saturating_sub(self.sent.sum(now)));
+        self.message_bytes(now).min(usize::try_from(left).unwrap_or(usize::MAX)).max(SMALLEST_MESSAGE)
+    }
+
     /// The largest message that does not make the others wait for long.
     #[must_use]
     pub fn message_bytes(&self, now: Duration) -> usize {
@@ -104,7 +111,7 @@ impl Throttle {
     /// When backlog may be sent.
     #[must_use]
     pub fn backlog_from(&self) -> Duration {
-        self.agreed.map_or(self.next, |agreed| self.next.max(self.sent.below(agreed - agreed / PARTS + 1)))
+        self.agreed.map_or(self.next, |agreed| self.next.max(self.sent.below(agreed - agreed / PARTS / 2)))
     }
 
     pub fn sent(&mut self, bytes: usize, now: Duration) {
@@ -183,7 +190,7 @@ mod tests {
         let mut throttle = Throttle::new(Some(1_000_000));
         let (mut sent, mut now, mut chance) = (Vec::new(), MS(0), fastrand::Rng::with_seed(5));
         while now < MS(20_000) {
-            let size = chance.usize(1..=throttle.message_bytes(now));
+            let size = chance.usize(1..=throttle.room(now));
             if throttle.backlog_from() <= now {
                 throttle.sent(size, now);
                 sent.push((now, size));

@@ -98,8 +98,13 @@ impl Publisher {
 
     /// What was too much comes again, slower, as often as it takes: nobody blames the message.
     fn overload(&mut self, content: Content, bytes: usize, now: Now) {
-        self.slow_down(now);
         let parts = self.smaller(&content, bytes, now);
+        if parts.len() == 1 || self.throttle.slowed_to(now.at).is_none() {
+            self.slow_down(now);
+        } else {
+            // It was made for another pace: that it is refused says nothing about this one.
+            self.pause.busy(now.at, self.chance.f64());
+        }
         self.parked.extend(parts.into_iter().map(|part| (self.pause.until(), part)));
     }
 

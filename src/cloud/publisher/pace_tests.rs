@@ -164,7 +164,7 @@ fn unbounded() -> CloudConfig {
 #[test]
 fn the_pace_of_a_cloud_that_refuses_is_found_and_kept() {
     for code in [429, 500] {
-        for meter in [Meter::Bucket { seconds: 1.0 }, Meter::Bucket { seconds: 0.25 }, Meter::Seconds] {
+        for meter in [Meter::Bucket { seconds: 1.0 }, Meter::Bucket { seconds: 0.5 }, Meter::Seconds] {
             for rate in [40_000.0, 250_000.0] {
                 let mut cloud = Cloud::new(rate, meter, code);
                 let outcome = run(&unbounded(), &mut cloud, 30, 120, |_| rate);
