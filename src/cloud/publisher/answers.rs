@@ -38,7 +38,7 @@ impl Publisher {
                 self.too_large(sent.content, reason, now);
             }
             Verdict::Overload => self.overload(sent.content, sent.bytes, now),
-            Verdict::Busy => self.busy(sent.content, code, reason, now),
+            Verdict::Busy => self.busy(sent.content, sent.bytes, code, reason, now),
         }
     }
 
@@ -72,7 +72,7 @@ impl Publisher {
         } else if self.delivered == content.busy_since && content.busy < BUSY_UNTIL_SUSPECT && self.has_others(&content)
         {
             // Nothing at all comes through: more likely the gateway's own trouble than this device's.
-            self.busy(content, code, reason, now);
+            self.busy(content, 0, code, reason, now);
         } else {
             for (epoch, device) in devices {
                 let why = Why { code, reason: reason.to_owned() };
@@ -127,16 +127,19 @@ impl Publisher {
         self.effects.slowed += u64::from(self.throttle.refused(now.at));
     }
 
-    fn busy(&mut self, mut content: Content, code: i64, reason: &str, now: Now) {
+    fn busy(&mut self, mut content: Content, bytes: usize, code: i64, reason: &str, now: Now) {
         if content.busy == 0 && !content.logged_in_again {
             content.busy_since = self.delivered;
         }
         content.busy += 1;
         if content.busy <= TOO_MUCH && !content.suspect {
             self.slow_down(now);
-        } else {
-            self.pause.busy(now.at, self.chance.f64());
+            let due = self.pause.until() + OTHERS_FIRST * content.busy;
+            let parts = self.smaller(&content, bytes, now);
+            self.parked.extend(parts.into_iter().map(|part| (due, part)));
+            return;
         }
+        self.pause.busy(now.at, self.chance.f64());
         if content.busy >= BUSY_UNTIL_SUSPECT && self.delivered > content.busy_since {
             self.search(content, code, reason, now);
         } else {

@@ -311,8 +311,8 @@ fn an_overload_that_hits_the_same_message_again_and_again_blames_nobody() {
 fn compressed_messages_hold_more_and_stay_within_the_limit() {
     let mut bench = Bench::new(&CloudConfig { compress: Compress::Gzip, max_message_bytes: 20_000, ..config() });
     let (mut most, mut ratio, mut readings) = (0, 0, 0);
-    for _ in 0..300 {
-        (0..40).for_each(|_| bench.take(Lane::Backlog, &[0, 1, 2]));
+    for _ in 0..60 {
+        (0..200).for_each(|_| bench.take(Lane::Backlog, &[0, 1, 2]));
         loop {
             bench.id += 1;
             let Some(outgoing) = bench.publisher.next_message(bench.id, bench.now()) else { break };
@@ -326,7 +326,7 @@ fn compressed_messages_hold_more_and_stay_within_the_limit() {
         }
         bench.now += Duration::from_millis(100);
     }
-    assert_eq!(readings, 300 * 40 * 12);
+    assert_eq!(readings, 60 * 200 * 12);
     assert_eq!((bench.acknowledged.len(), bench.aside.len()), (12_000, 0));
     assert!(most > 25_000 && ratio >= 4, "{most} bytes of text, packed to a part in {ratio}");
 }
