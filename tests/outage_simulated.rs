@@ -88,7 +88,7 @@ impl Story {
         let began = Instant::now();
         for _ in 0..seconds * 10 {
             self.append();
-            if self.tenth % 500 == 0 {
+            if self.tenth.is_multiple_of(500) {
                 until("the disk keeps up", || self.outbox.status().readings_in_memory < 300_000);
             }
         }
@@ -110,7 +110,7 @@ impl Story {
         while self.at < from + longest {
             self.at += TICK;
             self.hear(&*outlet);
-            if self.at.as_millis() % 100 == 0 {
+            if self.at.as_millis().is_multiple_of(100) {
                 self.tenth = u64::try_from(self.at.as_millis() / 100).unwrap();
                 self.append();
             }

@@ -9,7 +9,6 @@ mod first_login;
 mod in_flight;
 mod notices;
 mod properties;
-mod publisher;
 /// For simulations; everybody else runs the link.
 #[doc(hidden)]
 pub mod publisher;

@@ -194,7 +194,7 @@ mod tests {
             if throttle.backlog_from() <= now {
                 throttle.sent(size, now);
                 sent.push((now, size));
-            } else if now.as_millis() % 200 == 0 && throttle.live_from() <= now {
+            } else if now.as_millis().is_multiple_of(200) && throttle.live_from() <= now {
                 throttle.sent(1000, now);
                 sent.push((now, 1000));
             }

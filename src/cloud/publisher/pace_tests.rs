@@ -92,7 +92,7 @@ impl Site {
     }
 
     fn serve(&mut self, publisher: &mut Publisher, now: Now) {
-        if now.at.as_millis() % 100 == 0 {
+        if now.at.as_millis().is_multiple_of(100) {
             let parcel = self.parcel(Lane::Live, now);
             publisher.take(vec![parcel], now);
         }
