@@ -89,7 +89,6 @@ async fn run(config: Config) -> anyhow::Result<()> {
         let extras = extras::extras(&config, &site, &south);
         start_cloud(c, &site, &outbox, &commands, &counters, (keeper, extras), stopped.clone())
     });
-    let integration = start_integration(&config, &outbox, &stopped);
     let forward = start_destinations(&config, &site, &outbox, &commands, &counters, &stopped);
     let integration = start_integration(&config, &outbox, &stopped);
     let running = Arc::new(Running {

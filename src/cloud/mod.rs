@@ -9,7 +9,9 @@ mod first_login;
 mod in_flight;
 mod notices;
 mod properties;
-mod publisher;
+/// For simulations; everybody else runs the link.
+#[doc(hidden)]
+pub mod publisher;
 mod refusal;
 mod reply;
 mod requests;

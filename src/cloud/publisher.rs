@@ -4,6 +4,8 @@
 mod answers;
 mod compose;
 mod late;
+#[cfg(test)]
+mod pace_tests;
 mod screen;
 #[cfg(test)]
 mod story;
@@ -14,7 +16,7 @@ use super::in_flight::{Content, InFlight, Piece};
 use super::refusal::Refusals;
 use super::upstream::KeyCache;
 use super::upstream::measurepoints::Route;
-use crate::config::{Acknowledge, CloudConfig, LateDataConfig, Order};
+use crate::config::{Acknowledge, CloudConfig, Compress, LateDataConfig, Order};
 use crate::model::{Lane, Parcel, SetAside, Timestamp};
 use crate::mqtt::throttle::Throttle;
 use crate::mqtt::window::{Pace, Pause, Window};
@@ -69,6 +71,9 @@ pub struct Publisher {
     reply_timeout: Duration,
     slots: usize,
     limit: usize,
+    compress: Compress,
+    /// Bytes of text that become one on the way, less a margin; 1 without compression.
+    gain: usize,
     in_flight: InFlight,
     window: Window,
     pause: Pause,
@@ -103,6 +108,8 @@ impl Publisher {
             reply_timeout: config.reply_timeout,
             slots: config.in_flight.clamp(1, MOST_SLOTS),
             limit,
+            compress: config.compress,
+            gain: 1,
             in_flight: InFlight::default(),
             window: Window::new(config.in_flight.clamp(1, MOST_SLOTS), limit, config.reply_timeout),
             pause: Pause::default(),
@@ -184,7 +191,8 @@ impl Publisher {
     }
 
     fn message_bytes(&self, now: Duration) -> usize {
-        self.window.message_bytes().min(self.throttle.message_bytes(now))
+        let on_the_way = self.window.message_bytes().min(self.throttle.room(now).saturating_sub(self.overhead));
+        on_the_way.saturating_mul(self.gain)
     }
 
     fn fits(&self, lane: Lane) -> bool {
@@ -293,7 +301,7 @@ impl Publisher {
         let since = self.live_since.filter(|_| !self.linger.is_zero())?;
         let waiting: usize =
             self.ready[..2].iter().flatten().map(|piece| piece.batch.bytes.len().saturating_mul(EXPANSION)).sum();
-        (waiting < self.window.message_bytes()).then_some(since + self.linger)
+        (waiting < self.window.message_bytes() * self.gain).then_some(since + self.linger)
     }
 
     /// Whether this id is under way.

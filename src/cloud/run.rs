@@ -214,7 +214,7 @@ async fn connect_and_converse(
             return Some(ended);
         }
     };
-    let mut connection = Connection::begin(&endpoint);
+    let mut connection = Connection::begin(&endpoint).compressed(link.config.compress);
     let connected = tokio::select! {
         connected = wait_for_connack(&mut connection, link) => connected,
         () = stopped(stop) => return None,
@@ -337,7 +337,9 @@ struct Unfit {
 
 fn endpoint(config: &CloudConfig, proof: &Proof, sub_devices: usize) -> Result<Endpoint, Unfit> {
     let login = |mode, secret: &Secret| {
-        sign::login(mode, &config.product_key, &config.device_key, secret.reveal(), Timestamp::now().0)
+        let client = sign::client(&config.device_key, config.compress);
+        let (product_key, device_key) = (&config.product_key, &config.device_key);
+        sign::login(&client, mode, product_key, device_key, secret.reveal(), Timestamp::now().0)
     };
     let login = match &proof.secret {
         LoginSecret::None => None,

@@ -3,6 +3,7 @@
 //! The sign is a plain SHA-256 over the four names in alphabetical order, each followed by its value, and the secret;
 //! it is not an HMAC, whatever some names in the documentation say.
 
+use crate::config::Compress;
 use crate::mqtt::connection::Login;
 use ring::digest::{Context, SHA256};
 
@@ -28,15 +29,32 @@ pub enum SecureMode {
     Product = 3,
 }
 
-/// The login of a gateway. `timestamp` is in milliseconds; the cloud does not compare it with its clock, so a gateway
-/// with a wrong clock can log in.
+/// What stands before the first `|` of the client id, and is signed. The vendor's Java client asks for compression
+/// there.
 #[must_use]
-pub fn login(mode: SecureMode, product_key: &str, device_key: &str, secret: &str, timestamp: i64) -> Login {
+pub fn client(device_key: &str, compress: Compress) -> String {
+    match compress {
+        Compress::None => device_key.to_owned(),
+        Compress::Gzip => format!("{device_key}{{compress=GZIP}}"),
+    }
+}
+
+/// The login of a gateway. `timestamp` is in milliseconds; the cloud does not compare it with its clock, so a gateway
+/// with a wrong clock can log in. `client` is what [`client`] says.
+#[must_use]
+pub fn login(
+    client: &str,
+    mode: SecureMode,
+    product_key: &str,
+    device_key: &str,
+    secret: &str,
+    timestamp: i64,
+) -> Login {
     let (timestamp, mode) = (timestamp.to_string(), mode as u8);
     Login {
-        client_id: format!("{device_key}|securemode={mode},signmethod={METHOD},timestamp={timestamp}|"),
+        client_id: format!("{client}|securemode={mode},signmethod={METHOD},timestamp={timestamp}|"),
         user_name: user_name(product_key, device_key),
-        password: sign(device_key, product_key, device_key, &timestamp, secret),
+        password: sign(client, product_key, device_key, &timestamp, secret),
     }
 }
 
@@ -88,7 +106,7 @@ mod tests {
     fn a_connect_carries_the_documented_form() {
         let vectors = vectors();
         let row = &vectors["connect"][0];
-        let ours = login(SecureMode::Device, "gwPK01", "gwDK01", "gwDS01SecretXYZ", 1_700_000_000_123);
+        let ours = login("gwDK01", SecureMode::Device, "gwPK01", "gwDK01", "gwDS01SecretXYZ", 1_700_000_000_123);
         assert_eq!(ours.client_id, text(row, "clientId"));
         assert_eq!(ours.user_name, text(row, "username"));
         assert_eq!(ours.password, text(row, "password"));
@@ -102,10 +120,19 @@ mod tests {
             ("docs form (dynamic)", SecureMode::Product, "gwPS01SecretXYZ"),
         ] {
             let row = vectors["connects"].as_array().unwrap().iter().find(|row| row["name"] == name).unwrap();
-            let ours = login(mode, "gwPK01", "gwDK01", secret, 1_700_000_000_123);
+            let ours = login("gwDK01", mode, "gwPK01", "gwDK01", secret, 1_700_000_000_123);
             let told = (ours.client_id.as_str(), ours.user_name.as_str(), ours.password.as_str());
             assert_eq!(told, (text(row, "clientId"), text(row, "username"), text(row, "password")), "{name}");
         }
+    }
+
+    #[test]
+    fn compression_is_asked_for_in_the_part_that_is_signed() {
+        let client = client("gwDK01", Compress::Gzip);
+        let ours = login(&client, SecureMode::Device, "gwPK01", "gwDK01", "gwDS01SecretXYZ", 1_700_000_000_123);
+        assert_eq!(ours.client_id, "gwDK01{compress=GZIP}|securemode=2,signmethod=sha256,timestamp=1700000000123|");
+        let signed = sign("gwDK01{compress=GZIP}", "gwPK01", "gwDK01", "1700000000123", "gwDS01SecretXYZ");
+        assert_eq!((ours.user_name.as_str(), ours.password), ("gwDK01&gwPK01", signed));
     }
 
     #[test]
@@ -118,7 +145,7 @@ mod tests {
 
     #[test]
     fn dynamic_activation_signs_with_the_product_s_secret() {
-        let ours = login(SecureMode::Product, "123", "test", "abcdefg", 1_524_448_722_000);
+        let ours = login("test", SecureMode::Product, "123", "test", "abcdefg", 1_524_448_722_000);
         assert_eq!(ours.client_id, "test|securemode=3,signmethod=sha256,timestamp=1524448722000|");
         assert_eq!(ours.user_name, "test&123");
         // The documentation's sample has another client id.

@@ -6,7 +6,9 @@
 //! The event loop of the client is not cancel-safe (a flush cut short leaves bytes behind until the next one), so it
 //! runs as one long future that is kept beside the caller's loop and never dropped before the connection ends.
 
+use super::payload;
 use super::tls;
+use crate::config::Compress;
 use bytes::Bytes;
 use rumqttc::{
     AsyncClient, Broker, ConnectReturnCode, ConnectionError, Event, EventLoop, MqttOptions, NetworkOptions, Outgoing,
@@ -21,6 +23,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
+use tracing::warn;
 
 /// TCP, TLS and CONNACK together; also how long one write may block.
 const PATIENCE: u64 = 20;
@@ -116,6 +119,7 @@ pub struct Connection {
     unnumbered: VecDeque<Option<u16>>,
     numbered: HashMap<u16, Option<u16>>,
     beside: Beside,
+    compress: Compress,
 }
 
 /// What was sent without a token since it was last asked.
@@ -147,7 +151,15 @@ impl Connection {
             unnumbered: VecDeque::new(),
             numbered: HashMap::new(),
             beside: Beside::default(),
+            compress: Compress::None,
         }
+    }
+
+    /// From here on payloads are packed like this, both ways.
+    #[must_use]
+    pub fn compressed(mut self, compress: Compress) -> Connection {
+        self.compress = compress;
+        self
     }
 
     /// Whether TCP stood, so that the cloud may have counted a connect.
@@ -193,7 +205,13 @@ impl Connection {
             Event::Incoming(Packet::PubAck(ack)) => self.numbered.remove(&ack.pkid)?.map(Heard::Acknowledged),
             Event::Incoming(Packet::Publish(message)) => {
                 let topic = String::from_utf8(message.topic.to_vec()).ok()?;
-                Some(Heard::Message { topic, payload: message.payload, retained: message.retain })
+                match payload::unpack(self.compress, message.payload, LARGEST_INCOMING) {
+                    Ok(payload) => Some(Heard::Message { topic, payload, retained: message.retain }),
+                    Err(error) => {
+                        warn!(topic, %error, "a message is left out");
+                        None
+                    }
+                }
             }
             Event::Incoming(Packet::ConnAck(_)) => Some(Heard::Connected),
             Event::Incoming(Packet::SubAck(ack)) => {
@@ -223,6 +241,7 @@ impl Connection {
         payload: Vec<u8>,
         retain: bool,
     ) -> Result<(), NotTaken> {
+        let payload = payload::pack(self.compress, payload);
         let bytes = payload.len() as u64;
         let options = PublishOptions::new(QoS::AtLeastOnce).retain(retain);
         self.client.try_publish(topic, payload, options).map_err(|_| NotTaken)?;

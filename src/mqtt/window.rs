@@ -76,7 +76,7 @@ impl Window {
     }
 }
 
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// When nothing at all may be sent, because the cloud said it has too much.
@@ -90,7 +90,7 @@ impl Pause {
     /// The cloud refused for lack of capacity; answers while paused count once.
     pub fn busy(&mut self, now: Duration, chance: f64) {
         if now >= self.until {
-            let longest = FIRST_PAUSE.saturating_mul(1 << self.step.min(6)).min(LONGEST_PAUSE);
+            let longest = FIRST_PAUSE.saturating_mul(1 << self.step.min(7)).min(LONGEST_PAUSE);
             self.until = now + longest.mul_f64(0.5 + chance / 2.0);
             self.step += 1;
         }
@@ -181,14 +181,14 @@ mod tests {
         let mut waits = Vec::new();
         for _ in 0..8 {
             pause.busy(now, 1.0);
-            waits.push((pause.until() - now).as_secs());
+            waits.push((pause.until() - now).as_millis());
             pause.busy(now, 1.0);
             now = pause.until();
         }
-        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
+        assert_eq!(waits, [500, 1000, 2000, 4000, 8000, 16_000, 32_000, 60_000]);
         pause.delivered();
         pause.busy(now, 1.0);
-        assert_eq!(pause.until() - now, MS(1000));
+        assert_eq!(pause.until() - now, MS(500));
     }
 
     #[test]

@@ -22,7 +22,7 @@ impl Publisher {
         match Verdict::of(code) {
             Verdict::Delivered => {
                 self.window.delivered(sent.bytes, now.at.saturating_sub(sent.at));
-                self.throttle.delivered(sent.bytes, now.at);
+                self.throttle.delivered(sent.bytes + self.overhead, now.at);
                 self.pause.delivered();
                 self.delivered += 1;
                 if sent.content.trial {
@@ -37,8 +37,8 @@ impl Publisher {
                 self.window.limit(self.limit);
                 self.too_large(sent.content, reason, now);
             }
-            Verdict::Overload => self.overload(sent.content, now),
-            Verdict::Busy => self.busy(sent.content, code, reason, now),
+            Verdict::Overload => self.overload(sent.content, sent.bytes, now),
+            Verdict::Busy => self.busy(sent.content, sent.bytes, code, reason, now),
         }
     }
 
@@ -72,7 +72,7 @@ impl Publisher {
         } else if self.delivered == content.busy_since && content.busy < BUSY_UNTIL_SUSPECT && self.has_others(&content)
         {
             // Nothing at all comes through: more likely the gateway's own trouble than this device's.
-            self.busy(content, code, reason, now);
+            self.busy(content, 0, code, reason, now);
         } else {
             for (epoch, device) in devices {
                 let why = Why { code, reason: reason.to_owned() };
@@ -97,9 +97,28 @@ impl Publisher {
     }
 
     /// What was too much comes again, slower, as often as it takes: nobody blames the message.
-    fn overload(&mut self, content: Content, now: Now) {
-        self.slow_down(now);
-        self.parked.push((self.pause.until(), content));
+    fn overload(&mut self, content: Content, bytes: usize, now: Now) {
+        let parts = self.smaller(&content, bytes, now);
+        if parts.len() == 1 || self.throttle.slowed_to(now.at).is_none() {
+            self.slow_down(now);
+        } else {
+            // It was made for another pace: that it is refused says nothing about this one.
+            self.pause.busy(now.at, self.chance.f64());
+        }
+        self.parked.extend(parts.into_iter().map(|part| (self.pause.until(), part)));
+    }
+
+    /// Halves of a message that is large for the pace that was learned: it may never fit at once.
+    fn smaller(&mut self, content: &Content, bytes: usize, now: Now) -> Vec<Content> {
+        let Some(mut parts) = content.halves().filter(|_| bytes / 3 * 2 > self.throttle.message_bytes(now.at)) else {
+            return vec![content.clone()];
+        };
+        for part in &mut parts {
+            (part.suspect, part.busy) = (content.suspect, content.busy);
+            self.in_flight.pieces_added(&part.pieces);
+        }
+        self.in_flight.done(&content.pieces);
+        parts.into()
     }
 
     fn slow_down(&mut self, now: Now) {
@@ -108,16 +127,19 @@ impl Publisher {
         self.effects.slowed += u64::from(self.throttle.refused(now.at));
     }
 
-    fn busy(&mut self, mut content: Content, code: i64, reason: &str, now: Now) {
+    fn busy(&mut self, mut content: Content, bytes: usize, code: i64, reason: &str, now: Now) {
         if content.busy == 0 && !content.logged_in_again {
             content.busy_since = self.delivered;
         }
         content.busy += 1;
         if content.busy <= TOO_MUCH && !content.suspect {
             self.slow_down(now);
-        } else {
-            self.pause.busy(now.at, self.chance.f64());
+            let due = self.pause.until() + OTHERS_FIRST * content.busy;
+            let parts = self.smaller(&content, bytes, now);
+            self.parked.extend(parts.into_iter().map(|part| (due, part)));
+            return;
         }
+        self.pause.busy(now.at, self.chance.f64());
         if content.busy >= BUSY_UNTIL_SUSPECT && self.delivered > content.busy_since {
             self.search(content, code, reason, now);
         } else {

@@ -4,8 +4,13 @@ use super::late::{self, Sorted};
 use super::{Now, Outgoing, Publisher, queue};
 use crate::cloud::in_flight::{Content, Piece};
 use crate::cloud::upstream::measurepoints::{Message, NotAdded, Route};
+use crate::config::Compress;
 use crate::model::{Lane, Timestamp};
+use crate::mqtt::payload;
 use std::collections::VecDeque;
+
+/// A message that packs better is not made larger: it is megabytes for whoever unpacks it.
+const MOST_GAIN: usize = 6;
 
 impl Publisher {
     /// What is older than this is late.
@@ -91,7 +96,7 @@ impl Publisher {
         if pieces.is_empty() {
             return None;
         }
-        Some(self.sent(id, message, Content::new(lane, route, pieces), now))
+        self.sent(id, message, Content::new(lane, route, pieces), now)
     }
 
     /// A piece too large for one message becomes two at the front of its queue.
@@ -108,7 +113,7 @@ impl Publisher {
     /// A message of exactly this content; cut again when it has become too large meanwhile.
     pub(super) fn send_again(&mut self, id: u16, mut content: Content, now: Now) -> Option<Outgoing> {
         self.take_late_out(&mut content, now);
-        let mut message = Message::begin(id, content.route, 0, self.limit);
+        let mut message = Message::begin(id, content.route, 0, self.limit * if self.gain > 1 { MOST_GAIN } else { 1 });
         let pieces = std::mem::take(&mut content.pieces);
         for piece in pieces {
             let screened =
@@ -129,11 +134,21 @@ impl Publisher {
         if content.pieces.is_empty() {
             return None;
         }
-        Some(self.sent(id, message, content, now))
+        self.sent(id, message, content, now)
     }
 
-    fn sent(&mut self, id: u16, message: Message, content: Content, now: Now) -> Outgoing {
+    fn sent(&mut self, id: u16, message: Message, content: Content, now: Now) -> Option<Outgoing> {
         let text = message.finish();
+        let plain = text.len();
+        let text = payload::pack(self.compress, text);
+        if self.compress != Compress::None {
+            // Three quarters: the next message may not pack so well.
+            self.gain = (plain * 3 / 4 / text.len().max(1)).clamp(1, MOST_GAIN);
+            if text.len() > self.limit {
+                self.too_large(content, "larger than the largest message", now);
+                return None;
+            }
+        }
         let bytes = text.len() + self.overhead;
         self.throttle.sent(bytes, now.at);
         if content.lane == Lane::Backlog {
@@ -141,7 +156,7 @@ impl Publisher {
         }
         let (route, readings) = (content.route, content.count());
         self.in_flight.sent(id, content, text.len(), now.at);
-        Outgoing { route, readings, text }
+        Some(Outgoing { route, readings, text })
     }
 
     /// What was live when it was first sent and waited out a pause since.

@@ -306,3 +306,27 @@ fn an_overload_that_hits_the_same_message_again_and_again_blames_nobody() {
     });
     assert_eq!((bench.aside.len(), bench.acknowledged.as_slice()), (0, [1].as_slice()));
 }
+
+#[test]
+fn compressed_messages_hold_more_and_stay_within_the_limit() {
+    let mut bench = Bench::new(&CloudConfig { compress: Compress::Gzip, max_message_bytes: 20_000, ..config() });
+    let (mut most, mut ratio, mut readings) = (0, 0, 0);
+    for _ in 0..60 {
+        (0..200).for_each(|_| bench.take(Lane::Backlog, &[0, 1, 2]));
+        loop {
+            bench.id += 1;
+            let Some(outgoing) = bench.publisher.next_message(bench.id, bench.now()) else { break };
+            let text = crate::mqtt::payload::unpack(Compress::Gzip, outgoing.text.clone().into(), 4 << 20).unwrap();
+            assert!(outgoing.text.len() <= 20_000);
+            assert!(serde_json::from_slice::<Json>(&text).is_ok());
+            most = most.max(text.len());
+            ratio = ratio.max(text.len() / outgoing.text.len());
+            readings += outgoing.readings;
+            bench.answer(bench.id, 200);
+        }
+        bench.now += Duration::from_millis(100);
+    }
+    assert_eq!(readings, 60 * 200 * 12);
+    assert_eq!((bench.acknowledged.len(), bench.aside.len()), (12_000, 0));
+    assert!(most > 25_000 && ratio >= 4, "{most} bytes of text, packed to a part in {ratio}");
+}
