@@ -1,23 +1,25 @@
 //! The only place that joins the parts: makes channels, spawns tasks, stops them in order.
 
 mod field;
+mod oneself;
 
 use crate::cloud::{CloudPorts, CloudSite};
 use crate::config::{CloudConfig, Config, DestinationConfig};
 use crate::doors::local::LocalDoor;
 use crate::forward::{self, Feed, ForwardPorts};
 use crate::identity::Keeper;
-use crate::identity::store::RealDisk;
 use crate::model::{Command, Commands, Inlet, Outcome, Site};
 use crate::operate::command::Carrier;
 use crate::operate::{self, Gateway, Refusal};
 use crate::outbox::{DestinationSettings, Outbox};
+use crate::rest::Client;
 use crate::south::protocols::Protocols;
 use crate::south::{Filter, South};
 use crate::telemetry::Counters;
 use crate::{cloud, diagnostic, outbox, package, shutdown};
 use anyhow::Context;
 use driver::Answer;
+use oneself::Oneself;
 use serde_json::{Value as Json, json};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -77,9 +79,13 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let south = Arc::new(South::start(&site, inlet, Arc::clone(&counters)));
     let commands = open_commands(&config, &site, &south, &counters)?;
     let (stop, stopped) = watch::channel(false);
+    let rest = config.rest.clone().map(|rest| Client::new(rest).map(Arc::new));
+    if let Some(Err(error)) = &rest {
+        tracing::error!(%error, "the cloud's rest interface can not be used");
+    }
     let cloud = config.cloud.clone().map(|c| {
-        let keeper = Arc::new(Keeper::open(&c, &config.state_dir, Arc::new(RealDisk)));
-        start_cloud(c, &site, &outbox, &commands, &counters, keeper, stopped.clone())
+        let oneself = oneself::start(&config, &c, rest.clone(), &counters, &stopped);
+        start_cloud(c, &site, &outbox, &commands, &counters, oneself, stopped.clone())
     });
     let forward = start_destinations(&config, &site, &outbox, &counters, &stopped);
     let running = Arc::new(Running {
@@ -91,7 +97,8 @@ async fn run(config: Config) -> anyhow::Result<()> {
         outbox: Arc::new(outbox),
         endpoint: config.cloud.as_ref().map(endpoint),
         cloud: cloud.as_ref().map(|c| c.status.clone()),
-        keeper: cloud.as_ref().map(|c| Arc::clone(&c.keeper)),
+        keeper: cloud.as_ref().map(|c| Arc::clone(&c.oneself.keeper)),
+        certificate: cloud.as_ref().and_then(|c| c.oneself.certificate.clone()),
         destinations: forward.iter().map(|one| Arc::clone(&one.status)).collect(),
         counters,
     });
@@ -111,6 +118,9 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let _ = stop.send(true);
     if let Some(cloud) = cloud {
         shutdown::part("cloud", async { drop(cloud.task.await) }).await;
+        if let Some(task) = cloud.oneself.task {
+            shutdown::part("certificate", async { drop(task.await) }).await;
+        }
     }
     for one in forward {
         shutdown::part("destination", async { drop(one.task.await) }).await;
@@ -213,7 +223,7 @@ fn open_commands(
 struct CloudTask {
     task: tokio::task::JoinHandle<()>,
     status: Arc<cloud::Status>,
-    keeper: Arc<Keeper>,
+    oneself: Oneself,
 }
 
 fn start_cloud(
@@ -222,17 +232,17 @@ fn start_cloud(
     outbox: &Outbox,
     commands: &Arc<dyn Commands>,
     counters: &Arc<Counters>,
-    keeper: Arc<Keeper>,
+    oneself: Oneself,
     stopped: watch::Receiver<bool>,
 ) -> CloudTask {
     let status = Arc::new(cloud::Status::default());
     let ports = CloudPorts {
         outlet: outbox.outlet(ENOS),
         commands: Arc::clone(commands),
-        identity: Arc::clone(&keeper) as _,
+        identity: Arc::clone(&oneself.keeper) as _,
         counters: Arc::clone(counters),
         status: Arc::clone(&status),
-        extras: cloud::CloudExtras::default(),
+        extras: cloud::CloudExtras { notices: Arc::clone(&oneself.notices), ..cloud::CloudExtras::default() },
     };
     let names = CloudSite { names: Arc::clone(&site.names), credentials: site.credentials.clone() };
     let running = cloud::run(config, names, ports, stopped);
@@ -241,7 +251,7 @@ fn start_cloud(
             tracing::error!("cloud link ended: {error:#}; readings wait in the outbox");
         }
     });
-    CloudTask { task, status, keeper }
+    CloudTask { task, status, oneself }
 }
 
 fn announce_ready(site: &Site) {
@@ -269,6 +279,11 @@ fn listings(outbox: &Outbox) -> (Json, Json) {
     (newest(outbox.gaps()), newest(outbox.set_aside_rows()))
 }
 
+fn no_certificate() -> Refusal {
+    let problem = "this gateway keeps no certificate itself; configure `certificate:` and `rest:`";
+    Refusal::new("not_configured", problem)
+}
+
 /// All parts, as operations see them.
 struct Running {
     begun: Instant,
@@ -281,6 +296,7 @@ struct Running {
     endpoint: Option<String>,
     cloud: Option<Arc<cloud::Status>>,
     keeper: Option<Arc<Keeper>>,
+    certificate: Option<oneself::Certificate>,
     destinations: Vec<Arc<forward::Status>>,
     counters: Arc<Counters>,
 }
@@ -319,6 +335,18 @@ impl Gateway for Running {
 
     fn command(&self, command: Command) -> Answer<'static, Outcome> {
         self.commands.perform(command)
+    }
+
+    fn certificate(&self) -> Result<Json, Refusal> {
+        self.certificate.as_ref().map(oneself::Certificate::status).ok_or_else(no_certificate)
+    }
+
+    fn renew_certificate(&self) -> Answer<'_, Result<Json, Refusal>> {
+        Box::pin(async move {
+            let certificate = self.certificate.as_ref().ok_or_else(no_certificate)?;
+            let asked = certificate.handle().renew().await.map_err(|why| Refusal::new("no_certificate", why))?;
+            Ok(json!(asked.facts))
+        })
     }
 
     fn audit(&self) -> PathBuf {

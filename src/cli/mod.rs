@@ -1,5 +1,6 @@
 //! The command line: one file a command.
 
+mod certificate;
 pub mod check;
 mod moments;
 mod monitor;
@@ -37,6 +38,8 @@ enum Command {
     Monitor(monitor::Arguments),
     /// Read points from a device now.
     Read(read::Arguments),
+    /// Show the client certificates a running gateway keeps, or ask for a new one.
+    Certificate(certificate::Arguments),
 }
 
 /// How to reach a running gateway.
@@ -70,6 +73,7 @@ pub fn main_from(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Status(arguments) => status::run(&arguments),
         Command::Monitor(arguments) => monitor::run(&arguments),
         Command::Read(arguments) => read::run(&arguments),
+        Command::Certificate(arguments) => certificate::run(&arguments),
     }
 }
 

@@ -1,5 +1,6 @@
 //! `enos-edge status`: what a running gateway is doing, for a person or a script.
 
+use super::certificate::days_left;
 use super::moments::{relative, size, span, stamp};
 use super::terminal::{grouped, say, table};
 use super::{DoorArguments, failed};
@@ -40,6 +41,7 @@ pub(super) fn shown(status: &Json, now: i64) -> String {
         text(&status["package"]["version"]),
     )];
     lines.extend(labelled("cloud", cloud(&status["cloud"], now)));
+    lines.extend(labelled("cert", certificate(&status["cloud"]["identity"]["certificate"], now)));
     lines.extend(labelled("outbox", outbox(status, now)));
     lines.extend(labelled("gaps", gaps(&status["outbox"]["gaps"])));
     lines.extend(labelled("set aside", set_aside(&status["outbox"]["set_aside_rows"])));
@@ -84,6 +86,26 @@ fn cloud(cloud: &Json, now: i64) -> Vec<String> {
     }
     let troubled = sub_devices.iter().filter(|device| !matches!(device["login"].as_str(), Some("online" | "waiting")));
     lines.extend(first_few(troubled.map(|device| sub_device(device)).collect(), "more sub-devices are not logged in"));
+    lines
+}
+
+/// Of a certificate that the gateway keeps itself.
+fn certificate(certificate: &Json, now: i64) -> Vec<String> {
+    let Some(slots) = certificate["slots"].as_array() else { return Vec::new() };
+    let find = |role: &str| slots.iter().find(|slot| slot["role"] == role);
+    let until = |slot: &Json| {
+        let (end, left) = (stamp(slot["not_after"].as_i64().unwrap_or(0)), days_left(slot, now));
+        format!("{} until {end} ({left})", text(&slot["serial"]))
+    };
+    let mut lines = match find("current") {
+        Some(current) => vec![until(current)],
+        None => vec!["none that has worked yet".to_owned()],
+    };
+    lines.extend(find("candidate").map(|slot| format!("to be tried: {}", until(slot))));
+    lines.extend(
+        find("set_aside").map(|slot| format!("set aside: {}: {}", text(&slot["serial"]), text(&slot["reason"]))),
+    );
+    lines.extend(certificate["last_error"].as_str().map(|error| format!("last error: {error}")));
     lines
 }
 

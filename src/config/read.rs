@@ -1,7 +1,7 @@
 //! Reads `edge.yaml`: every fault at once, with its place.
 
-use super::{CommandConfig, Config, OutboxConfig, Overrides, cloud, commands, destinations, outbox, rest};
-use super::{CertificateConfig, Config, OutboxConfig, Overrides, certificate, cloud, outbox, rest};
+use super::{CertificateConfig, CommandConfig, Config, OutboxConfig, Overrides};
+use super::{certificate, cloud, commands, destinations, outbox, rest};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::logs::LogFormat;
 use crate::yaml::fields::{Faults, Fields};
@@ -19,12 +19,12 @@ const KEYS: &[&str] = &[
     "control_socket",
     "cloud",
     "rest",
+    "certificate",
     "destinations",
     "outbox",
     "commands",
     "log",
 ];
-const KEYS: &[&str] = &["state_dir", "package", "control_socket", "cloud", "rest", "certificate", "outbox", "log"];
 const LOG_KEYS: &[&str] = &["level", "format"];
 
 const LEVELS: &[(&str, tracing::Level)] = &[
@@ -47,6 +47,7 @@ pub(super) fn all_keys() -> impl Iterator<Item = &'static str> {
         super::late_data::KEYS,
         super::sub_devices::KEYS,
         rest::KEYS,
+        certificate::KEYS,
         destinations::KEYS,
         super::subscribe::KEYS,
         outbox::KEYS,
@@ -54,7 +55,6 @@ pub(super) fn all_keys() -> impl Iterator<Item = &'static str> {
         LOG_KEYS,
     ];
     sections.into_iter().flatten().copied()
-    [KEYS, cloud::KEYS, rest::KEYS, certificate::KEYS, outbox::KEYS, LOG_KEYS].into_iter().flatten().copied()
 }
 
 /// Reads and checks the file.
