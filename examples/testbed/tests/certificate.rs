@@ -6,8 +6,8 @@ use enos_edge::config::{CertificateConfig, CloudConfig, OutboxConfig, RestConfig
 use enos_edge::identity::certificate::{Cloud as Authority, Handle, IdentityNames, Renewer, Slots, SystemClock};
 use enos_edge::identity::store::RealDisk;
 use enos_edge::identity::{Certificates, Keeper};
-use enos_edge::model::Names;
 use enos_edge::model::notice::NobodyListens;
+use enos_edge::model::{Names, Timestamp};
 use enos_edge::outbox::{self, Outbox};
 use enos_edge::rest::Client;
 use enos_edge::telemetry::Counters;
@@ -31,7 +31,6 @@ struct Site {
 
 struct Gateway {
     slots: Arc<Slots>,
-    counters: Arc<Counters>,
     handle: Handle,
     _outbox: Outbox,
 }
@@ -107,7 +106,7 @@ impl Site {
         ports.identity = Arc::new(keeper);
         let site = CloudSite { names: site_names, credentials: Vec::new() };
         tokio::spawn(enos_edge::cloud::run(config, site, ports, self.stopped.clone()));
-        Gateway { slots, counters, handle, _outbox: outbox }
+        Gateway { slots, handle, _outbox: outbox }
     }
 }
 
@@ -148,8 +147,8 @@ async fn a_life_of_seconds_is_renewed_promoted_in_mutual_tls_and_begun_anew_afte
 
     // The REST side fails until the certificate has expired; then it answers again.
     site.rest.knobs(|knobs| knobs.status = Some(503));
-    let expired = |gateway: &Gateway| (gateway.counters.certificate_seconds_left.get() == 0).then_some(());
-    until("the end of its life", || expired(&gateway)).await;
+    let expired = || gateway.role("current")?["not_after"].as_i64().filter(|end| *end < Timestamp::now().0);
+    until("the end of its life", expired).await;
     let newest = gateway.in_use().unwrap();
     assert!(newest >= second);
     site.rest.knobs(|knobs| knobs.status = None);

@@ -145,7 +145,7 @@ impl Task {
             match effect {
                 Effect::Nothing => {}
                 Effect::Promote(_) => {
-                    self.schedule.promoted();
+                    self.schedule.promoted(view.current.as_ref(), steady());
                     self.renewal_refused = false;
                     if let Some(facts) = &view.current {
                         self.notice("certificateInUse", facts, |_| {});

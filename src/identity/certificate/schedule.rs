@@ -163,9 +163,11 @@ impl Schedule {
         self.quiet(now + wait);
     }
 
-    /// A new one works.
-    pub fn promoted(&mut self) {
+    /// A new one works; with a short life it sets the measure.
+    pub fn promoted(&mut self, facts: Option<&Facts>, now: Instant) {
         (self.failures, self.unusable) = (0, 0);
+        let hour = facts.map_or(Measure::FULL, Measure::of).hour;
+        self.quiet_until = self.quiet_until.map(|until| until.min(now + hour));
     }
 
     fn rejected(&mut self, measure: Measure) -> Duration {
