@@ -1,48 +1,34 @@
 //! The only place that joins the parts: makes channels, spawns tasks, stops them in order.
 
+mod cloud_link;
+mod destinations;
 mod extras;
 mod field;
+mod gateway;
+mod oneself;
 
-use crate::cloud::{AskDesk, CloudExtras, CloudPorts, CloudSite};
-use crate::config::{CloudConfig, Config, DestinationConfig};
+use crate::config::Config;
 use crate::doors::local::LocalDoor;
-use crate::forward::integration::{self, IntegrationPorts};
-use crate::forward::{self, Feed, ForwardPorts};
-use crate::identity::Keeper;
-use crate::identity::store::RealDisk;
-use crate::model::cloud_ask::{CloudAsk, Wish};
-use crate::model::{AssetKind, Command, Commands, DeviceNames, Inlet, Outcome, Selection, Site};
+use crate::model::{Commands, Inlet, Site};
+use crate::operate::Gateway;
 use crate::operate::command::Carrier;
-use crate::operate::{self, Gateway, Refusal};
-use crate::outbox::{DestinationSettings, Outbox};
+use crate::outbox::Outbox;
+use crate::south::South;
 use crate::south::protocols::Protocols;
-use crate::south::{Filter, South};
 use crate::telemetry::Counters;
-use crate::{cloud, diagnostic, outbox, package, shutdown};
+use crate::{diagnostic, outbox, package, shutdown};
 use anyhow::Context;
-use driver::Answer;
-use serde_json::{Value as Json, json};
+use gateway::Running;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
-
-/// The cloud's name as a destination.
-const ENOS: &str = "enos";
-/// Logic assets by REST.
-const INTEGRATION: &str = "integration";
 
 /// Threads for what blocks: names of hosts, cryptography of a connect, questions to the outbox. More wait.
 const BLOCKING: usize = 16;
 /// None of that needs more stack.
 const STACK: usize = 512 << 10;
-
-/// Gaps and refused values that `status` lists, the newest last.
-const LISTED: usize = 20;
-
-/// A device that has not answered by then does not answer.
-const READ_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Runs the gateway until a signal says stop.
 ///
@@ -63,13 +49,23 @@ pub fn run_blocking(config: Config) -> anyhow::Result<()> {
     done
 }
 
+/// What every task that is started stands on.
+struct Ground<'a> {
+    config: &'a Config,
+    site: &'a Arc<Site>,
+    outbox: &'a Outbox,
+    commands: &'a Arc<dyn Commands>,
+    counters: &'a Arc<Counters>,
+    stopped: &'a watch::Receiver<bool>,
+}
+
 async fn run(config: Config) -> anyhow::Result<()> {
     let stop_signal = shutdown::signal().context("watch for signals")?;
     make_state_dir(&config.state_dir)?;
     let counters = Arc::new(Counters::default());
     let site = load(&config)?;
-    let destinations = destinations(&config);
-    warn_of_idle_filters(&destinations, &site);
+    let destinations = destinations::settings(&config);
+    destinations::warn_of_idle_filters(&destinations, &site);
     let outbox = outbox::open(
         &config.state_dir.join("outbox"),
         &config.outbox,
@@ -84,13 +80,17 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let south = Arc::new(South::start(&site, inlet, Arc::clone(&counters)));
     let commands = open_commands(&config, &site, &south, &counters)?;
     let (stop, stopped) = watch::channel(false);
-    let cloud = config.cloud.clone().map(|c| {
-        let keeper = Arc::new(Keeper::open(&c, &config.state_dir, Arc::new(RealDisk)));
-        let extras = extras::extras(&config, &site, &south);
-        start_cloud(c, &site, &outbox, &commands, &counters, (keeper, extras), stopped.clone())
-    });
-    let forward = start_destinations(&config, &site, &outbox, &commands, &counters, &stopped);
-    let integration = start_integration(&config, &outbox, &stopped);
+    let ground = Ground {
+        config: &config,
+        site: &site,
+        outbox: &outbox,
+        commands: &commands,
+        counters: &counters,
+        stopped: &stopped,
+    };
+    let cloud = cloud_link::start(&ground, &south);
+    let forward = destinations::start(&ground);
+    let integration = destinations::start_integration(&ground);
     let running = Arc::new(Running {
         begun: Instant::now(),
         site: Arc::clone(&site),
@@ -98,9 +98,10 @@ async fn run(config: Config) -> anyhow::Result<()> {
         commands,
         audit_dir: config.state_dir.join("audit"),
         outbox: Arc::new(outbox),
-        endpoint: config.cloud.as_ref().map(endpoint),
-        cloud: cloud.as_ref().map(|c| c.status.clone()),
-        keeper: cloud.as_ref().map(|c| Arc::clone(&c.keeper)),
+        endpoint: cloud.as_ref().map(|c| c.endpoint.clone()),
+        cloud: cloud.as_ref().map(|c| Arc::clone(&c.status)),
+        keeper: cloud.as_ref().map(|c| Arc::clone(&c.oneself.keeper)),
+        certificate: cloud.as_ref().and_then(|c| c.oneself.certificate.clone()),
         desk: cloud.as_ref().map(|c| Arc::clone(&c.desk)),
         integration: integration.as_ref().map(|one| Arc::clone(&one.status)),
         destinations: forward.iter().map(|one| Arc::clone(&one.status)).collect(),
@@ -122,6 +123,9 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let _ = stop.send(true);
     if let Some(cloud) = cloud {
         shutdown::part("cloud", async { drop(cloud.task.await) }).await;
+        if let Some(task) = cloud.oneself.task {
+            shutdown::part("certificate", async { drop(task.await) }).await;
+        }
     }
     if let Some(integration) = integration {
         shutdown::part("integration", async { drop(integration.task.await) }).await;
@@ -158,107 +162,6 @@ fn make_state_dir(path: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("make state folder {}", path.display()))
 }
 
-/// Those the outbox keeps a cursor for.
-fn destinations(config: &Config) -> Vec<DestinationSettings> {
-    let plain = config.destinations.iter().map(|one| DestinationSettings {
-        name: one.name.clone(),
-        quota_bytes: one.quota_bytes,
-        max_age: one.max_age,
-        selection: one.selection.clone(),
-    });
-    let integration = config.integration.iter().map(|one| DestinationSettings {
-        name: INTEGRATION.to_owned(),
-        quota_bytes: one.quota_bytes,
-        max_age: one.max_age,
-        selection: one.selection.clone(),
-    });
-    // With nobody configured the readings still wait for a cloud: configuring it later delivers them.
-    let nobody = config.destinations.is_empty() && config.integration.is_none();
-    let cloud = (config.cloud.is_some() || nobody).then(|| DestinationSettings {
-        // A logic asset must never travel over MQTT (R20).
-        selection: Selection::of_kind(AssetKind::Device),
-        ..ENOS.into()
-    });
-    cloud.into_iter().chain(integration).chain(plain).collect()
-}
-
-struct IntegrationTask {
-    task: tokio::task::JoinHandle<()>,
-    status: Arc<integration::Status>,
-}
-
-fn start_integration(config: &Config, outbox: &Outbox, stopped: &watch::Receiver<bool>) -> Option<IntegrationTask> {
-    let (integration, rest) = config.integration.clone().zip(config.rest.clone())?;
-    let status = Arc::new(integration::Status::new(INTEGRATION, rest.integration_url.clone()));
-    let ports = IntegrationPorts { outlet: outbox.outlet(INTEGRATION), status: Arc::clone(&status) };
-    let task = tokio::spawn(integration::run(integration, rest, ports, stopped.clone()));
-    Some(IntegrationTask { task, status })
-}
-
-/// What is configured and can not do anything with this package.
-fn warn_of_idle_filters(destinations: &[DestinationSettings], site: &Site) {
-    for one in destinations {
-        for glob in one.selection.idle_globs(&site.names) {
-            tracing::warn!(destination = %one.name, name = glob.as_str(), "filter names nothing of this package");
-        }
-    }
-    let taken = |device: &DeviceNames| destinations.iter().any(|one| one.selection.takes_device(device));
-    let lost = site.names.devices.iter().filter(|device| !taken(device)).count();
-    if lost > 0 {
-        tracing::warn!(
-            devices = lost,
-            "readings of some devices go nowhere: no destination takes them; logic assets need integration:"
-        );
-    }
-}
-
-struct ForwardTask {
-    task: tokio::task::JoinHandle<()>,
-    status: Arc<forward::Status>,
-}
-
-fn start_destinations(
-    config: &Config,
-    site: &Arc<Site>,
-    outbox: &Outbox,
-    commands: &Arc<dyn Commands>,
-    counters: &Arc<Counters>,
-    stopped: &watch::Receiver<bool>,
-) -> Vec<ForwardTask> {
-    let place = forward::Place {
-        gateway: config.cloud.as_ref().map(|cloud| cloud.device_key.clone()).unwrap_or_default(),
-        site: site.package.name.clone(),
-    };
-    let feed = Arc::new(feed(site));
-    let start = |one: &DestinationConfig| {
-        let scheme = if one.tls.is_some() { "ssl" } else { "tcp" };
-        let endpoint = format!("{scheme}://{}:{}", one.host, one.port);
-        let status = Arc::new(forward::Status::new(&one.name, endpoint));
-        let ports = ForwardPorts {
-            outlet: outbox.outlet(&one.name),
-            inlet: outbox.inlet(),
-            feed: Arc::clone(&feed),
-            commands: Arc::clone(commands),
-            counters: Arc::clone(counters),
-            status: Arc::clone(&status),
-        };
-        let task = tokio::spawn(forward::run(one.clone(), place.clone(), ports, stopped.clone()));
-        ForwardTask { task, status }
-    };
-    config.destinations.iter().map(start).collect()
-}
-
-/// The points that brokers may feed.
-fn feed(site: &Site) -> Feed {
-    let mut models = vec![None; site.names.devices.len()];
-    for device in site.connections.iter().flat_map(|connection| &connection.devices) {
-        if let Some(model) = models.get_mut(device.device as usize) {
-            *model = Some(Arc::clone(&device.template.model));
-        }
-    }
-    Feed::new(Arc::clone(&site.names), models)
-}
-
 /// The carrier of commands, on the connections of the site.
 fn open_commands(
     config: &Config,
@@ -272,42 +175,6 @@ fn open_commands(
     Ok(Arc::new(carrier))
 }
 
-struct CloudTask {
-    task: tokio::task::JoinHandle<()>,
-    status: Arc<cloud::Status>,
-    keeper: Arc<Keeper>,
-    desk: Arc<AskDesk>,
-}
-
-fn start_cloud(
-    config: CloudConfig,
-    site: &Arc<Site>,
-    outbox: &Outbox,
-    commands: &Arc<dyn Commands>,
-    counters: &Arc<Counters>,
-    (keeper, extras): (Arc<Keeper>, CloudExtras),
-    stopped: watch::Receiver<bool>,
-) -> CloudTask {
-    let status = Arc::new(cloud::Status::default());
-    let desk = Arc::clone(&extras.desk);
-    let ports = CloudPorts {
-        outlet: outbox.outlet(ENOS),
-        commands: Arc::clone(commands),
-        identity: Arc::clone(&keeper) as _,
-        counters: Arc::clone(counters),
-        status: Arc::clone(&status),
-        extras,
-    };
-    let names = CloudSite { names: Arc::clone(&site.names), credentials: site.credentials.clone() };
-    let running = cloud::run(config, names, ports, stopped);
-    let task = tokio::spawn(async move {
-        if let Err(error) = running.await {
-            tracing::error!("cloud link ended: {error:#}; readings wait in the outbox");
-        }
-    });
-    CloudTask { task, status, keeper, desk }
-}
-
 fn announce_ready(site: &Site) {
     tracing::info!(
         package = %site.package.name,
@@ -318,111 +185,4 @@ fn announce_ready(site: &Site) {
     );
     // Best effort: without systemd nobody listens.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-}
-
-fn endpoint(cloud: &CloudConfig) -> String {
-    let scheme = if cloud.tls.is_some() { "ssl" } else { "tcp" };
-    format!("{scheme}://{}:{}", cloud.host, cloud.port)
-}
-
-/// The newest losses and refusals; null when the disk does not tell.
-fn listings(outbox: &Outbox) -> (Json, Json) {
-    fn rows<T: serde::Serialize>(rows: Result<Vec<T>, outbox::OutboxError>) -> Json {
-        rows.map_or(Json::Null, |rows| json!(rows))
-    }
-    (rows(outbox.gaps(LISTED)), rows(outbox.set_aside_rows(LISTED)))
-}
-
-/// All parts, as operations see them.
-struct Running {
-    begun: Instant,
-    site: Arc<Site>,
-    south: Arc<South>,
-    commands: Arc<dyn Commands>,
-    audit_dir: PathBuf,
-    outbox: Arc<Outbox>,
-    /// Where the cloud is, for people.
-    endpoint: Option<String>,
-    cloud: Option<Arc<cloud::Status>>,
-    keeper: Option<Arc<Keeper>>,
-    integration: Option<Arc<integration::Status>>,
-    destinations: Vec<Arc<forward::Status>>,
-    counters: Arc<Counters>,
-    /// Where questions to the cloud wait.
-    desk: Option<Arc<AskDesk>>,
-}
-
-impl Gateway for Running {
-    fn status(&self, with_listings: bool) -> Answer<'_, Json> {
-        Box::pin(async move {
-            let mut outbox = json!(self.outbox.status());
-            if with_listings {
-                let asked = Arc::clone(&self.outbox);
-                // They ask the disk, and the disk may be stuck.
-                let listed = tokio::task::spawn_blocking(move || listings(&asked)).await;
-                (outbox["gaps"], outbox["set_aside_rows"]) = listed.unwrap_or_default();
-            }
-            json!({
-                "version": env!("CARGO_PKG_VERSION"),
-                "uptime_s": self.begun.elapsed().as_secs(),
-                "package": {
-                    "name": self.site.package.name,
-                    "version": self.site.package.version,
-                    "epoch": self.site.names.epoch,
-                },
-                "south": self.south.status(),
-                "cloud": self.cloud.as_ref().map(|cloud| {
-                    let mut cloud = json!(cloud.snapshot());
-                    cloud["endpoint"] = json!(self.endpoint);
-                    cloud["identity"] = json!(self.keeper.as_ref().map(|keeper| keeper.status()));
-                    cloud
-                }),
-                "integration": self.integration.as_ref().map(|one| one.snapshot()),
-                "destinations": self.destinations.iter().map(|one| one.snapshot()).collect::<Vec<_>>(),
-                "outbox": outbox,
-                "counters": self.counters.all().collect::<std::collections::BTreeMap<_, _>>(),
-            })
-        })
-    }
-
-    fn command(&self, command: Command) -> Answer<'static, Outcome> {
-        self.commands.perform(command)
-    }
-
-    fn audit(&self) -> PathBuf {
-        self.audit_dir.clone()
-    }
-
-    fn cloud(&self, wish: Wish) -> Answer<'_, Result<Json, Refusal>> {
-        Box::pin(async move {
-            let desk = self.desk.as_ref().ok_or_else(|| Refusal::new("no_cloud", "no cloud is configured"))?;
-            desk.ask(wish).await.map_err(|why| Refusal::new(operate::NO_ANSWER, why))
-        })
-    }
-
-    fn values(&self, filter: &str) -> Json {
-        let text = (!filter.is_empty()).then(|| filter.to_owned());
-        json!(self.south.values(&Filter { text, ..Filter::default() }))
-    }
-
-    fn read<'a>(&'a self, device: &'a str, point: Option<&'a str>) -> Answer<'a, Result<Json, Refusal>> {
-        Box::pin(async move {
-            let connection = self.south.connection_of(device).ok_or_else(|| {
-                let known = diagnostic::did_you_mean(device, self.south.devices());
-                Refusal::new("unknown_device", format!("device \"{device}\" is not in the package; {known}"))
-            })?;
-            let read = self.south.read_now(connection, device, READ_PATIENCE).await;
-            let mut values = read.map_err(|e| Refusal::new(operate::NO_ANSWER, format!("device \"{device}\": {e}")))?;
-            if let Some(point) = point {
-                let all: Vec<String> = values.iter().map(|v| v.id.clone()).collect();
-                values.retain(|v| v.id == point || v.point == point || v.name == point);
-                if values.is_empty() {
-                    let known = diagnostic::did_you_mean(point, all.iter().map(String::as_str));
-                    let problem = format!("point \"{point}\" is not one of device \"{device}\"; {known}");
-                    return Err(Refusal::new("unknown_point", problem));
-                }
-            }
-            Ok(json!(values))
-        })
-    }
 }

@@ -83,6 +83,12 @@ counters! {
     sub_devices_online,
     /// Sub-devices the cloud refused.
     sub_devices_refused,
+    /// Certificates the cloud issued to the gateway.
+    certificates_issued,
+    /// Requests for a certificate that brought none that could be used.
+    certificate_failures,
+    /// Seconds until the certificate in use expires.
+    certificate_seconds_left,
     /// Conversations opened with sub-devices.
     sessions,
     /// Requests that got no answer.

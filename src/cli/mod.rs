@@ -1,6 +1,7 @@
 //! The command line: one file a command.
 
 mod audit;
+mod certificate;
 pub mod check;
 mod cloud;
 mod command;
@@ -51,6 +52,8 @@ enum Command {
     Invoke(command::InvokeArguments),
     /// Show what was commanded and what came of it.
     Audit(audit::Arguments),
+    /// Show the client certificates a running gateway keeps, or ask for a new one.
+    Certificate(certificate::Arguments),
 }
 
 /// How to reach a running gateway.
@@ -89,6 +92,7 @@ pub fn main_from(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Write(arguments) => command::write(&arguments),
         Command::Invoke(arguments) => command::invoke(&arguments),
         Command::Audit(arguments) => audit::run(&arguments),
+        Command::Certificate(arguments) => certificate::run(&arguments),
     }
 }
 

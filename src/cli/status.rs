@@ -1,5 +1,6 @@
 //! `enos-edge status`: what a running gateway is doing, for a person or a script.
 
+use super::certificate::days_left;
 use super::moments::{relative, size, span, stamp};
 use super::terminal::{grouped, say, table};
 use super::{DoorArguments, failed};
@@ -44,6 +45,7 @@ pub(super) fn shown(status: &Json, now: i64) -> String {
     let others = status["destinations"].as_array().into_iter().flatten();
     lines.extend(labelled("brokers", others.flat_map(|one| destination(one, kept, now)).collect()));
     lines.extend(labelled("identity", identity(&status["cloud"]["identity"])));
+    lines.extend(labelled("cert", certificate(&status["cloud"]["identity"]["certificate"], now)));
     lines.extend(labelled("outbox", outbox(status, now)));
     lines.extend(labelled("gaps", gaps(&status["outbox"]["gaps"])));
     lines.extend(labelled("set aside", set_aside(&status["outbox"]["set_aside_rows"])));
@@ -138,6 +140,26 @@ pub(super) fn identity(identity: &Json) -> Vec<String> {
         return Vec::new();
     }
     vec![format!("{} · {}", text(&identity["device_key"]), proofs.join(" · "))]
+}
+
+/// Of a certificate that the gateway keeps itself.
+fn certificate(certificate: &Json, now: i64) -> Vec<String> {
+    let Some(slots) = certificate["slots"].as_array() else { return Vec::new() };
+    let find = |role: &str| slots.iter().find(|slot| slot["role"] == role);
+    let until = |slot: &Json| {
+        let (end, left) = (stamp(slot["not_after"].as_i64().unwrap_or(0)), days_left(slot, now));
+        format!("{} until {end} ({left})", text(&slot["serial"]))
+    };
+    let mut lines = match find("current") {
+        Some(current) => vec![until(current)],
+        None => vec!["none that has worked yet".to_owned()],
+    };
+    lines.extend(find("candidate").map(|slot| format!("to be tried: {}", until(slot))));
+    lines.extend(
+        find("set_aside").map(|slot| format!("set aside: {}: {}", text(&slot["serial"]), text(&slot["reason"]))),
+    );
+    lines.extend(certificate["last_error"].as_str().map(|error| format!("last error: {error}")));
+    lines
 }
 
 fn sub_device(device: &Json) -> String {

@@ -1,6 +1,7 @@
 //! What `edge.yaml` says, checked. Unknown keys are errors; behind this file nothing asks "is it empty?".
 
 mod address;
+mod certificate;
 mod client_files;
 mod cloud;
 mod commands;
@@ -19,6 +20,7 @@ mod subscribe;
 pub mod template;
 
 pub use crate::model::Secret;
+pub use certificate::{CertificateConfig, KeyType, Subject};
 pub use client_files::ClientFiles;
 pub use cloud::{Acknowledge, CloudConfig, Compress, TlsConfig};
 pub use commands::CommandConfig;
@@ -47,6 +49,8 @@ pub struct Config {
     pub integration: Option<IntegrationConfig>,
     /// Brokers beside the cloud.
     pub destinations: Vec<DestinationConfig>,
+    /// The gateway applies for its client certificate and renews it.
+    pub certificate: Option<CertificateConfig>,
     pub outbox: OutboxConfig,
     pub commands: CommandConfig,
     /// The local door.

@@ -1,6 +1,9 @@
 //! Reads `edge.yaml`: every fault at once, with its place.
 
-use super::{CommandConfig, Config, OutboxConfig, Overrides, cloud, commands, destinations, integration, outbox, rest};
+use super::{
+    CertificateConfig, CommandConfig, Config, OutboxConfig, Overrides, certificate, cloud, commands, destinations,
+    integration, outbox, rest,
+};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::logs::LogFormat;
 use crate::yaml::fields::{Faults, Fields};
@@ -19,6 +22,7 @@ const KEYS: &[&str] = &[
     "cloud",
     "rest",
     "integration",
+    "certificate",
     "destinations",
     "outbox",
     "commands",
@@ -50,6 +54,7 @@ pub(super) fn all_keys() -> impl Iterator<Item = &'static str> {
         rest::KEYS,
         integration::KEYS,
         super::selection::KEYS,
+        certificate::KEYS,
         destinations::KEYS,
         super::subscribe::KEYS,
         outbox::KEYS,
@@ -132,6 +137,7 @@ fn config(fields: &Fields<'_, '_>, folder: &Path, overrides: Overrides, faults: 
     });
     let gateway = fields.node("cloud").is_some();
     let destinations = destinations::read(fields, folder, gateway, faults);
+    let certificate = certificate(fields, folder, faults);
     let outbox = match section(fields, "outbox", outbox::KEYS, faults) {
         Some(fields) => outbox::read(&fields, faults),
         None => OutboxConfig::default(),
@@ -154,12 +160,43 @@ fn config(fields: &Fields<'_, '_>, folder: &Path, overrides: Overrides, faults: 
         rest,
         integration,
         destinations,
+        certificate,
         outbox,
         commands,
         log_level: log_level.unwrap_or(tracing::Level::INFO),
         log_format: log_format.unwrap_or_default(),
         warnings: Vec::new(),
     })
+}
+
+/// It is applied for over REST and shown in TLS, and two files of somebody else's exclude it.
+fn certificate(fields: &Fields<'_, '_>, folder: &Path, faults: &mut Faults) -> Option<CertificateConfig> {
+    let own = section(fields, "certificate", certificate::KEYS, faults)?;
+    let config = certificate::read(&own, folder, faults);
+    let mut complain = |problem: &str, help: &str| {
+        faults.push(Diagnostic::error(own.place.clone(), format!("certificate {problem}")).help(help));
+    };
+    if fields.node("rest").is_none() {
+        complain("is applied for over REST, and there is no section rest", "add `rest:` with url, account and org_id");
+    }
+    let mut unheeded = Faults::from(Vec::new());
+    let cloud =
+        fields.node("cloud").and_then(|node| Fields::open(fields.file, node, "cloud", cloud::KEYS, &mut unheeded));
+    match cloud {
+        None => complain("has no use without a section cloud", "add `cloud:` with an address ssl://…"),
+        Some(cloud) => {
+            if cloud
+                .text("url", &mut unheeded)
+                .is_some_and(|url| url.text.starts_with("tcp:") || url.text.starts_with("mqtt:"))
+            {
+                complain("has no use with tcp://", "write ssl:// in the url of cloud");
+            }
+            if cloud.node("client_cert_file").is_some() {
+                complain("and client_cert_file exclude each other", "keep one of them");
+            }
+        }
+    }
+    Some(config)
 }
 
 fn section<'t, 'a>(

@@ -53,6 +53,7 @@ pub(super) const KEYS: &[&str] = &[
     "access_key",
     "secret_key",
     "secret_key_file",
+    "secret_key_credential",
     "org_id",
     "ca_file",
     "proxy",
@@ -66,7 +67,7 @@ pub(super) fn read(fields: &Fields<'_, '_>, folder: &Path, faults: &mut Faults) 
     let integration_url = fields.text("integration_url", faults).and_then(|t| base(&t, "integration_url", faults));
     let access_key = fields.required("access_key", faults);
     let secret_key = secret::read(fields, "secret_key", folder, faults);
-    if ["secret_key", "secret_key_file"].iter().all(|key| fields.node(key).is_none()) {
+    if ["secret_key", "secret_key_file", "secret_key_credential"].iter().all(|key| fields.node(key).is_none()) {
         faults.push(
             Diagnostic::error(fields.place.clone(), "rest has no secret_key")
                 .help("name a file with `secret_key_file: …`"),

@@ -190,7 +190,7 @@ fn load_one(disk: &dyn Disk, folder: &Path, keys: &Keys, what: &str) -> Result<O
     Ok(Some(Record { secret, asset_id: stored.asset_id, at: stored.at }))
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     digest(&SHA256, bytes).as_ref().iter().fold(String::new(), |mut text, byte| {
         // Writing into a String does not fail.

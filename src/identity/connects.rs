@@ -40,7 +40,7 @@ impl Moment {
     }
 
     /// How long ago this was.
-    fn age(&self, now: &Moment) -> Duration {
+    pub(super) fn age(&self, now: &Moment) -> Duration {
         let millis = if !self.boot.is_empty() && self.boot == now.boot {
             now.up.saturating_sub(self.up)
         } else {

@@ -4,6 +4,7 @@
 //! [`Certificates`]: two files of the configuration, or the slots that are kept and renewed.
 
 pub mod activation;
+pub mod certificate;
 pub mod connects;
 pub mod device_secrets;
 mod files;

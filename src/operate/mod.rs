@@ -1,6 +1,7 @@
 //! What people and clouds may ask of a running gateway. One file an operation, one line in the table; every door offers the table.
 
 mod audit;
+mod certificate;
 mod cloud;
 pub mod command;
 mod invoke;
@@ -26,6 +27,13 @@ pub trait Gateway: Send + Sync {
     fn command(&self, command: Command) -> Answer<'static, Outcome>;
     /// The folder of the audit.
     fn audit(&self) -> PathBuf;
+    /// The certificates that are kept.
+    ///
+    /// # Errors
+    /// When the gateway keeps none itself.
+    fn certificate(&self) -> Result<Json, Refusal>;
+    /// Asks for a new certificate now.
+    fn renew_certificate(&self) -> Answer<'_, Result<Json, Refusal>>;
     /// Reads all points of a device now, between the scans that are due.
     fn read<'a>(&'a self, device: &'a str, point: Option<&'a str>) -> Answer<'a, Result<Json, Refusal>>;
     /// Asks the cloud through the running link.
@@ -64,6 +72,8 @@ pub const OPERATIONS: &[Operation] = &[
     invoke::OPERATION,
     audit::OPERATION,
     cloud::OPERATION,
+    certificate::SHOW,
+    certificate::RENEW,
 ];
 
 /// Finds the operation and runs it.

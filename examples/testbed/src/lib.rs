@@ -10,5 +10,6 @@ pub mod meter;
 pub mod orders;
 pub mod parts;
 pub mod quickstart;
+pub mod rest;
 pub mod serve;
 pub mod site;

@@ -4,6 +4,7 @@ use crate::cloud::{Cloud, Options, Registry, Triple};
 use crate::machine::{Machine, MachineConfig};
 use crate::meter::{Faults, Meters, Pattern, Wire};
 use crate::orders::{self, Extras};
+use crate::rest::{RestCloud, RestOptions};
 use anyhow::{Context as _, bail};
 use clap::Args;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -22,6 +23,21 @@ pub struct CloudArguments {
     tls_port: Option<u16>,
     #[arg(long)]
     ca_file: Option<PathBuf>,
+    /// Also answer REST (tokens, certificates) on this port; without --client-ca its authority is the clients'.
+    #[arg(long)]
+    rest_port: Option<u16>,
+    /// accessKey:secretKey of the service account.
+    #[arg(long, value_parser = user, default_value = "testbed-access-key:testbed-secret-key")]
+    rest_account: (String, String),
+    /// Certificates live this many seconds, whatever is asked for.
+    #[arg(long)]
+    rest_life: Option<u64>,
+    /// Write the PEM of the authority that signs certificates to this file.
+    #[arg(long, requires = "rest_port")]
+    rest_ca_file: Option<PathBuf>,
+    /// HTTPS, with a certificate of that authority.
+    #[arg(long, requires = "rest_ca_file")]
+    rest_tls: bool,
     /// A gateway or directly connected device: productKey/deviceKey/secret.
     #[arg(long, value_parser = triple)]
     gateway: Vec<Triple>,
@@ -120,10 +136,15 @@ fn registry(arguments: &CloudArguments) -> anyhow::Result<Registry> {
 /// When a port is taken.
 pub async fn cloud(arguments: CloudArguments) -> anyhow::Result<()> {
     let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let rest = match arguments.rest_port {
+        Some(port) => Some(start_rest(&arguments, at(port)).await?),
+        None => None,
+    };
+    let own_ca = rest.as_ref().map(|rest| rest.authority().pem().to_owned());
     let options = Options {
         address: at(arguments.port),
         tls_address: arguments.tls_port.map(at),
-        client_ca: arguments.extras.client_ca()?,
+        client_ca: arguments.extras.client_ca()?.or(own_ca),
         monitor: arguments.monitor.clone(),
         ..Options::default()
     };
@@ -134,11 +155,24 @@ pub async fn cloud(arguments: CloudArguments) -> anyhow::Result<()> {
         std::fs::write(file, pem).with_context(|| format!("write {}", file.display()))?;
     }
     let tls = cloud.tls().map_or_else(String::new, |(address, _)| format!(" tls {address}"));
-    println!("READY {}{tls}", cloud.address());
+    let rest_url = rest.as_ref().map_or_else(String::new, |rest| format!(" rest {}", rest.url()));
+    println!("READY {}{tls}{rest_url}", cloud.address());
     tokio::select! {
         result = take_orders(&cloud) => result,
         signal = tokio::signal::ctrl_c() => signal.context("wait for a signal"),
     }
+}
+
+async fn start_rest(arguments: &CloudArguments, address: SocketAddr) -> anyhow::Result<RestCloud> {
+    let (access_key, secret_key) = arguments.rest_account.clone();
+    let life = arguments.rest_life.map(Duration::from_secs);
+    let options =
+        RestOptions { address, access_key, secret_key, life, tls: arguments.rest_tls, ..RestOptions::default() };
+    let rest = RestCloud::start(options).await?;
+    if let Some(file) = &arguments.rest_ca_file {
+        std::fs::write(file, rest.authority().pem()).with_context(|| format!("write {}", file.display()))?;
+    }
+    Ok(rest)
 }
 
 async fn take_orders(cloud: &Arc<Cloud>) -> anyhow::Result<()> {

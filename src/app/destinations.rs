@@ -1,0 +1,110 @@
+//! Who gets readings: what the outbox must know of each destination, and the tasks that deliver to those beside the cloud.
+
+use super::Ground;
+use super::cloud_link::ENOS;
+use crate::config::{Config, DestinationConfig};
+use crate::forward::integration::{self, IntegrationPorts};
+use crate::forward::{self, Feed, ForwardPorts};
+use crate::model::{AssetKind, DeviceNames, Selection, Site};
+use crate::outbox::DestinationSettings;
+use std::sync::Arc;
+
+/// Logic assets by REST.
+const INTEGRATION: &str = "integration";
+
+/// Those the outbox keeps a cursor for.
+pub(super) fn settings(config: &Config) -> Vec<DestinationSettings> {
+    let plain = config.destinations.iter().map(|one| DestinationSettings {
+        name: one.name.clone(),
+        quota_bytes: one.quota_bytes,
+        max_age: one.max_age,
+        selection: one.selection.clone(),
+    });
+    let integration = config.integration.iter().map(|one| DestinationSettings {
+        name: INTEGRATION.to_owned(),
+        quota_bytes: one.quota_bytes,
+        max_age: one.max_age,
+        selection: one.selection.clone(),
+    });
+    // With nobody configured the readings still wait for a cloud: configuring it later delivers them.
+    let nobody = config.destinations.is_empty() && config.integration.is_none();
+    let cloud = (config.cloud.is_some() || nobody).then(|| DestinationSettings {
+        // A logic asset must never travel over MQTT (R20).
+        selection: Selection::of_kind(AssetKind::Device),
+        ..ENOS.into()
+    });
+    cloud.into_iter().chain(integration).chain(plain).collect()
+}
+
+/// What is configured and can not do anything with this package.
+pub(super) fn warn_of_idle_filters(destinations: &[DestinationSettings], site: &Site) {
+    for one in destinations {
+        for glob in one.selection.idle_globs(&site.names) {
+            tracing::warn!(destination = %one.name, name = glob.as_str(), "filter names nothing of this package");
+        }
+    }
+    let taken = |device: &DeviceNames| destinations.iter().any(|one| one.selection.takes_device(device));
+    let lost = site.names.devices.iter().filter(|device| !taken(device)).count();
+    if lost > 0 {
+        tracing::warn!(
+            devices = lost,
+            "readings of some devices go nowhere: no destination takes them; logic assets need integration:"
+        );
+    }
+}
+
+/// The sender of logic assets.
+pub(super) struct IntegrationTask {
+    pub task: tokio::task::JoinHandle<()>,
+    pub status: Arc<integration::Status>,
+}
+
+pub(super) fn start_integration(ground: &Ground<'_>) -> Option<IntegrationTask> {
+    let (integration, rest) = ground.config.integration.clone().zip(ground.config.rest.clone())?;
+    let status = Arc::new(integration::Status::new(INTEGRATION, rest.integration_url.clone()));
+    let ports = IntegrationPorts { outlet: ground.outbox.outlet(INTEGRATION), status: Arc::clone(&status) };
+    let task = tokio::spawn(integration::run(integration, rest, ports, ground.stopped.clone()));
+    Some(IntegrationTask { task, status })
+}
+
+/// The sender to one broker.
+pub(super) struct ForwardTask {
+    pub task: tokio::task::JoinHandle<()>,
+    pub status: Arc<forward::Status>,
+}
+
+pub(super) fn start(ground: &Ground<'_>) -> Vec<ForwardTask> {
+    let config = ground.config;
+    let place = forward::Place {
+        gateway: config.cloud.as_ref().map(|cloud| cloud.device_key.clone()).unwrap_or_default(),
+        site: ground.site.package.name.clone(),
+    };
+    let feed = Arc::new(feed(ground.site));
+    let start = |one: &DestinationConfig| {
+        let scheme = if one.tls.is_some() { "ssl" } else { "tcp" };
+        let endpoint = format!("{scheme}://{}:{}", one.host, one.port);
+        let status = Arc::new(forward::Status::new(&one.name, endpoint));
+        let ports = ForwardPorts {
+            outlet: ground.outbox.outlet(&one.name),
+            inlet: ground.outbox.inlet(),
+            feed: Arc::clone(&feed),
+            commands: Arc::clone(ground.commands),
+            counters: Arc::clone(ground.counters),
+            status: Arc::clone(&status),
+        };
+        let task = tokio::spawn(forward::run(one.clone(), place.clone(), ports, ground.stopped.clone()));
+        ForwardTask { task, status }
+    };
+    config.destinations.iter().map(start).collect()
+}
+
+/// The points that brokers may feed.
+fn feed(site: &Site) -> Feed {
+    let mut models = vec![None; site.names.devices.len()];
+    for device in site.connections.iter().flat_map(|connection| &connection.devices) {
+        if let Some(model) = models.get_mut(device.device as usize) {
+            *model = Some(Arc::clone(&device.template.model));
+        }
+    }
+    Feed::new(Arc::clone(&site.names), models)
+}

@@ -1,0 +1,144 @@
+//! All parts as operations see them: what `enos-edge status` shows, and who does what is asked.
+
+use super::oneself;
+use crate::cloud::AskDesk;
+use crate::forward::{self, integration};
+use crate::identity::Keeper;
+use crate::model::cloud_ask::{CloudAsk, Wish};
+use crate::model::{Command, Commands, Outcome, Site};
+use crate::operate::{self, Gateway, Refusal};
+use crate::outbox::{self, Outbox};
+use crate::south::{Filter, South};
+use crate::telemetry::Counters;
+use crate::{cloud, diagnostic};
+use driver::Answer;
+use serde_json::{Value as Json, json};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Gaps and refused values that `status` lists, the newest last.
+const LISTED: usize = 20;
+
+/// A device that has not answered by then does not answer.
+const READ_PATIENCE: Duration = Duration::from_secs(20);
+
+/// The newest losses and refusals; null when the disk does not tell.
+fn listings(outbox: &Outbox) -> (Json, Json) {
+    fn rows<T: serde::Serialize>(rows: Result<Vec<T>, outbox::OutboxError>) -> Json {
+        rows.map_or(Json::Null, |rows| json!(rows))
+    }
+    (rows(outbox.gaps(LISTED)), rows(outbox.set_aside_rows(LISTED)))
+}
+
+fn no_certificate() -> Refusal {
+    let problem = "this gateway keeps no certificate itself; configure `certificate:` and `rest:`";
+    Refusal::new("not_configured", problem)
+}
+
+/// All parts, as operations see them.
+pub(super) struct Running {
+    pub begun: Instant,
+    pub site: Arc<Site>,
+    pub south: Arc<South>,
+    pub commands: Arc<dyn Commands>,
+    pub audit_dir: PathBuf,
+    pub outbox: Arc<Outbox>,
+    /// Where the cloud is, for people.
+    pub endpoint: Option<String>,
+    pub cloud: Option<Arc<cloud::Status>>,
+    pub keeper: Option<Arc<Keeper>>,
+    pub integration: Option<Arc<integration::Status>>,
+    pub certificate: Option<oneself::Certificate>,
+    pub destinations: Vec<Arc<forward::Status>>,
+    pub counters: Arc<Counters>,
+    /// Where questions to the cloud wait.
+    pub desk: Option<Arc<AskDesk>>,
+}
+
+impl Gateway for Running {
+    fn status(&self, with_listings: bool) -> Answer<'_, Json> {
+        Box::pin(async move {
+            let mut outbox = json!(self.outbox.status());
+            if with_listings {
+                let asked = Arc::clone(&self.outbox);
+                // They ask the disk, and the disk may be stuck.
+                let listed = tokio::task::spawn_blocking(move || listings(&asked)).await;
+                (outbox["gaps"], outbox["set_aside_rows"]) = listed.unwrap_or_default();
+            }
+            json!({
+                "version": env!("CARGO_PKG_VERSION"),
+                "uptime_s": self.begun.elapsed().as_secs(),
+                "package": {
+                    "name": self.site.package.name,
+                    "version": self.site.package.version,
+                    "epoch": self.site.names.epoch,
+                },
+                "south": self.south.status(),
+                "cloud": self.cloud.as_ref().map(|cloud| {
+                    let mut cloud = json!(cloud.snapshot());
+                    cloud["endpoint"] = json!(self.endpoint);
+                    cloud["identity"] = json!(self.keeper.as_ref().map(|keeper| keeper.status()));
+                    cloud
+                }),
+                "integration": self.integration.as_ref().map(|one| one.snapshot()),
+                "destinations": self.destinations.iter().map(|one| one.snapshot()).collect::<Vec<_>>(),
+                "outbox": outbox,
+                "counters": self.counters.all().collect::<std::collections::BTreeMap<_, _>>(),
+            })
+        })
+    }
+
+    fn command(&self, command: Command) -> Answer<'static, Outcome> {
+        self.commands.perform(command)
+    }
+
+    fn certificate(&self) -> Result<Json, Refusal> {
+        self.certificate.as_ref().map(oneself::Certificate::status).ok_or_else(no_certificate)
+    }
+
+    fn renew_certificate(&self) -> Answer<'_, Result<Json, Refusal>> {
+        Box::pin(async move {
+            let certificate = self.certificate.as_ref().ok_or_else(no_certificate)?;
+            let asked = certificate.handle().renew().await.map_err(|why| Refusal::new("no_certificate", why))?;
+            Ok(json!(asked.facts))
+        })
+    }
+
+    fn audit(&self) -> PathBuf {
+        self.audit_dir.clone()
+    }
+
+    fn cloud(&self, wish: Wish) -> Answer<'_, Result<Json, Refusal>> {
+        Box::pin(async move {
+            let desk = self.desk.as_ref().ok_or_else(|| Refusal::new("no_cloud", "no cloud is configured"))?;
+            desk.ask(wish).await.map_err(|why| Refusal::new(operate::NO_ANSWER, why))
+        })
+    }
+
+    fn values(&self, filter: &str) -> Json {
+        let text = (!filter.is_empty()).then(|| filter.to_owned());
+        json!(self.south.values(&Filter { text, ..Filter::default() }))
+    }
+
+    fn read<'a>(&'a self, device: &'a str, point: Option<&'a str>) -> Answer<'a, Result<Json, Refusal>> {
+        Box::pin(async move {
+            let connection = self.south.connection_of(device).ok_or_else(|| {
+                let known = diagnostic::did_you_mean(device, self.south.devices());
+                Refusal::new("unknown_device", format!("device \"{device}\" is not in the package; {known}"))
+            })?;
+            let read = self.south.read_now(connection, device, READ_PATIENCE).await;
+            let mut values = read.map_err(|e| Refusal::new(operate::NO_ANSWER, format!("device \"{device}\": {e}")))?;
+            if let Some(point) = point {
+                let all: Vec<String> = values.iter().map(|v| v.id.clone()).collect();
+                values.retain(|v| v.id == point || v.point == point || v.name == point);
+                if values.is_empty() {
+                    let known = diagnostic::did_you_mean(point, all.iter().map(String::as_str));
+                    let problem = format!("point \"{point}\" is not one of device \"{device}\"; {known}");
+                    return Err(Refusal::new("unknown_point", problem));
+                }
+            }
+            Ok(json!(values))
+        })
+    }
+}

@@ -1,0 +1,34 @@
+//! The client certificate's life: key and request made here, applied for, tried in a real connection, promoted, renewed
+//! before it expires, applied for anew after it has.
+//!
+//! - `key`, `facts`, `check`: what is made, and whether what comes back may be used;
+//! - `turns`, `schedule`: which pair is offered next, and when another is asked for; both PURE;
+//! - `record`: how a pair lies on disk; `slots`: all pairs, offered to the link as [`super::Certificates`];
+//! - `authority`, `renewer`: who is asked, and the task that asks;
+//! - `expiry`: what people are told, and when.
+
+mod authority;
+mod check;
+mod expiry;
+mod facts;
+mod key;
+mod record;
+mod renewer;
+mod schedule;
+mod slots;
+#[cfg(test)]
+mod test_ca;
+mod turns;
+
+pub use authority::{Authority, Cloud, Issued};
+pub use facts::Facts;
+pub use renewer::{Asked, Clock, Handle, Renewer, SystemClock};
+pub use schedule::How;
+pub use slots::Slots;
+
+/// The keys of the gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdentityNames {
+    pub product_key: String,
+    pub device_key: String,
+}
