@@ -26,6 +26,7 @@ pub enum Say {
 
 pub type Script = dyn FnMut(&str, &str) -> Say + Send;
 
+#[derive(Clone)]
 pub struct Published {
     pub topic: String,
     pub payload: String,

@@ -290,10 +290,13 @@ async fn a_command_of_the_broker_is_answered_on_its_reply_topic() {
     broker.push("cmd/g1/Device 0/set", "{\"id\":5,\"values\":{\"p0\":1}}").await;
     broker.push("cmd/g1/Device 0/set", "nonsense").await;
     broker.until("the answers", |seen| seen.published.len() == 2).await;
-    let seen = broker.seen.lock().unwrap();
-    assert_eq!(seen.topics(), ["cmd/g1/Device 0/set/reply"; 2]);
+    let (topics, published) = {
+        let seen = broker.seen.lock().unwrap();
+        (seen.topics().into_iter().map(str::to_owned).collect::<Vec<_>>(), seen.published.clone())
+    };
+    assert_eq!(topics, ["cmd/g1/Device 0/set/reply"; 2]);
     let mut codes: Vec<i64> = Vec::new();
-    for one in &seen.published {
+    for one in &published {
         let answer: serde_json::Value = serde_json::from_str(&one.payload).unwrap();
         codes.push(answer["code"].as_i64().unwrap());
         if answer["code"] == 200 {
@@ -302,6 +305,5 @@ async fn a_command_of_the_broker_is_answered_on_its_reply_topic() {
     }
     codes.sort_unstable();
     assert_eq!(codes, [200, 2000]);
-    drop(seen);
     gateway.stop().await;
 }

@@ -28,7 +28,7 @@ enum Command {
     /// Kill the gateway and fail the cloud at random moments, and count what was lost and what came twice.
     Crash(crash::Arguments),
     /// Run only the stand-in cloud, until stopped.
-    Cloud(serve::CloudArguments),
+    Cloud(Box<serve::CloudArguments>),
     /// Run only the stand-in Modbus devices, until stopped.
     Meter(serve::MeterArguments),
     /// Run only the stand-in OPC UA machine, until stopped.
@@ -75,7 +75,7 @@ fn run(command: Command) -> anyhow::Result<()> {
             Command::Bench(arguments) => bench::run(arguments).await,
             Command::Crash(arguments) => crash::run(arguments).await,
             Command::Gateway { .. } => unreachable!("the gateway has a runtime of its own"),
-            Command::Cloud(arguments) => serve::cloud(arguments).await,
+            Command::Cloud(arguments) => serve::cloud(*arguments).await,
             Command::Meter(arguments) => serve::meter(arguments).await,
             Command::Machine(arguments) => serve::machine(arguments).await,
         }

@@ -1,6 +1,8 @@
 //! The life of a certificate on real sockets: applied for over HTTPS, shown in mutual TLS to the stand-in cloud, renewed,
 //! promoted by the connection that stands with it, and applied for anew after its end. Its life is seconds.
 
+#![allow(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+
 use enos_edge::cloud::{CloudPorts, CloudSite, Status};
 use enos_edge::config::{CertificateConfig, CloudConfig, OutboxConfig, RestConfig, Secret, TlsConfig};
 use enos_edge::identity::certificate::{Cloud as Authority, Handle, IdentityNames, Renewer, Slots, SystemClock};

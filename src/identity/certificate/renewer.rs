@@ -80,7 +80,6 @@ pub struct Renewer {
 
 impl Renewer {
     /// Runs until `stop` says true. Nothing else ends it.
-    #[must_use]
     pub fn start(self, stop: watch::Receiver<bool>) -> (Handle, impl Future<Output = ()> + Send + use<>) {
         // One place: a second request by hand while one is under way is refused with words.
         let (orders, ordered) = mpsc::channel(1);
