@@ -24,8 +24,10 @@ class StandIn:
         self.lines = queue.Queue()
         ready = self.process.stdout.readline().split()
         assert ready[:1] == ["READY"], f"the stand-in did not start: {ready}"
+        also = dict(zip(ready[2::2], ready[3::2]))
         self.port = int(ready[1].rsplit(":", 1)[1])
-        self.tls_port = int(ready[3].rsplit(":", 1)[1]) if len(ready) > 3 else None
+        self.tls_port = int(also["tls"].rsplit(":", 1)[1]) if "tls" in also else None
+        self.rest = also.get("rest")
         threading.Thread(target=self.read, daemon=True).start()
 
     def read(self):

@@ -11,5 +11,6 @@ pub mod orders;
 pub mod parts;
 pub mod quickstart;
 pub mod rest;
+pub mod rest_orders;
 pub mod serve;
 pub mod site;

@@ -5,6 +5,7 @@ use crate::machine::{Machine, MachineConfig};
 use crate::meter::{Faults, Meters, Pattern, Wire};
 use crate::orders::{self, Extras};
 use crate::rest::{RestCloud, RestOptions};
+use crate::rest_orders;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -158,7 +159,7 @@ pub async fn cloud(arguments: CloudArguments) -> anyhow::Result<()> {
     let rest_url = rest.as_ref().map_or_else(String::new, |rest| format!(" rest {}", rest.url()));
     println!("READY {}{tls}{rest_url}", cloud.address());
     tokio::select! {
-        result = take_orders(&cloud) => result,
+        result = take_orders(&cloud, rest.as_ref()) => result,
         signal = tokio::signal::ctrl_c() => signal.context("wait for a signal"),
     }
 }
@@ -175,7 +176,7 @@ async fn start_rest(arguments: &CloudArguments, address: SocketAddr) -> anyhow::
     Ok(rest)
 }
 
-async fn take_orders(cloud: &Arc<Cloud>) -> anyhow::Result<()> {
+async fn take_orders(cloud: &Arc<Cloud>, rest: Option<&RestCloud>) -> anyhow::Result<()> {
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     while let Some(line) = lines.next_line().await.context("read standard input")? {
         match line.trim() {
@@ -187,12 +188,12 @@ async fn take_orders(cloud: &Arc<Cloud>) -> anyhow::Result<()> {
             "report" => println!("{}", serde_json::to_string(&cloud.ledger(|ledger| ledger.report()))?),
             "stats" => println!("{}", serde_json::to_string(&cloud.stats())?),
             "quit" => return Ok(()),
-            other => match orders::carry_out(cloud, other) {
+            other => match carry_out(cloud, rest, other) {
                 Ok(Some(said)) => println!("{said}"),
                 Ok(None) => {}
                 Err(error) => {
-                    let error =
-                        format!("{error:#}; orders: down, up, drop, forget, report, stats, quit, {}", orders::ORDERS);
+                    let known = format!("{}, {}", orders::ORDERS, rest_orders::ORDERS);
+                    let error = format!("{error:#}; orders: down, up, drop, forget, report, stats, quit, {known}");
                     println!("{}", serde_json::json!({"error": error}));
                 }
             },
@@ -200,6 +201,13 @@ async fn take_orders(cloud: &Arc<Cloud>) -> anyhow::Result<()> {
     }
     // Standard input was never ours: run until a signal comes.
     std::future::pending().await
+}
+
+fn carry_out(cloud: &Arc<Cloud>, rest: Option<&RestCloud>, line: &str) -> anyhow::Result<Option<serde_json::Value>> {
+    match line.strip_prefix("rest ") {
+        Some(words) => rest_orders::carry_out(rest.context("there is no --rest-port")?, words),
+        None => orders::carry_out(cloud, line),
+    }
 }
 
 /// Runs Modbus devices until a signal comes.
