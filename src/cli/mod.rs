@@ -60,10 +60,10 @@ enum Command {
 #[derive(clap::Args)]
 struct DoorArguments {
     /// Control socket of the gateway; default: the one its configuration names.
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", global = true)]
     socket: Option<PathBuf>,
     /// Configuration of the gateway.
-    #[arg(long, short, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+    #[arg(long, short, value_name = "FILE", default_value = DEFAULT_CONFIG, global = true)]
     config: PathBuf,
 }
 

@@ -194,6 +194,12 @@ impl<P> Requests<P> {
         [deadline, subscribing].into_iter().flatten().min()
     }
 
+    /// Nothing waits for an answer, and nothing to be sent.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.open.is_empty() && self.held.is_empty()
+    }
+
     /// Whether this id is under way.
     #[must_use]
     pub fn awaits(&self, id: u16) -> bool {

@@ -210,7 +210,7 @@ async fn connect_and_converse(
         Err(Unfit { certificate_to_blame, why }) => {
             let reason = format!("{why:#}");
             let ended = failed(link, &reason, Ended::Unreached);
-            tell(Err(Failed { certificate_to_blame, reason }));
+            tell(Err(Failed { certificate_to_blame, suspect: false, reason }));
             return Some(ended);
         }
     };
@@ -231,7 +231,8 @@ async fn connect_and_converse(
             Lost::Broken(_) => Ended::Unreached,
         };
         let blamed = matches!(why, Lost::Certificate(_));
-        tell(Err(Failed { certificate_to_blame: blamed, reason: why.to_string() }));
+        let suspect = connection.reached() && why.is_wordless();
+        tell(Err(Failed { certificate_to_blame: blamed, suspect, reason: why.to_string() }));
         if why.is_overload() {
             let now = link.now();
             link.publisher.overloaded(now);
@@ -247,21 +248,28 @@ async fn connect_and_converse(
         return Some(ended);
     }
     link.certificate_refused = false;
-    tell(Ok(()));
     identity.logged_in(Ok(()));
     if let LoginSecret::Product(_) = proof.secret {
         link.counters.cloud_connects.add(1);
-        return match first_login::run(link, connection, stop).await {
+        let end = first_login::run(link, connection, stop).await;
+        // Code 746 comes after CONNACK 0: what the connection says of the certificate is known only now.
+        return match end {
             first_login::End::Stopped => None,
-            first_login::End::Activated => Some(Ended::Left),
+            first_login::End::Activated => {
+                tell(Ok(()));
+                Some(Ended::Left)
+            }
             first_login::End::Failed(failure) => {
-                if failure.certificate_to_blame {
-                    tell(Err(Failed { certificate_to_blame: true, reason: failure.why.clone() }));
-                }
+                tell(if failure.certificate_to_blame {
+                    Err(Failed { certificate_to_blame: true, suspect: false, reason: failure.why.clone() })
+                } else {
+                    Ok(())
+                });
                 Some(failed(link, &failure.why, Ended::Refused))
             }
         };
     }
+    tell(Ok(()));
     link.may_leave_at = reconnect.free_at();
     let since = Instant::now();
     link.counters.cloud_connects.add(1);

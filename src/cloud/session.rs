@@ -497,7 +497,9 @@ impl<'a> Session<'a> {
 
     fn is_finished(&self) -> bool {
         let idle = self.link.publisher.messages_in_flight() == 0 && self.link.answers.is_idle();
-        self.stopping.is_some_and(|end| idle || self.link.started.elapsed() >= end)
+        // Who stops has no time for more; who leaves by choice asks nothing twice and leaves no command without its answer.
+        let asked = !self.leaving || self.requests.is_idle() && self.storing.is_none();
+        self.stopping.is_some_and(|end| idle && asked || self.link.started.elapsed() >= end)
     }
 
     fn wake(&self, now: Now) -> Duration {

@@ -21,7 +21,7 @@ impl Certificates for Files {
 
     fn tried(&self, _slot: u32, outcome: Result<(), Failed>) {
         // There is no other to turn to; the link shows the reason.
-        if let Err(Failed { certificate_to_blame: true, reason }) = outcome {
+        if let Err(Failed { certificate_to_blame: true, reason, .. }) = outcome {
             tracing::debug!(file = %self.0.certificate.display(), reason, "the client certificate is not taken");
         }
     }

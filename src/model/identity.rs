@@ -83,6 +83,8 @@ pub trait Identity: Send + Sync {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failed {
     pub certificate_to_blame: bool,
+    /// The peer was reached and hung up without a reason: it may be the certificate.
+    pub suspect: bool,
     pub reason: String,
 }
 

@@ -105,6 +105,18 @@ impl Lost {
     }
 }
 
+/// How it looks when a peer hangs up without saying why: some do when they do not like a certificate.
+const WORDLESS: &[&str] =
+    &["onnection reset", "onnection closed by peer", "roken pipe", "handshake eof", "HandshakeFailure", "close_notify"];
+
+impl Lost {
+    /// The peer hung up and gave no reason.
+    #[must_use]
+    pub fn is_wordless(&self) -> bool {
+        matches!(self, Lost::Broken(text) if WORDLESS.iter().any(|words| text.contains(words)))
+    }
+}
+
 /// The client takes nothing more at the moment.
 #[derive(Debug, thiserror::Error)]
 #[error("the mqtt client takes nothing more")]

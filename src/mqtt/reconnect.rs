@@ -8,6 +8,9 @@ use std::time::Duration;
 
 /// Connects the cloud may see within [`SPAN`]; one less than it allows.
 const BUDGET: usize = 3;
+/// What EnOS takes within [`SPAN`]. The first connect of a fresh daemon may be the last of these: a person who restarts
+/// it three times in a row does not want to wait, and from then on it keeps to [`BUDGET`].
+const ALLOWED: usize = BUDGET + 1;
 const SPAN: Duration = Duration::from_secs(120);
 /// A millisecond of drift between the two clocks must not cost five minutes.
 const MARGIN: Duration = Duration::from_secs(2);
@@ -44,6 +47,8 @@ const APART: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Reconnect {
     budgeted: bool,
+    /// The cloud has seen a connect of this daemon.
+    begun: bool,
     /// When each connect that the cloud has seen counts no more.
     seen_until: VecDeque<Duration>,
     failed: u32,
@@ -55,13 +60,14 @@ impl Reconnect {
     /// `budgeted`: the peer is EnOS and counts connects.
     #[must_use]
     pub fn new(budgeted: bool) -> Reconnect {
-        Reconnect { budgeted, seen_until: VecDeque::new(), failed: 0, refused: 0, outage_since: None }
+        Reconnect { budgeted, begun: false, seen_until: VecDeque::new(), failed: 0, refused: 0, outage_since: None }
     }
 
     /// The cloud has seen, or may have seen, a connect.
     pub fn reached(&mut self, now: Duration) {
+        self.begun = true;
         self.seen_until.push_back(now + SPAN + MARGIN);
-        if self.seen_until.len() > BUDGET {
+        if self.seen_until.len() > ALLOWED {
             self.seen_until.pop_front();
         }
     }
@@ -70,7 +76,7 @@ impl Reconnect {
     pub fn before(&mut self, ages: &[Duration]) {
         let left = ages.iter().map(|age| (SPAN + MARGIN).saturating_sub(*age)).filter(|left| !left.is_zero());
         self.seen_until.extend(left);
-        while self.seen_until.len() > BUDGET {
+        while self.seen_until.len() > ALLOWED {
             self.seen_until.pop_front();
         }
     }
@@ -78,7 +84,9 @@ impl Reconnect {
     /// When a connect costs nothing but itself.
     #[must_use]
     pub fn free_at(&self) -> Duration {
-        if self.budgeted && self.seen_until.len() >= BUDGET { self.seen_until[0] } else { Duration::ZERO }
+        let most = if self.begun { BUDGET } else { ALLOWED };
+        let full = self.seen_until.len().checked_sub(most).filter(|_| self.budgeted);
+        full.map_or(Duration::ZERO, |oldest| self.seen_until[oldest])
     }
 
     /// How long to wait before the next attempt. `chance` is evenly spread over 0..1.
@@ -174,9 +182,14 @@ mod tests {
     fn connects_before_a_restart_count_and_old_ones_do_not() {
         let mut reconnect = Reconnect::new(true);
         reconnect.before(&[S(200), S(100), S(50), S(10)]);
-        assert_eq!(reconnect.free_at(), S(22));
-        reconnect.reached(S(22));
-        assert_eq!(reconnect.wait(S(22), Ended::Left, 0.0), S(50), "122 s after the one of 50 s before the start");
+        assert_eq!(reconnect.free_at(), S(0), "a third quick restart waits for nothing");
+        reconnect.reached(S(1));
+        assert_eq!(reconnect.wait(S(1), Ended::Left, 0.0), S(71), "122 s after the one of 50 s before the start");
+        let mut fifth = Reconnect::new(true);
+        fifth.before(&[S(100), S(60), S(50), S(10)]);
+        assert_eq!(fifth.free_at(), S(22), "EnOS has seen four");
+        fifth.reached(S(22));
+        assert_eq!(fifth.free_at(), S(72), "and from now on one less");
         assert_eq!(Reconnect::new(true).wait(S(0), Ended::Left, 0.0), S(1));
         let mut plain = Reconnect::new(false);
         plain.before(&[S(1), S(1), S(1)]);
@@ -184,6 +197,29 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn restarts_never_make_it_see_five(story in prop::collection::vec((0u64..40, 1usize..4), 1..60)) {
+            let mut now = S(0);
+            let mut seen: Vec<Duration> = Vec::new();
+            for (lives, connects) in story {
+                let mut reconnect = Reconnect::new(true);
+                let last = &seen[seen.len().saturating_sub(ALLOWED)..];
+                reconnect.before(&last.iter().map(|at| now - *at).collect::<Vec<_>>());
+                let begun = now;
+                now = begun + reconnect.free_at().max(S(lives));
+                for _ in 0..connects {
+                    reconnect.reached(now - begun);
+                    seen.push(now);
+                    now += reconnect.wait(now - begun, Ended::Left, 0.0);
+                }
+                // Killed here: the wait is not served.
+                now = *seen.last().unwrap() + S(lives);
+            }
+            for five in seen.windows(ALLOWED + 1) {
+                prop_assert!(five[ALLOWED] - five[0] > SPAN);
+            }
+        }
+
         #[test]
         fn the_cloud_never_sees_four_connects_in_two_minutes(
             story in prop::collection::vec((0u8..5, 0.0f64..1.0, 0u64..90), 1..80),

@@ -181,7 +181,7 @@ async fn a_certificate_that_is_not_good_is_blamed_in_words_and_no_sign_is_lost_o
             (good.clone(), "-----BEGIN ENCRYPTED PRIVATE KEY-----".to_owned(), "password"),
         ] {
             let (tried, error) = outcome(&server, Some(pair(1, chain, pem))).await;
-            let [(1, Err(Failed { certificate_to_blame: true, reason }))] = &tried[..] else { panic!("{tried:?}") };
+            let [(1, Err(Failed { certificate_to_blame: true, reason, .. }))] = &tried[..] else { panic!("{tried:?}") };
             assert!(reason.contains(words) && error.contains(words), "{words}: {reason} · {error}");
         }
         let (_, error) = outcome(&server, None).await;
@@ -204,7 +204,7 @@ async fn a_server_that_is_not_trusted_or_not_there_is_no_fault_of_the_certificat
         let hands = Hands::with(Some(good.clone()));
         let gateway = Gateway::start_as(config, &names(1, 1), Arc::clone(&hands) as _);
         let tried = hands.until_tried(1).await;
-        assert!(matches!(&tried[0], (2, Err(Failed { certificate_to_blame: false, .. }))), "{tried:?}");
+        assert!(matches!(&tried[0], (2, Err(Failed { certificate_to_blame: false, suspect: false, .. }))), "{tried:?}");
         gateway.stop().await;
     }
 }

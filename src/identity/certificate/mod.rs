@@ -5,6 +5,7 @@
 //! - `turns`, `schedule`: which pair is offered next, and when another is asked for; both PURE;
 //! - `record`: how a pair lies on disk; `slots`: all pairs, offered to the link as [`super::Certificates`];
 //! - `authority`, `renewer`: who is asked, and the task that asks;
+//! - `pace`: how long no request goes out, kept across restarts;
 //! - `expiry`: what people are told, and when.
 
 mod authority;
@@ -12,6 +13,7 @@ mod check;
 mod expiry;
 mod facts;
 mod key;
+mod pace;
 mod record;
 mod renewer;
 mod schedule;

@@ -84,7 +84,12 @@ impl Renewer {
         // One place: a second request by hand while one is under way is refused with words.
         let (orders, ordered) = mpsc::channel(1);
         let now = steady();
-        let schedule = Schedule::new(self.config.renew_percent_left, self.slots.since_asked(), now);
+        let schedule = Schedule::new(
+            self.config.renew_percent_left,
+            self.slots.since_asked(),
+            self.slots.pace(),
+            now,
+        );
         let task = Task { schedule, expiry: Expiry::default(), renewal_refused: false, said: None, parts: self };
         (Handle(orders), task.run(ordered, stop))
     }
@@ -141,7 +146,7 @@ impl Task {
     async fn settle(&mut self) {
         for effect in self.parts.slots.take_effects() {
             let view = self.parts.slots.view();
-            match effect {
+            match &effect {
                 Effect::Nothing => {}
                 Effect::Promote(_) => {
                     self.schedule.promoted(view.current.as_ref(), steady());
@@ -155,6 +160,12 @@ impl Task {
                     self.schedule.set_aside(seen(&view), steady());
                     self.parts.slots.tell(Some(format!("the cloud does not take what it issued: {reason}")), None);
                 }
+            }
+            // Best effort: the disk had it before the request went out.
+            if effect != Effect::Nothing
+                && let Err(problem) = self.keep_pace(self.schedule.clone()).await
+            {
+                self.say(&problem);
             }
         }
         let slots = Arc::clone(&self.parts.slots);
@@ -188,7 +199,16 @@ impl Task {
 
     async fn ask(&mut self, how: How) -> Result<Asked, String> {
         let view = self.parts.slots.view();
-        let outcome = self.obtain(how, &view).await;
+        if view.stuck {
+            warn!("peers hang up without a reason; in case it is the certificate, another one is asked for");
+        }
+        // Whoever is killed in the middle finds this request as one that brought nothing.
+        let mut killed = self.schedule.clone();
+        killed.brought(Brought::Nothing, seen(&view), steady(), 0.0);
+        let outcome = match self.keep_pace(killed).await {
+            Ok(()) => self.obtain(how, &view).await,
+            Err(problem) => Err((Brought::Nothing, problem)),
+        };
         let (brought, told) = match outcome {
             Ok(asked) => {
                 self.parts.counters.certificates_issued.add(1);
@@ -207,6 +227,9 @@ impl Task {
             }
         };
         self.schedule.brought(brought, seen(&view), steady(), fastrand::f64());
+        if let Err(problem) = self.keep_pace(self.schedule.clone()).await {
+            debug!("{problem}");
+        }
         let quiet = self.schedule.quiet_for(steady());
         let next = self.parts.clock.wall().0.saturating_add(i64::try_from(quiet.as_millis()).unwrap_or(0));
         match &told {
@@ -214,6 +237,13 @@ impl Task {
             Err(problem) => self.parts.slots.tell(Some(problem.clone()), Some(next)),
         }
         told
+    }
+
+    /// So that a daemon that starts again and again asks no more often than one that runs.
+    async fn keep_pace(&self, schedule: Schedule) -> Result<(), String> {
+        let slots = Arc::clone(&self.parts.slots);
+        let pace = schedule.pace(steady());
+        blocking(move || slots.keep_pace(pace)).await
     }
 
     /// Key, request, answer, check, disk.
@@ -312,6 +342,7 @@ fn seen(view: &View) -> Seen<'_> {
         candidate: view.candidate.as_ref(),
         blamed: view.blamed,
         hopeless: view.hopeless,
+        stuck: view.stuck,
     }
 }
 

@@ -286,7 +286,7 @@ async fn a_candidate_that_is_refused_is_set_aside_and_another_is_asked_for_after
     story.pass(61, 0).await;
     let candidate = story.offered().await.unwrap().slot;
     assert_ne!(candidate, first);
-    let refused = Failed { certificate_to_blame: true, reason: "unknown ca".into() };
+    let refused = Failed { certificate_to_blame: true, suspect: false, reason: "unknown ca".into() };
     story.slots.tried(candidate, Err(refused));
     assert_eq!(story.connect().await, first);
     assert_eq!(story.role("set_aside").unwrap()["reason"], "unknown ca");

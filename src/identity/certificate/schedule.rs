@@ -5,6 +5,7 @@
 //! bring nothing. Only a gateway that has nothing to show asks sooner, and slower each time.
 
 use super::facts::Facts;
+use super::pace::Pace;
 use std::time::{Duration, Instant};
 
 /// Between two requests that nobody asked for by hand.
@@ -42,6 +43,8 @@ pub(super) struct Seen<'a> {
     pub blamed: bool,
     /// It has done so often enough that another is needed whatever its dates say.
     pub hopeless: bool,
+    /// Peers hang up without a word, on the candidate as well.
+    pub stuck: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +72,7 @@ pub(super) enum Brought {
 }
 
 /// What was asked for when.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Schedule {
     percent_left: u32,
     last: Option<Reading>,
@@ -81,12 +84,23 @@ pub(super) struct Schedule {
 }
 
 impl Schedule {
-    /// `since_asked`: how long ago the last request before this start was.
-    pub fn new(percent_left: u32, since_asked: Option<Duration>, now: Instant) -> Schedule {
-        // After a restart a minute at least, an hour when it brought a certificate that is not used: the daemon may
-        // be one that starts again and again.
-        let quiet_until = since_asked.map(|since| now + SOON.saturating_sub(since));
-        Schedule { percent_left, last: None, due_since: None, quiet_until, failures: 0, unusable: 0 }
+    /// `since_asked`: how long ago the last request before this start was; `pace`: what was decided then, and how long
+    /// ago. The daemon may be one that starts again and again.
+    pub fn new(
+        percent_left: u32,
+        since_asked: Option<Duration>,
+        pace: Option<(Pace, Duration)>,
+        now: Instant,
+    ) -> Schedule {
+        let decided = pace.map(|(pace, ago)| now + pace.quiet.min(DAY * 2).saturating_sub(ago));
+        let quiet_until = decided.or_else(|| since_asked.map(|since| now + SOON.saturating_sub(since)));
+        let Pace { failures, unusable, .. } = pace.map(|(pace, _)| pace).unwrap_or_default();
+        Schedule { percent_left, last: None, due_since: None, quiet_until, failures, unusable }
+    }
+
+    /// For the next start.
+    pub fn pace(&self, now: Instant) -> Pace {
+        Pace { quiet: self.quiet_for(now), failures: self.failures, unusable: self.unusable }
     }
 
     /// Before this no request goes out, whatever is due.
@@ -186,7 +200,7 @@ impl Schedule {
 
     fn due(&self, at: Reading, seen: Seen<'_>) -> Due {
         let Some(newest) = seen.candidate.or(seen.current) else { return Due::Now(How::Apply) };
-        if seen.hopeless && seen.candidate.is_none() {
+        if seen.stuck || seen.hopeless && seen.candidate.is_none() {
             return Due::Now(How::Apply);
         }
         if is_behind(at.wall, newest) {

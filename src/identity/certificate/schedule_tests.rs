@@ -30,7 +30,7 @@ struct Story {
 impl Story {
     fn new(wall: i64) -> Story {
         let begun = Instant::now();
-        let schedule = Schedule::new(33, None, begun);
+        let schedule = Schedule::new(33, None, None, begun);
         Story { schedule, steady: begun, begun, offset: wall, asked: Vec::new(), brings: Brought::Nothing }
     }
 
@@ -166,9 +166,35 @@ fn a_certificate_that_the_cloud_refuses_is_replaced_in_spite_of_its_dates() {
 #[test]
 fn a_daemon_that_starts_again_and_again_does_not_ask_each_time() {
     let begun = Instant::now();
-    let mut schedule = Schedule::new(33, Some(Duration::from_secs(5)), begun);
+    let mut schedule = Schedule::new(33, Some(Duration::from_secs(5)), None, begun);
     let verdict = schedule.look(Reading { wall: START, steady: begun }, Seen::default());
     assert_eq!(verdict, Verdict::Wait(Duration::from_secs(55)));
+}
+
+#[test]
+fn restarts_ask_no_more_often_than_a_daemon_that_runs() {
+    let mine = facts(START - 80 * DAY_MS, START + 10 * DAY_MS);
+    for (seen, most) in [(Seen::default(), 30), (current(&mine), 25)] {
+        let mut story = Story::new(START);
+        // A crash every 15 minutes for a day, and in the middle of every request.
+        for _ in 0..24 * 4 {
+            story.pass(Duration::from_secs(900), seen);
+            let kept = story.schedule.pace(story.steady);
+            story.schedule = Schedule::new(33, None, Some((kept, Duration::ZERO)), story.steady);
+        }
+        assert!((3..=most).contains(&story.asked.len()), "{:?}", story.asked);
+    }
+}
+
+#[test]
+fn a_candidate_nobody_takes_and_nobody_blames_does_not_hold_back_another_for_ever() {
+    let mine = facts(START, START + 90 * DAY_MS);
+    let mut story = Story::new(START + DAY_MS);
+    let waits = Seen { candidate: Some(&mine), ..Seen::default() };
+    story.pass(Duration::from_secs(5 * 86_400), waits);
+    assert_eq!(story.asked, []);
+    story.pass(HOUR, Seen { stuck: true, hopeless: true, ..waits });
+    assert_eq!(story.asked[0].1, How::Apply);
 }
 
 #[test]

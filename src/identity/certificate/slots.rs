@@ -4,6 +4,7 @@
 //! start tries the same candidate again.
 
 use super::facts::{self, Facts};
+use super::pace::{self, Pace};
 use super::record::{self, PLACES, Pair, Stage};
 use super::turns::{Effect, Turns};
 use crate::identity::Certificates;
@@ -57,6 +58,8 @@ pub(super) struct View {
     pub candidate: Option<Facts>,
     pub blamed: bool,
     pub hopeless: bool,
+    /// As [`Turns::is_stuck`].
+    pub stuck: bool,
 }
 
 impl Slots {
@@ -93,8 +96,20 @@ impl Slots {
             current_serial: current.and_then(|kept| kept.pair.cloud_serial.clone()),
             candidate: of(state.turns.candidate).and_then(|kept| kept.facts.clone()),
             blamed: state.turns.is_blamed(),
-            hopeless: state.turns.is_hopeless(),
+            hopeless: state.turns.is_hopeless() || state.turns.is_stuck(now()),
+            stuck: state.turns.is_stuck(now()),
         }
+    }
+
+    /// What the schedule said before this start, and how long ago.
+    pub(super) fn pace(&self) -> Option<(Pace, Duration)> {
+        let (pace, at) = pace::load(&*self.disk, &self.folder, &self.keys)?;
+        Some((pace, at.age(&Moment::now())))
+    }
+
+    /// On disk when it returns well. Blocks.
+    pub(super) fn keep_pace(&self, pace: Pace) -> Result<(), String> {
+        pace::store(&*self.disk, &self.folder, &self.keys, pace)
     }
 
     /// The key that waits for a certificate, of an earlier request that brought none.

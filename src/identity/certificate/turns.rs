@@ -13,6 +13,10 @@ const PATIENCE: u32 = 3;
 const ROUNDS: u32 = 3;
 /// How long the candidate rests.
 const REST: Duration = Duration::from_secs(600);
+/// When every peer that was reached hung up without a reason for so long, another certificate is asked for; the next one
+/// after twice that, up to [`LONGEST_SUSPICION`].
+const SUSPICION: Duration = Duration::from_secs(24 * 3600);
+const LONGEST_SUSPICION: Duration = Duration::from_secs(8 * 24 * 3600);
 /// Refusals of the pair in use in a row, after which another is asked for.
 const HOPELESS: u32 = 3;
 
@@ -32,6 +36,10 @@ pub(super) struct Turns {
     rest_until: Option<Instant>,
     blamed: u32,
     last_reason: String,
+    /// Since when peers hang up without a reason, and no connection stands.
+    suspected_since: Option<Instant>,
+    /// Certificates that were issued meanwhile.
+    suspected: u32,
 }
 
 /// What an outcome means for what lies on disk.
@@ -47,6 +55,16 @@ impl Turns {
     pub fn issued(&mut self, number: u32) {
         self.candidate = Some(number);
         (self.failures, self.rounds, self.rest_until) = (0, 0, None);
+        if self.suspected_since.take().is_some() {
+            self.suspected = self.suspected.saturating_add(1);
+        }
+    }
+
+    /// Nobody says that it is the certificate, and with what there is no connection comes about: without another one
+    /// it might stay so until the end of a life of years.
+    pub fn is_stuck(&self, now: Instant) -> bool {
+        let patience = SUSPICION.saturating_mul(1 << self.suspected.min(8)).min(LONGEST_SUSPICION);
+        self.suspected_since.is_some_and(|since| now >= since + patience)
     }
 
     pub fn offer(&self, now: Instant) -> Option<u32> {
@@ -82,6 +100,7 @@ impl Turns {
 
     fn stood(&mut self, number: u32, now: Instant) -> Effect {
         self.in_use = Some(number);
+        (self.suspected_since, self.suspected) = (None, 0);
         if self.candidate == Some(number) || (self.refused == Some(number) && self.current.is_none()) {
             if self.refused == Some(number) {
                 self.refused = None;
@@ -115,6 +134,9 @@ impl Turns {
 
     fn fell(&mut self, number: u32, failed: Failed, now: Instant) -> Effect {
         let to_blame = failed.certificate_to_blame;
+        if failed.suspect {
+            self.suspected_since.get_or_insert(now);
+        }
         if self.candidate == Some(number) {
             if to_blame {
                 return self.set_aside(number, failed.reason);
@@ -143,17 +165,31 @@ mod tests {
     use super::*;
 
     fn blame(reason: &str) -> Result<(), Failed> {
-        Err(Failed { certificate_to_blame: true, reason: reason.to_owned() })
+        Err(Failed { certificate_to_blame: true, suspect: false, reason: reason.to_owned() })
     }
 
     fn network() -> Result<(), Failed> {
-        Err(Failed { certificate_to_blame: false, reason: "reset by peer".to_owned() })
+        Err(Failed { certificate_to_blame: false, suspect: true, reason: "reset by peer".to_owned() })
     }
 
     fn both() -> Turns {
         let mut turns = Turns { current: Some(1), in_use: Some(1), ..Turns::default() };
         turns.issued(2);
         turns
+    }
+
+    #[test]
+    fn peers_that_hang_up_for_a_day_make_it_ask_and_ever_less_often() {
+        let begun = Instant::now();
+        let mut turns = Turns { current: Some(1), in_use: Some(1), ..Turns::default() };
+        turns.tried(1, network(), begun);
+        assert!(!turns.is_stuck(begun + SUSPICION / 2) && turns.is_stuck(begun + SUSPICION));
+        turns.issued(2);
+        assert!(!turns.is_stuck(begun + 9 * SUSPICION), "the new one has not been tried");
+        turns.tried(2, network(), begun);
+        assert!(!turns.is_stuck(begun + SUSPICION) && turns.is_stuck(begun + 2 * SUSPICION));
+        turns.tried(1, Ok(()), begun);
+        assert!(!turns.is_stuck(begun + 99 * SUSPICION), "a connection stands");
     }
 
     #[test]
