@@ -7,7 +7,8 @@ use super::failed;
 use super::terminal::say;
 use crate::config::{CloudConfig, Config};
 use crate::identity::activation::{Keys, Known};
-use crate::identity::store::RealDisk;
+use crate::identity::certificate::Slots;
+use crate::identity::store::{Disk, RealDisk};
 use crate::identity::{FOLDER, Keeper};
 use anyhow::Context;
 use std::path::PathBuf;
@@ -61,7 +62,13 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
 
 fn show(show: &Show) -> anyhow::Result<String> {
     let (config, cloud) = read(&show.common)?;
-    let status = Keeper::open(&cloud, &config.state_dir, Arc::new(RealDisk)).status();
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let mut keeper = Keeper::open(&cloud, &config.state_dir, Arc::clone(&disk));
+    if config.certificate.is_some() {
+        let folder = config.state_dir.join(FOLDER);
+        keeper = keeper.with_certificates(Arc::new(Slots::open(disk, &folder, &cloud.product_key, &cloud.device_key)));
+    }
+    let status = keeper.status();
     Ok(if show.json { status.to_string() } else { super::status::identity(&status).join("\n") })
 }
 

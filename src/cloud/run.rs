@@ -237,7 +237,7 @@ async fn connect_and_converse(
             let now = link.now();
             link.publisher.overloaded(now);
         }
-        failed(link, &with_advice(&why, &proof), ended);
+        failed(link, &with_advice(&why, &proof, link.config.tls.is_some()), ended);
         if let Lost::Refused { code, reason } = why {
             // Only these two are about the secret (MQTT 3.1.1, 3.2.2.3).
             if matches!(code, 4 | 5) {
@@ -301,7 +301,10 @@ async fn connect_and_converse(
             } else {
                 Ended::Failed
             };
-            Some(failed(link, &why, ended))
+            // EnOS ends the older connection of a device without a word when another one logs in.
+            let short = held < crate::mqtt::reconnect::STABLE && why.is_wordless();
+            let advice = if short { "; does another gateway log in with the same keys?" } else { "" };
+            Some(failed(link, &format!("{why}{advice}"), ended))
         }
     }
 }
@@ -376,8 +379,12 @@ fn tls_of(config: &CloudConfig, pair: Option<&ClientCertificate>) -> Result<Opti
 }
 
 /// The cloud's words, and what a person can do about them.
-fn with_advice(why: &Lost, proof: &Proof) -> String {
+fn with_advice(why: &Lost, proof: &Proof, tls: bool) -> String {
     let advice = match (why, &proof.secret) {
+        (Lost::Refused { code: 5, .. }, _) if tls && proof.certificate.is_none() => {
+            "; does the secret belong to these keys, and does the product want mutual authentication (code 746)? Then set \
+             client_cert_file and client_key_file, or certificate:"
+        }
         (Lost::Refused { code: 4 | 5, .. }, LoginSecret::Product(_)) => {
             "; does product_secret belong to product_key, is dynamic activation enabled for the product, and is this device \
              key registered there?"

@@ -19,7 +19,13 @@ impl ClientFiles {
     /// # Errors
     /// When one can not be read, holds something else, or the key has a password.
     pub fn load(&self, slot: u32) -> Result<ClientCertificate, String> {
-        let read = |path: &Path| std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()));
+        // DER is no text; what is in it is not shown.
+        let read = |path: &Path| match std::fs::read_to_string(path) {
+            Err(e) if e.kind() == std::io::ErrorKind::InvalidData => {
+                Err(format!("{}: is no PEM; DER is made PEM with openssl (-inform DER)", path.display()))
+            }
+            read => read.map_err(|e| format!("{}: {e}", path.display())),
+        };
         let chain = read(&self.certificate).map_err(|e| format!("client certificate {e}"))?;
         if !chain.contains("-----BEGIN CERTIFICATE-----") {
             return Err(format!("client certificate {}: holds no PEM certificate", self.certificate.display()));

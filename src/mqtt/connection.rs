@@ -407,7 +407,8 @@ fn chain(error: &dyn std::error::Error) -> String {
         }
         source = cause.source();
     }
-    text
+    // rustls tells a developer where to read more.
+    text.split(": https://docs.rs").next().map(str::to_owned).unwrap_or(text)
 }
 
 #[cfg(test)]

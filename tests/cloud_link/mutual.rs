@@ -210,6 +210,28 @@ async fn a_server_that_is_not_trusted_or_not_there_is_no_fault_of_the_certificat
 }
 
 #[tokio::test]
+async fn a_peer_that_hangs_up_without_a_word_makes_the_certificate_suspect_and_no_more() {
+    static BOTH: &[&SupportedProtocolVersion] = &[&version::TLS13, &version::TLS12];
+    let server = Server::start(BOTH).await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let config = CloudConfig { port: listener.local_addr().unwrap().port(), ..server.config() };
+    let mute = tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            stream.readable().await.unwrap();
+            drop(stream);
+        }
+    });
+    let key = KeyPair::generate().unwrap();
+    let hands = Hands::with(Some(pair(2, signed(&server.authority, &key, 2090), key.serialize_pem())));
+    let gateway = Gateway::start_as(config, &names(1, 1), Arc::clone(&hands) as _);
+    let tried = hands.until_tried(1).await;
+    assert!(matches!(&tried[0], (2, Err(Failed { certificate_to_blame: false, suspect: true, .. }))), "{tried:?}");
+    gateway.stop().await;
+    mute.abort();
+}
+
+#[tokio::test]
 async fn a_better_certificate_is_used_after_what_is_under_way_is_answered() {
     static BOTH: &[&SupportedProtocolVersion] = &[&version::TLS13, &version::TLS12];
     let server = Server::start(BOTH).await;

@@ -299,6 +299,51 @@ async fn a_candidate_that_is_refused_is_set_aside_and_another_is_asked_for_after
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_daemon_killed_while_it_asks_does_not_ask_at_once_again() {
+    let disk = Arc::new(CutDisk::default());
+    let story = Story::begin(Arc::clone(&disk));
+    story.mood(Mood::Down);
+    story.pass(0, 10).await;
+    let asked = story.cloud.actions().len();
+    assert!((3..=5).contains(&asked), "60 s, doubling: {:?}", story.cloud.actions());
+    story.stop.send(true).unwrap();
+    // Time since boot is real here and stands still: each start finds the whole wait before it.
+    let mut disk = disk;
+    for _ in 0..20 {
+        let next = story.again(disk.after(AFTERMATHS[0]));
+        next.pass(0, 2).await;
+        assert_eq!(next.cloud.actions().len(), asked, "the failures before the restart count");
+        next.stop.send(true).unwrap();
+        disk = Arc::new(disk.after(AFTERMATHS[0]));
+    }
+    let last = story.again(disk.after(AFTERMATHS[0]));
+    last.mood(Mood::Good);
+    last.pass(1, 0).await;
+    last.connect().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_certificate_that_peers_hang_up_on_is_replaced_after_a_day() {
+    let story = Story::begin(Arc::default());
+    story.pass(0, 1).await;
+    let first = story.connect().await;
+    let hung_up = || Failed { certificate_to_blame: false, suspect: true, reason: "connection reset".into() };
+    story.slots.tried(first, Err(hung_up()));
+    story.pass(0, 23 * 60).await;
+    assert_eq!(story.cloud.actions().len(), 1);
+    story.pass(0, 80).await;
+    assert_eq!(story.cloud.actions(), ["apply", "apply"], "no word of blame, and none to renew with");
+    let second = story.offered().await.unwrap().slot;
+    assert_ne!(first, second);
+    // Nobody takes that one either: twice as long, and the first is still offered between.
+    story.slots.tried(second, Err(hung_up()));
+    story.pass(1, 12 * 60).await;
+    assert_eq!(story.cloud.actions().len(), 2);
+    story.pass(1, 0).await;
+    assert_eq!(story.cloud.actions().len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
 async fn clocks_that_jump_make_no_storm() {
     let story = Story::begin(Arc::default());
     story.pass(0, 1).await;
@@ -381,6 +426,7 @@ async fn cut_life(n: usize, aftermath: usize, renewal: bool) -> bool {
 async fn power_cut_at_every_write_always_ends_with_a_working_identity() {
     let mut rounds = 0;
     for renewal in [false, true] {
+        let before = rounds;
         for n in 0.. {
             let mut finished = true;
             for aftermath in 0..AFTERMATHS.len() {
@@ -392,6 +438,7 @@ async fn power_cut_at_every_write_always_ends_with_a_working_identity() {
             }
             assert!(n < 60, "the life of a certificate has an end of writes");
         }
+        println!("{} cuts, renewal: {renewal}", rounds - before);
     }
     assert!(rounds >= 2 * 10 * AFTERMATHS.len(), "{rounds} rounds are too few to have cut every write");
 }
