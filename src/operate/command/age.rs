@@ -7,6 +7,11 @@ use std::time::Duration;
 /// 2025-01-01: a clock before that was never set.
 const CLOCK_IS_SET: i64 = 1_735_689_600_000;
 
+/// Whether a clock that tells this time was ever set.
+pub(super) fn is_set(time: i64) -> bool {
+    time >= CLOCK_IS_SET
+}
+
 /// What is left of a command's time at `now`, when it came.
 ///
 /// # Errors
@@ -19,7 +24,7 @@ pub(super) fn left(command: &Command, now: Timestamp, config: &CommandConfig) ->
     let Some(issued) = command.issued_at else {
         return if time_to_live.is_zero() { Err("its time to live is 0".to_owned()) } else { Ok(time_to_live) };
     };
-    if now.0 < CLOCK_IS_SET {
+    if !is_set(now.0) {
         return Err("the gateway's clock is not set, so its age is not known".to_owned());
     }
     let age = now.0.saturating_sub(issued.0);
