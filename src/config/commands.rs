@@ -73,7 +73,7 @@ pub(super) fn read(fields: &Fields<'_, '_>, faults: &mut Faults) -> CommandConfi
         clock_skew: seconds(fields, "clock_skew_s", 5, 0..=3600, faults),
         remember: seconds_of_hours(whole(fields, "remember_h", 72, 1..=8760, faults)),
         remember_most: size(whole(fields, "remember_max", 50_000, 100..=1_000_000, faults)),
-        reuse_id: Duration::from_secs(60 * whole(fields, "reuse_id_min", 10, 0..=525_600, faults)),
+        reuse_id: Duration::from_secs(60 * whole(fields, "reuse_id_min", 10, 1..=525_600, faults)),
         at_once: size(whole(fields, "at_once", 64, 1..=1000, faults)),
         device_at_once: size(whole(fields, "device_at_once", 16, 1..=1000, faults)),
         forbid: doors(fields, faults),

@@ -195,7 +195,9 @@ impl Inner {
         };
         let outcome = match seen {
             Seen::New => return None,
-            Seen::Done(outcome, ago) if self.is_bygone(&outcome, ago) => return Some(self.reused(job, bygone(&outcome, ago))),
+            Seen::Done(outcome, ago) if self.is_bygone(&outcome, ago) => {
+                return Some(self.reused(job, bygone(&outcome, ago)));
+            }
             Seen::Done(outcome, _) => outcome,
             Seen::Other => return Some(self.reused(job, id_reused())),
             Seen::Interrupted => {

@@ -28,9 +28,7 @@ fn what_ended_is_answered_the_same_after_a_restart_and_what_did_not_was_interrup
     window.begin(&one, 5).unwrap();
     window.end(&one, &done(json!({"a": 1.5})), 6, true).unwrap();
     window.begin(&two, 7).unwrap();
-    window
-        .end(&three, &Outcome { code: 7, message: "né".into(), data: Data::Raw(vec![1, 255]) }, 8, false)
-        .unwrap();
+    window.end(&three, &Outcome { code: 7, message: "né".into(), data: Data::Raw(vec![1, 255]) }, 8, false).unwrap();
     for window in [window, open(&path)] {
         assert_eq!(window.look(&one, 9).unwrap(), Seen::Done(done(json!({"a": 1.5})), 3));
         assert_eq!(window.look(&wish("1", "d"), 9).unwrap(), Seen::Other);
