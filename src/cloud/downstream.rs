@@ -214,6 +214,7 @@ impl About<'_> {
                     issued_at: envelope.issued_at,
                     time_to_live: envelope.time_to_live,
                     retained: self.retained,
+                    again: false,
                 };
                 Action::Command { command: Box::new(command), to }
             }

@@ -306,11 +306,11 @@ impl<'a> Session<'a> {
                 self.delivered |= self.link.config.acknowledge == Acknowledge::Puback;
                 self.link.publisher.acknowledged(id, now);
             }
-            Heard::Message { topic, payload, retained } => self.read(&topic, &payload, retained, now),
+            Heard::Message { topic, payload, retained, again } => self.read(&topic, &payload, (retained, again), now),
         }
     }
 
-    fn read(&mut self, topic: &str, payload: &Bytes, retained: bool, now: Now) {
+    fn read(&mut self, topic: &str, payload: &Bytes, flags: (bool, bool), now: Now) {
         if topic == reply(&self.link.topics.post_batch) || topic == reply(&self.link.topics.resume_batch) {
             self.receipt(payload, now);
         } else if topic == self.link.topics.activation {
@@ -318,7 +318,7 @@ impl<'a> Session<'a> {
         } else if topic.ends_with("_reply") {
             self.answer(topic, payload, now);
         } else {
-            self.command(topic, payload, retained);
+            self.command(topic, payload, flags);
         }
     }
 
@@ -353,7 +353,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn command(&mut self, topic: &str, payload: &Bytes, retained: bool) {
+    fn command(&mut self, topic: &str, payload: &Bytes, (retained, again): (bool, bool)) {
         let (config, sub_devices) = (&self.link.config, &self.link.sub_devices);
         let ours = |p: &str, d: &str| (p == config.product_key && d == config.device_key) || sub_devices.owns(p, d);
         for action in downstream::decide(topic, payload, retained, ours) {
@@ -363,7 +363,8 @@ impl<'a> Session<'a> {
                         warn!(topic, "more commands than can be answered; this one is not");
                     }
                 }
-                Action::Command { command, to } => {
+                Action::Command { mut command, to } => {
+                    command.again = again;
                     let commands = Arc::clone(&self.link.commands);
                     if let Some(busy) = self.link.answers.start(commands.as_ref(), *command, to) {
                         self.reply(busy);

@@ -17,6 +17,8 @@ pub struct CommandConfig {
     /// How long an id is remembered, and how many at most.
     pub remember: Duration,
     pub remember_most: usize,
+    /// From then on an id with other contents is a new command.
+    pub reuse_id: Duration,
     /// Commands under way at once: in all, and of one device.
     pub at_once: usize,
     pub device_at_once: usize,
@@ -34,6 +36,7 @@ impl Default for CommandConfig {
             clock_skew: Duration::from_secs(5),
             remember: Duration::from_secs(72 * 3600),
             remember_most: 50_000,
+            reuse_id: Duration::from_secs(600),
             at_once: 64,
             device_at_once: 16,
             forbid: Vec::new(),
@@ -49,6 +52,7 @@ pub(super) const KEYS: &[&str] = &[
     "clock_skew_s",
     "remember_h",
     "remember_max",
+    "reuse_id_min",
     "at_once",
     "device_at_once",
     "forbid_doors",
@@ -69,6 +73,7 @@ pub(super) fn read(fields: &Fields<'_, '_>, faults: &mut Faults) -> CommandConfi
         clock_skew: seconds(fields, "clock_skew_s", 5, 0..=3600, faults),
         remember: seconds_of_hours(whole(fields, "remember_h", 72, 1..=8760, faults)),
         remember_most: size(whole(fields, "remember_max", 50_000, 100..=1_000_000, faults)),
+        reuse_id: Duration::from_secs(60 * whole(fields, "reuse_id_min", 10, 1..=525_600, faults)),
         at_once: size(whole(fields, "at_once", 64, 1..=1000, faults)),
         device_at_once: size(whole(fields, "device_at_once", 16, 1..=1000, faults)),
         forbid: doors(fields, faults),

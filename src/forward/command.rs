@@ -102,7 +102,7 @@ fn understand(
         }
     };
     let target = Target::Name(device);
-    Ok(Command { door: door.to_owned(), id, target, what, issued_at, time_to_live, retained })
+    Ok(Command { door: door.to_owned(), id, target, what, issued_at, time_to_live, retained, again: false })
 }
 
 fn number(body: &Map<String, Json>, key: &str) -> Result<Option<i64>, String> {

@@ -8,7 +8,7 @@ use super::status::State;
 use super::suspicion::{OnItsWay, ReadingId, Suspicion};
 use crate::config::DestinationConfig;
 use crate::model::command::code;
-use crate::model::{BatchBuilder, Lane, Outcome, Parcel, SetAside, Timestamp};
+use crate::model::{BatchBuilder, Command, Lane, Outcome, Parcel, SetAside, Timestamp};
 use crate::mqtt::connection::{Connection, Heard, Lost};
 use crate::mqtt::window::{Load, Window};
 use std::collections::{HashMap, VecDeque};
@@ -360,8 +360,8 @@ impl<'a> Session<'a> {
                     self.acknowledged();
                 }
             }
-            Heard::Message { topic, payload, retained } => {
-                if !self.command(&topic, &payload, retained)? {
+            Heard::Message { topic, payload, retained, again } => {
+                if !self.command(&topic, &payload, retained, again)? {
                     self.receive(&topic, &payload, retained);
                 }
             }
@@ -370,12 +370,13 @@ impl<'a> Session<'a> {
     }
 
     /// False when it is none. An answer always comes: at once for what can not be understood or is too much.
-    fn command(&mut self, topic: &str, payload: &[u8], retained: bool) -> Result<bool, Lost> {
+    fn command(&mut self, topic: &str, payload: &[u8], retained: bool, again: bool) -> Result<bool, Lost> {
         let config = &self.link.config;
         let Some(prefix) = &config.commands else { return Ok(false) };
         let Some(asked) = command::read(&config.name, prefix, topic, payload, retained) else { return Ok(false) };
         let refused = match asked.command {
             Ok(command) if self.link.jobs.len() < MOST_JOBS => {
+                let command = Command { again, ..command };
                 let outcome = self.link.ports.commands.perform(command);
                 let (topic, id) = (asked.reply_topic, asked.id);
                 self.link.jobs.spawn(async move { (topic, command::answer(id.as_ref(), &outcome.await)) });

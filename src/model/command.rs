@@ -13,8 +13,8 @@ use std::time::Duration;
 pub struct Command {
     /// The door it came through: `enos`, `local`, the name of a broker.
     pub door: String,
-    /// The caller's own id. Within a door an id has one effect at most, also across a restart. `None`: the caller gave
-    /// none, so a repetition can not be told from a second wish.
+    /// The caller's own id. It has one effect at most with these contents, also across a restart. `None`: the caller
+    /// gave none, so a repetition can not be told from a second wish.
     pub id: Option<String>,
     pub target: Target,
     pub what: What,
@@ -24,6 +24,8 @@ pub struct Command {
     pub time_to_live: Option<Duration>,
     /// The broker kept it and nobody knows for how long (MQTT's retain flag): of unknown age, so never carried out.
     pub retained: bool,
+    /// The broker may have brought it before (MQTT's DUP flag).
+    pub again: bool,
 }
 
 /// Whom it concerns.

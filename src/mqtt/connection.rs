@@ -79,6 +79,8 @@ pub enum Heard {
         payload: Bytes,
         /// The broker kept it from earlier: nobody knows how old it is.
         retained: bool,
+        /// It may have come before.
+        again: bool,
     },
 }
 
@@ -218,7 +220,9 @@ impl Connection {
             Event::Incoming(Packet::Publish(message)) => {
                 let topic = String::from_utf8(message.topic.to_vec()).ok()?;
                 match payload::unpack(self.compress, message.payload, LARGEST_INCOMING) {
-                    Ok(payload) => Some(Heard::Message { topic, payload, retained: message.retain }),
+                    Ok(payload) => {
+                        Some(Heard::Message { topic, payload, retained: message.retain, again: message.dup })
+                    }
                     Err(error) => {
                         warn!(topic, %error, "a message is left out");
                         None

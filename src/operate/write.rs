@@ -43,6 +43,7 @@ pub(super) async fn carry_out(gateway: &dyn Gateway, arguments: &Json, what: Wha
         issued_at: arguments["issued_at"].as_i64().map(Timestamp),
         time_to_live: Some(Duration::from_millis(time_to_live)),
         retained: false,
+        again: false,
     };
     let outcome = gateway.command(command).await;
     let data = match outcome.data {

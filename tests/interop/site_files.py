@@ -108,7 +108,7 @@ class Gateway:
 
 
 def write_site(folder: pathlib.Path, connection: str, points: str, devices: list, model: list, mapping: list, cloud: str):
-    """One connection, one template, one model: as small as a site can be."""
+    """One connection, one template, one model: as small as a site can be. A mapping may name a control point, too."""
     package = folder / "site"
     for below in ("models", "connections", "templates/t"):
         (package / below).mkdir(parents=True, exist_ok=True)
@@ -117,7 +117,8 @@ def write_site(folder: pathlib.Path, connection: str, points: str, devices: list
     (package / "templates/t/template.yaml").write_text("model: M\n")
     (package / "templates/t/point.csv").write_text(points, encoding="utf-8-sig")
     (package / "templates/t/mapping.csv").write_text(
-        "point,pdesp,mapping,mdesp\n" + "".join(f'{point},,"{source}",\n' for point, source in mapping)
+        "point,pdesp,mapping,mdesp,control\n"
+        + "".join(f'{point},,"{source}",,{"".join(control)}\n' for point, source, *control in mapping)
     )
     measurepoints = "".join(
         f"      - {{ id: {point}, name: {point}, type: AI, data_type: {data_type} }}\n" for point, data_type in model

@@ -13,6 +13,7 @@ import time
 import traceback
 
 import cloud_stories
+import command_stories
 from broker import Cable, Listener, Mosquitto
 from site_files import GATEWAY, ROOT, Gateway, Peer, free_port, plain_broker, running, wait_until, write_site
 
@@ -548,6 +549,7 @@ def values_of_a_broker_feed_points_and_reach_the_cloud(folder):
 
 STORIES = [
     *cloud_stories.STORIES,
+    *command_stories.STORIES,
     pymodbus_values_of_every_type_arrive_at_a_mosquitto_subscriber,
     pymodbus_values_arrive_in_rtu_frames_over_tcp,
     libmodbus_rtu_over_a_serial_line_never_gives_a_late_answer_to_another_question,

@@ -1,8 +1,8 @@
 """A Modbus TCP server of the pymodbus project, filled with values whose meaning the interop test knows.
 
-    pymodbus_server.py PORT [rtu]      prints READY; with rtu: RTU frames over TCP
+    pymodbus_server.py PORT [rtu] [writable]     prints READY; with rtu: RTU frames over TCP
 
-Unit 1 holds one value of every type in several orders. In unit 2 holding register 0 counts its own reads, and
+With writable, unit 1 has registers 0-59 and coils that start at 0. Else unit 1 holds one value of every type in several orders. In unit 2 holding register 0 counts its own reads, and
 registers 10-19 and 30-39 exist while 20-29 are an illegal hole.
 """
 import asyncio
@@ -58,7 +58,8 @@ async def count_reads(function, start, address, count, registers, values):
 async def main() -> None:
     bits = [SimData(0, values=[True, False, True, True] + [False] * 12, datatype=DataType.BITS)]
     input_registers = [SimData(100, values=[1000 + i for i in range(20)], datatype=DataType.REGISTERS)]
-    every_type = SimDevice(1, simdata=(bits, bits, holding(), input_registers))
+    held = [SimData(0, values=[0] * 60, datatype=DataType.REGISTERS)] if "writable" in sys.argv[2:] else holding()
+    every_type = SimDevice(1, simdata=(bits, bits, held, input_registers))
     counter = SimDevice(
         2,
         simdata=(

@@ -20,8 +20,10 @@ pub(super) struct Envelope {
     pub fault: Option<String>,
 }
 
-/// An id is no novel; a longer one is cut off in the answer and refused.
+/// An id is no novel; a longer one is refused.
 const LONGEST_ID: usize = 256;
+/// A refused one comes back whole, so that the caller knows it again, and beyond this its start.
+const LONGEST_ANSWERED_ID: usize = 64 << 10;
 
 impl Envelope {
     pub(super) fn read(payload: &[u8]) -> Envelope {
@@ -46,7 +48,11 @@ impl Envelope {
     fn fill(&mut self, mut fields: serde_json::Map<String, Value>) -> Result<(), String> {
         match fields.remove("id") {
             None | Some(Value::Null) => {}
-            Some(Value::String(id)) if id.len() > LONGEST_ID => return Err("the id is too long".to_owned()),
+            Some(Value::String(mut id)) if id.len() > LONGEST_ID => {
+                id.truncate(id.floor_char_boundary(LONGEST_ANSWERED_ID));
+                self.id = Value::String(id);
+                return Err(format!("the id is longer than {LONGEST_ID} bytes"));
+            }
             // An empty one tells nothing apart.
             Some(Value::String(id)) => {
                 self.own_id = Some(id.clone()).filter(|id| !id.is_empty());

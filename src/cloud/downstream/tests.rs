@@ -83,6 +83,15 @@ fn what_makes_no_sense_is_answered_as_malformed_with_its_id_if_that_is_legible()
 }
 
 #[test]
+fn an_id_that_is_too_long_comes_back_so_that_its_caller_knows_it_again() {
+    for (sent, back) in [(300, 300), (10_000, 10_000), (1_000_000, 64 << 10)] {
+        let payload = json!({"id": "x".repeat(sent), "params": {"a": 1}}).to_string();
+        let (_, answer) = answered(&all(SET, payload.as_bytes())[0]);
+        assert_eq!((&answer["code"], answer["id"].as_str().unwrap().len()), (&json!(code::MALFORMED), back));
+    }
+}
+
+#[test]
 fn gets_services_and_the_reserved_word_are_told_apart() {
     let get = "/sys/pk/m1/thing/service/measurepoint/get";
     assert_eq!(command(get, &json!({"params": ["a", "b"]})).0.what, What::Get(vec!["a".into(), "b".into()]));

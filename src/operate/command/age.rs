@@ -1,11 +1,17 @@
 //! PURE. How long a command is still good for.
 
 use crate::config::CommandConfig;
+use crate::model::command::What;
 use crate::model::{Command, Timestamp};
 use std::time::Duration;
 
 /// 2025-01-01: a clock before that was never set.
 const CLOCK_IS_SET: i64 = 1_735_689_600_000;
+
+/// Whether a clock that tells this time was ever set.
+pub(super) fn is_set(time: i64) -> bool {
+    time >= CLOCK_IS_SET
+}
 
 /// What is left of a command's time at `now`, when it came.
 ///
@@ -15,11 +21,15 @@ pub(super) fn left(command: &Command, now: Timestamp, config: &CommandConfig) ->
     if command.retained {
         return Err("the broker kept it and its age is not known".to_owned());
     }
+    // Without an id nobody can tell whether it was carried out then; to read twice does no harm.
+    if command.again && command.id.is_none() && !matches!(command.what, What::Get(_)) {
+        return Err("the broker may have brought it before, and it has no id to tell".to_owned());
+    }
     let time_to_live = command.time_to_live.unwrap_or(config.default_time_to_live).min(config.longest_time_to_live);
     let Some(issued) = command.issued_at else {
         return if time_to_live.is_zero() { Err("its time to live is 0".to_owned()) } else { Ok(time_to_live) };
     };
-    if now.0 < CLOCK_IS_SET {
+    if !is_set(now.0) {
         return Err("the gateway's clock is not set, so its age is not known".to_owned());
     }
     let age = now.0.saturating_sub(issued.0);
@@ -40,7 +50,7 @@ fn millis(duration: Duration) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::command::{Target, What};
+    use crate::model::command::Target;
 
     const NOW: i64 = 1_800_000_000_000;
 
@@ -53,6 +63,7 @@ mod tests {
             issued_at: issued.map(Timestamp),
             time_to_live: ttl.map(Duration::from_millis),
             retained,
+            again: false,
         };
         left(&command, Timestamp(now), &CommandConfig::default()).map(|left| left.as_millis())
     }
@@ -65,6 +76,29 @@ mod tests {
         assert!(left_of(Some(NOW - 5000), Some(5000), false, NOW).is_err());
         assert!(left_of(Some(NOW - 31_000), None, false, NOW).is_err(), "late by its time to live and a second");
         assert!(left_of(None, Some(0), false, NOW).is_err());
+    }
+
+    #[test]
+    fn what_may_have_come_before_is_carried_out_only_if_its_id_tells() {
+        let write = What::Set(serde_json::Map::new());
+        for (id, what, good) in [
+            (None, write.clone(), false),
+            (Some("1"), write, true),
+            (None, What::Raw(vec![6]), false),
+            (None, What::Get(vec![]), true),
+        ] {
+            let command = Command {
+                door: "enos".into(),
+                id: id.map(str::to_owned),
+                target: Target::Edge,
+                what,
+                issued_at: None,
+                time_to_live: None,
+                retained: false,
+                again: true,
+            };
+            assert_eq!(left(&command, Timestamp(NOW), &CommandConfig::default()).is_ok(), good, "{command:?}");
+        }
     }
 
     #[test]

@@ -58,7 +58,7 @@ impl Entrance {
     /// Takes a place, and the next turn at the device, in the order of the calls.
     pub(super) fn enter(self: &Arc<Entrance>, identified: Option<&Identified>, device: Option<u32>) -> Entry {
         let mut inside = self.inside();
-        if let Some(Identified { key, contents }) = identified
+        if let Some(Identified { key, contents, .. }) = identified
             && let Some((known, outcome)) = inside.under_way.get(key)
         {
             return if known == contents { Entry::UnderWay(outcome.clone()) } else { Entry::Reused };
@@ -76,7 +76,7 @@ impl Entrance {
             turn = Some(queue(Arc::clone(&lane.turn)));
         }
         let (outcome, told) = watch::channel(None);
-        if let Some(Identified { key, contents }) = identified {
+        if let Some(Identified { key, contents, .. }) = identified {
             inside.under_way.insert(key.clone(), (contents.clone(), told));
         }
         drop(inside);

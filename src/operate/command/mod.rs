@@ -134,12 +134,23 @@ fn id_reused() -> Outcome {
     Outcome::refused(code::ID_REUSED, "this id came before with other contents; nothing was done")
 }
 
+fn bygone(outcome: &Outcome, ago: i64) -> Outcome {
+    let words = format!(
+        "this id came with these contents {} min ago and was answered with code {}; it is not carried out again: \
+         a new wish takes a new id or says issuedAt",
+        ago / 60_000,
+        outcome.code
+    );
+    Outcome::refused(code::ID_REUSED, words)
+}
+
 impl Inner {
     fn job(&self, command: Command) -> Job {
         let found = self.find(&command.target);
         let identified = command.id.as_ref().map(|id| Identified {
-            key: Key::new(&command.door, id),
-            contents: window::short(&[format!("{:?}", command.target).as_bytes(), contents(&command.what).as_bytes()]),
+            key: Key::new(&command.door, &format!("{:?} {}", command.target, kind(&command.what)), id),
+            contents: window::short(&[contents(&command.what).as_bytes()]),
+            issued: command.issued_at.map(|issued| issued.0),
         });
         Job { command, found, identified, arrived: Instant::now(), wall: Timestamp::now() }
     }
@@ -184,13 +195,11 @@ impl Inner {
         };
         let outcome = match seen {
             Seen::New => return None,
-            Seen::Done(outcome) => outcome,
-            Seen::Other => {
-                self.counters.commands_refused.add(1);
-                let outcome = id_reused();
-                self.record.note(self.note(job, "refused", Some(&outcome)));
-                return Some(outcome);
+            Seen::Done(outcome, ago) if self.is_bygone(&outcome, ago) => {
+                return Some(self.reused(job, bygone(&outcome, ago)));
             }
+            Seen::Done(outcome, _) => outcome,
+            Seen::Other => return Some(self.reused(job, id_reused())),
             Seen::Interrupted => {
                 let words = "the gateway was stopped in the middle of it; whether it had an effect is not known";
                 Outcome::refused(code::INTERRUPTED, words)
@@ -199,6 +208,18 @@ impl Inner {
         self.counters.commands_repeated.add(1);
         self.record.note(self.note(job, "repeated", Some(&outcome)));
         Some(outcome)
+    }
+
+    /// Done so long ago that the caller may mean it anew: "done" would be a lie then.
+    fn is_bygone(&self, outcome: &Outcome, ago: i64) -> bool {
+        let effect = matches!(outcome.code, code::DONE | code::PARTLY | code::READ_BACK_DIFFERS);
+        effect && u128::try_from(ago).unwrap_or(0) > self.config.reuse_id.as_millis()
+    }
+
+    fn reused(&self, job: &Job, outcome: Outcome) -> Outcome {
+        self.counters.commands_refused.add(1);
+        self.record.note(self.note(job, "refused", Some(&outcome)));
+        outcome
     }
 
     async fn decide(&self, job: &Job, ticket: &mut Ticket) -> Outcome {
@@ -293,6 +314,18 @@ impl Devices {
 
     fn get(&self, device: u32) -> Option<&(String, Arc<Template>)> {
         self.all.get(device as usize)?.as_ref()
+    }
+}
+
+/// What its topic says besides the device.
+fn kind(what: &What) -> String {
+    match what {
+        What::Set(_) => "set".to_owned(),
+        What::Get(_) => "get".to_owned(),
+        What::Service { id, .. } => format!("service {id:?}"),
+        What::Raw(_) => "raw".to_owned(),
+        What::Ota(_) => "ota".to_owned(),
+        What::Unknown { method } => format!("unknown {method:?}"),
     }
 }
 

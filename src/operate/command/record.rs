@@ -8,7 +8,7 @@ use serde_json::{Map, Value as Json};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 /// Jobs that wait for the disk. When full, whoever wants another one waits, within its time.
@@ -21,6 +21,14 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(super) struct Identified {
     pub key: Key,
     pub contents: String,
+    /// Milliseconds since 1970, by the caller's clock.
+    pub issued: Option<i64>,
+}
+
+impl Identified {
+    pub(super) fn wish(&self) -> (Key, String) {
+        (self.key.clone(), self.contents.clone())
+    }
 }
 
 pub(super) type Note = Map<String, Json>;
@@ -63,8 +71,21 @@ pub(super) struct Record {
 }
 
 pub(super) struct Books {
-    pub window: Window,
-    pub audit: Audit,
+    window: Window,
+    audit: Audit,
+    clock: Clock,
+}
+
+/// Ages ids: goes on from where it was when the clock is set, in either direction, and forgets nothing for that.
+struct Clock {
+    base: i64,
+    since: Instant,
+}
+
+impl Clock {
+    fn now(&self) -> i64 {
+        self.base.saturating_add(i64::try_from(self.since.elapsed().as_millis()).unwrap_or(i64::MAX))
+    }
 }
 
 impl Books {
@@ -74,18 +95,19 @@ impl Books {
         for folder in [&commands, &audit] {
             std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         }
-        let (window, damaged) = Window::open(&commands.join("window"), config, Timestamp::now().0)?;
+        let now = Timestamp::now().0;
+        let (window, damaged) = Window::open(&commands.join("window"), config, now)?;
         if damaged > 0 {
             tracing::warn!(damaged, "some remembered commands can not be read; they are not known any more");
         }
-        Ok(Books { window, audit: Audit::open(&audit, config)? })
+        let clock = Clock { base: now.max(window.last()), since: Instant::now() };
+        Ok(Books { window, audit: Audit::open(&audit, config)?, clock })
     }
 
     fn begin(&mut self, identified: Option<&Identified>, note: Note) -> Result<(), Refusal> {
-        let now = Timestamp::now().0;
-        self.audit.append(note, now, true)?;
+        self.audit.append(note, Timestamp::now().0, true)?;
         match identified {
-            Some(Identified { key, contents }) => Ok(self.window.begin(key, contents, now)?),
+            Some(identified) => Ok(self.window.begin(identified, self.clock.now())?),
             None => Ok(()),
         }
     }
@@ -97,12 +119,11 @@ impl Books {
         outcome: &Outcome,
         sync: bool,
     ) -> Result<(), Refusal> {
-        let now = Timestamp::now().0;
         let remembered = match identified {
-            Some(Identified { key, contents }) => self.window.end(key, contents, outcome, now, sync),
+            Some(identified) => self.window.end(identified, outcome, self.clock.now(), sync),
             None => Ok(()),
         };
-        self.audit.append(note, now, sync)?;
+        self.audit.append(note, Timestamp::now().0, sync)?;
         Ok(remembered?)
     }
 
@@ -110,7 +131,7 @@ impl Books {
         // Whoever asked may have lost patience.
         match job {
             Job::Look(identified, reply) => {
-                let seen = self.window.look(&identified.key, &identified.contents).map_err(Refusal::from);
+                let seen = self.window.look(&identified, self.clock.now()).map_err(Refusal::from);
                 let _ = reply.send(seen);
             }
             Job::Begin(identified, note, reply) => {

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
 mod gateway;
+mod links;
 
 use enos_edge::model::command::code;
 use enos_edge::model::{DataType, Timestamp};
