@@ -60,13 +60,17 @@ impl Slots {
 #[derive(Debug, Default)]
 pub(super) struct Taken {
     second: u64,
+    /// The first whole second that counts.
+    from: u64,
     bytes: [u64; SECONDS],
 }
 
 impl Taken {
     pub(super) fn add(&mut self, bytes: u64, now: Duration) {
         self.turn(now.as_secs());
-        self.bytes[0] += bytes;
+        if now.as_secs() >= self.from {
+            self.bytes[0] += bytes;
+        }
     }
 
     fn turn(&mut self, second: u64) {
@@ -76,12 +80,17 @@ impl Taken {
         self.second = self.second.max(second);
     }
 
-    /// Bytes a second, of the whole seconds in which anything was taken; `None` when none was.
-    #[expect(clippy::cast_precision_loss, reason = "bytes of some seconds are far below 2^52")]
-    pub(super) fn on_average(&mut self, now: Duration) -> Option<f64> {
+    /// What was taken until now says nothing of what comes.
+    pub(super) fn forget(&mut self, now: Duration) {
+        self.bytes.fill(0);
+        self.from = now.as_secs() + 1;
+    }
+
+    /// Bytes of the best whole second, of those remembered; `None` when nothing was taken.
+    #[expect(clippy::cast_precision_loss, reason = "bytes of a second are far below 2^52")]
+    pub(super) fn best(&mut self, now: Duration) -> Option<f64> {
         self.turn(now.as_secs());
-        let some: Vec<u64> = self.bytes[1..].iter().copied().filter(|bytes| *bytes > 0).collect();
-        (!some.is_empty()).then(|| some.iter().sum::<u64>() as f64 / some.len() as f64)
+        self.bytes[1..].iter().max().filter(|bytes| **bytes > 0).map(|bytes| *bytes as f64)
     }
 }
 
@@ -105,13 +114,18 @@ mod tests {
     }
 
     #[test]
-    fn the_average_leaves_out_seconds_without_deliveries() {
+    fn the_best_whole_second_counts_until_it_is_forgotten() {
         let mut taken = Taken::default();
-        assert_eq!(taken.on_average(MS(0)), None);
+        assert_eq!(taken.best(MS(0)), None);
         taken.add(100, MS(500));
         taken.add(300, MS(3500));
-        assert_eq!(taken.on_average(MS(3900)), Some(100.0), "the running second is not over");
-        assert_eq!(taken.on_average(MS(4100)), Some(200.0));
-        assert_eq!(taken.on_average(MS(90_000)), None);
+        assert_eq!(taken.best(MS(3900)), Some(100.0), "the running second is not over");
+        assert_eq!(taken.best(MS(4100)), Some(300.0));
+        taken.forget(MS(4500));
+        taken.add(900, MS(4600));
+        assert_eq!(taken.best(MS(5100)), None, "a second that began before says too little");
+        taken.add(200, MS(5200));
+        assert_eq!(taken.best(MS(6000)), Some(200.0));
+        assert_eq!(taken.best(MS(90_000)), None);
     }
 }

@@ -12,16 +12,21 @@ use std::time::Duration;
 
 /// One message takes at most this part of a second's bytes.
 const PARTS: u64 = 8;
-const SMALLEST_MESSAGE: usize = 4 << 10;
+/// Smaller ones where the cloud says what is too much: it may count in short steps.
+const PARTS_LEARNED: u64 = 24;
+const SMALLEST_MESSAGE: usize = 2 << 10;
 /// How far live data may run ahead of the clock.
 const OVERDRAFT: Duration = Duration::from_millis(100);
 /// Slower than this is not learned: it is about a reading every few seconds and would look like an outage.
 const SLOWEST: f64 = 1024.0;
 /// Where it begins when nothing is known of what the cloud takes.
 const BLIND: f64 = 64.0 * 1024.0;
-/// What is left after a refusal, of what was taken before; and when nothing at all has come through since the last one.
+/// What is left after a refusal, of what was taken before;
 const DOWN: f64 = 0.93;
-const DOWN_AGAIN: f64 = 0.5;
+/// besides, when it comes again before a whole second went through;
+const DOWN_MORE: f64 = 0.85;
+/// and when it comes once more, or nothing is known.
+const DOWN_BLIND: f64 = 0.5;
 /// Refusals within this time are one: what was under way is refused together.
 const ONE_REFUSAL: Duration = Duration::from_secs(1);
 /// So soon the rate is back where it was refused,
@@ -54,8 +59,16 @@ struct Learned {
     /// Bytes a second after the refusal.
     low: f64,
     at: Duration,
-    blind: bool,
-    delivered_since: bool,
+    known: Known,
+}
+
+/// How sure the peak is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Known {
+    Well,
+    /// It was measured while the rate grew fast: it may lie well below.
+    Roughly,
+    Not,
 }
 
 impl Throttle {
@@ -97,7 +110,8 @@ impl Throttle {
     /// The largest message that does not make the others wait for long.
     #[must_use]
     pub fn message_bytes(&self, now: Duration) -> usize {
-        let part = |rate| usize::try_from(whole(rate) / PARTS).unwrap_or(usize::MAX);
+        let parts = if self.learned.is_some() { PARTS_LEARNED } else { PARTS };
+        let part = |rate| usize::try_from(whole(rate) / parts).unwrap_or(usize::MAX);
         self.rate(now).map_or(usize::MAX, |rate| part(rate).max(SMALLEST_MESSAGE))
     }
 
@@ -128,7 +142,6 @@ impl Throttle {
         self.taken.add(bytes as u64, now);
         let agreed = self.agreed_rate();
         if let Some(learned) = &mut self.learned {
-            learned.delivered_since = true;
             let rate = learned.rate(now);
             if agreed.is_some_and(|agreed| rate > 1.25 * agreed) || rate > FORGOTTEN * learned.peak {
                 self.learned = None;
@@ -142,14 +155,24 @@ impl Throttle {
             return false;
         }
         let before = self.rate(now);
-        let taken = self.taken.on_average(now);
-        let peak = taken.or(before).unwrap_or(BLIND).min(before.unwrap_or(f64::MAX)).max(SLOWEST);
-        let again = self.learned.is_some_and(|learned| !learned.delivered_since);
-        let low = (peak * if again { DOWN_AGAIN } else { DOWN }).max(SLOWEST);
-        let blind = taken.is_none();
-        // After a second one in a row the first peak means nothing any more.
-        let peak = if again { low } else { peak };
-        self.learned = Some(Learned { peak, low, at: now, blind, delivered_since: false });
+        let taken = self.taken.best(now);
+        self.taken.forget(now);
+        self.learned = Some(match (taken, before) {
+            (Some(taken), before) => {
+                let rough = self.learned.is_none_or(|learned| learned.hurries(now));
+                Learned::new(
+                    taken.min(before.unwrap_or(f64::MAX)),
+                    DOWN,
+                    if rough { Known::Roughly } else { Known::Well },
+                    now,
+                )
+            }
+            // No whole second went through since the last one: that was a little too much, or nothing is known.
+            (None, Some(before)) if self.learned.is_some_and(|learned| learned.known == Known::Well) => {
+                Learned::new(before * DOWN_MORE, DOWN, Known::Roughly, now)
+            }
+            (None, before) => Learned::new(before.unwrap_or(BLIND), DOWN_BLIND, Known::Not, now),
+        });
         // What was sent too fast must not be waited for at the slow rate.
         self.next = self.next.min(now + OVERDRAFT);
         true
@@ -157,16 +180,31 @@ impl Throttle {
 }
 
 impl Learned {
+    fn new(peak: f64, down: f64, known: Known, at: Duration) -> Learned {
+        let peak = peak.max(SLOWEST);
+        Learned { peak, low: (peak * down).max(SLOWEST), at, known }
+    }
+
     fn rate(&self, now: Duration) -> f64 {
         let since = now.saturating_sub(self.at).as_secs_f64();
-        if self.blind {
+        if self.known == Known::Not {
             return self.low * (since / DOUBLES_BLIND).min(64.0).exp2();
         }
         if since < BACK {
             return self.low + (self.peak - self.low) * since / BACK;
         }
-        let (tried, faster) = ((since - BACK).min(TRIED), (since - BACK - TRIED).max(0.0));
+        let tries = self.tries();
+        let (tried, faster) = ((since - BACK).min(tries), (since - BACK - tries).max(0.0));
         self.peak * (1.0 + ABOVE * tried / TRIED) * (faster / DOUBLES).min(64.0).exp2()
+    }
+
+    fn tries(&self) -> f64 {
+        if self.known == Known::Well { TRIED } else { 0.0 }
+    }
+
+    /// Whether the rate grows so fast that the last second says little.
+    fn hurries(&self, now: Duration) -> bool {
+        self.known == Known::Not || now.saturating_sub(self.at).as_secs_f64() > BACK + self.tries()
     }
 }
 
@@ -216,24 +254,56 @@ mod tests {
         assert_eq!((throttle.backlog_from(), throttle.message_bytes(MS(5))), (MS(0), usize::MAX));
     }
 
-    #[test]
-    fn a_refusal_slows_down_and_is_forgotten_slowly() {
+    fn at(throttle: &Throttle, ms: u64, expected: f64) {
+        let rate = throttle.rate(MS(ms)).unwrap();
+        assert!((rate - expected).abs() < 1.0, "{rate} at {ms} ms, not {expected}");
+    }
+
+    /// A cloud that took 100,000 bytes a second for ten seconds.
+    fn refused_once() -> Throttle {
         let mut throttle = Throttle::new(Some(1_000_000));
         (0..10).for_each(|second| throttle.delivered(100_000, MS(500 + 1000 * second)));
         assert!(throttle.refused(MS(10_000)));
         assert!(!throttle.refused(MS(10_500)), "what was under way is refused together");
-        let at = |throttle: &Throttle, second: u64, low: f64, high: f64| {
-            let rate = throttle.rate(Duration::from_secs(second)).unwrap();
-            assert!((low..=high).contains(&rate), "{rate} at {second}");
-        };
-        at(&throttle, 10, 92_999.0, 93_001.0);
-        at(&throttle, 15, 99_999.0, 100_001.0);
-        at(&throttle, 45, 103_999.0, 104_001.0);
-        at(&throttle, 60, 207_999.0, 208_001.0);
-        assert!(throttle.refused(MS(15_000)));
-        at(&throttle, 15, 49_999.0, 50_001.0);
+        throttle
+    }
+
+    #[test]
+    fn a_refusal_slows_down_and_is_forgotten_slowly() {
+        let mut throttle = refused_once();
+        at(&throttle, 10_000, 93_000.0);
+        at(&throttle, 15_000, 100_000.0);
+        // Measured once only: it grows soon.
+        at(&throttle, 30_000, 200_000.0);
+        (11..13).for_each(|second| throttle.delivered(98_000, MS(500 + 1000 * second)));
+        assert!(throttle.refused(MS(13_000)));
+        at(&throttle, 13_000, 0.93 * 97_200.0);
+        at(&throttle, 18_000, 97_200.0);
+        at(&throttle, 48_000, 1.04 * 97_200.0);
+        at(&throttle, 63_000, 2.08 * 97_200.0);
         throttle.delivered(1, Duration::from_secs(1000));
         assert_eq!(throttle.slowed_to(Duration::from_secs(1000)), None);
-        at(&throttle, 1000, 1_000_000.0, 1_000_000.0);
+        at(&throttle, 1_000_000, 1_000_000.0);
+    }
+
+    #[test]
+    fn refusals_without_a_whole_second_between_them_halve_it_at_last() {
+        let mut throttle = refused_once();
+        (11..13).for_each(|second| throttle.delivered(98_000, MS(500 + 1000 * second)));
+        assert!(throttle.refused(MS(13_000)));
+        assert!(throttle.refused(MS(14_000)));
+        let before = 97_200.0 * (0.93 + 0.07 / 5.0);
+        at(&throttle, 14_000, before * DOWN_MORE * DOWN);
+        assert!(throttle.refused(MS(15_000)));
+        at(&throttle, 15_000, before * DOWN_MORE * (0.93 + 0.07 / 5.0) / 2.0);
+        // And is found again soon, once something comes through.
+        at(&throttle, 17_000, before * DOWN_MORE * (0.93 + 0.07 / 5.0));
+    }
+
+    #[test]
+    fn messages_are_small_where_the_cloud_may_count_in_short_steps() {
+        let throttle = refused_once();
+        assert_eq!(throttle.message_bytes(MS(15_000)), 100_000 / 24);
+        assert_eq!(Throttle::new(Some(1_000_000)).message_bytes(MS(0)), 125_000);
     }
 }

@@ -77,6 +77,8 @@ impl Window {
 }
 
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// What was under way is refused too, until then.
+const BRIEF: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// When nothing at all may be sent, because the cloud said it has too much.
@@ -93,6 +95,16 @@ impl Pause {
             let longest = FIRST_PAUSE.saturating_mul(1 << self.step.min(7)).min(LONGEST_PAUSE);
             self.until = now + longest.mul_f64(0.5 + chance / 2.0);
             self.step += 1;
+        }
+    }
+
+    /// Refused by a cloud whose pace is known: a moment is enough if anything was delivered since the last one.
+    pub fn brief(&mut self, now: Duration, chance: f64) {
+        if self.step > 0 {
+            self.busy(now, chance);
+        } else if now >= self.until {
+            self.until = now + BRIEF.mul_f64(0.5 + chance / 2.0);
+            self.step = 1;
         }
     }
 
@@ -189,6 +201,20 @@ mod tests {
         pause.delivered();
         pause.busy(now, 1.0);
         assert_eq!(pause.until() - now, MS(500));
+    }
+
+    #[test]
+    fn a_moment_is_enough_where_the_pace_is_known_but_not_twice_in_a_row() {
+        let mut pause = Pause::default();
+        pause.brief(MS(0), 1.0);
+        assert_eq!(pause.until(), MS(200));
+        pause.brief(MS(100), 1.0);
+        assert_eq!(pause.until(), MS(200), "answers while paused count once");
+        pause.brief(MS(200), 1.0);
+        assert_eq!(pause.until(), MS(1200), "nothing was delivered since");
+        pause.delivered();
+        pause.brief(MS(1200), 0.0);
+        assert_eq!(pause.until(), MS(1300));
     }
 
     #[test]

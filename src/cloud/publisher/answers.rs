@@ -99,16 +99,20 @@ impl Publisher {
     /// What was too much comes again, slower, as often as it takes: nobody blames the message.
     fn overload(&mut self, content: Content, bytes: usize, now: Now) {
         let parts = self.smaller(&content, bytes, now);
+        self.slow_down_for(&parts, now);
+        self.parked.extend(parts.into_iter().map(|part| (self.pause.until(), part)));
+    }
+
+    fn slow_down_for(&mut self, parts: &[Content], now: Now) {
         if parts.len() == 1 || self.throttle.slowed_to(now.at).is_none() {
             self.slow_down(now);
         } else {
             // It was made for another pace: that it is refused says nothing about this one.
             self.pause.busy(now.at, self.chance.f64());
         }
-        self.parked.extend(parts.into_iter().map(|part| (self.pause.until(), part)));
     }
 
-    /// Halves of a message that is large for the pace that was learned: it may never fit at once.
+    /// Parts of a message that is large for the pace that was learned: it may never fit at once.
     fn smaller(&mut self, content: &Content, bytes: usize, now: Now) -> Vec<Content> {
         let Some(mut parts) = content.halves().filter(|_| bytes / 3 * 2 > self.throttle.message_bytes(now.at)) else {
             return vec![content.clone()];
@@ -118,11 +122,15 @@ impl Publisher {
             self.in_flight.pieces_added(&part.pieces);
         }
         self.in_flight.done(&content.pieces);
-        parts.into()
+        parts.iter().flat_map(|part| self.smaller(part, bytes / 2, now)).collect()
     }
 
     fn slow_down(&mut self, now: Now) {
-        self.pause.busy(now.at, self.chance.f64());
+        if self.throttle.slowed_to(now.at).is_some() {
+            self.pause.brief(now.at, self.chance.f64());
+        } else {
+            self.pause.busy(now.at, self.chance.f64());
+        }
         self.window.troubled();
         self.effects.slowed += u64::from(self.throttle.refused(now.at));
     }
@@ -133,9 +141,9 @@ impl Publisher {
         }
         content.busy += 1;
         if content.busy <= TOO_MUCH && !content.suspect {
-            self.slow_down(now);
-            let due = self.pause.until() + OTHERS_FIRST * content.busy;
             let parts = self.smaller(&content, bytes, now);
+            self.slow_down_for(&parts, now);
+            let due = self.pause.until() + OTHERS_FIRST * content.busy;
             self.parked.extend(parts.into_iter().map(|part| (due, part)));
             return;
         }

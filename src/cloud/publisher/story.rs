@@ -32,6 +32,10 @@ enum Step {
         which: usize,
         code: Option<i64>,
     },
+    /// The broker has a message; what the cloud makes of it is still open.
+    Puback {
+        which: usize,
+    },
     /// An answer comes a second time, or to something never sent.
     Again {
         which: usize,
@@ -67,6 +71,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => Just(Step::Work),
         6 => (any::<usize>(), code()).prop_map(|(which, code)| Step::Answer { which, code: Some(code) }),
         1 => any::<usize>().prop_map(|which| Step::Answer { which, code: None }),
+        1 => any::<usize>().prop_map(|which| Step::Puback { which }),
         1 => (any::<usize>(), code()).prop_map(|(which, code)| Step::Again { which, code }),
         1 => (any::<u16>(), code()).prop_map(|(id, code)| Step::Unknown { id, code }),
         2 => prop::sample::select(vec![0u8, 1, 5, 31, 200]).prop_map(|seconds| Step::Wait { seconds }),
@@ -133,6 +138,8 @@ struct World {
     aside: BTreeSet<Reading>,
     shut: BTreeSet<u32>,
     removed: u64,
+    /// Readings of acknowledged parcels that may have been removed.
+    removable: u64,
 }
 
 impl World {
@@ -165,6 +172,7 @@ impl World {
             aside: BTreeSet::new(),
             shut: BTreeSet::new(),
             removed: 0,
+            removable: 0,
         }
     }
 
@@ -179,6 +187,12 @@ impl World {
             Step::Answer { which, code } => {
                 if let Some(id) = pick(self.with_cloud.keys().copied(), which) {
                     self.answer(id, code);
+                }
+            }
+            Step::Puback { which } => {
+                let by_reply = self.setup.acknowledge == Acknowledge::Reply;
+                if let Some(id) = pick(self.with_cloud.keys().copied(), which).filter(|_| by_reply) {
+                    self.publisher.acknowledged(id, self.clock());
                 }
             }
             Step::Again { which, code } => {
@@ -337,6 +351,7 @@ impl World {
             for (device, point) in readings {
                 let reading = (seq, *device, *point);
                 let removable = late && (*point == REMOVED_POINT || self.setup.policy == LatePolicy::Remove);
+                self.removable += u64::from(removable);
                 assert!(
                     self.arrived.contains(&reading) || self.aside.contains(&reading) || removable,
                     "{reading:?} is acknowledged and did not arrive"
@@ -344,6 +359,7 @@ impl World {
             }
         }
         self.removed += effects.late_removed;
+        assert!(self.removed <= self.removable, "{} removed of at most {}", self.removed, self.removable);
     }
 
     /// The cloud is well from here on. All must come to its end.
