@@ -77,3 +77,18 @@ pub(super) fn read(fields: &Fields<'_, '_>, folder: &Path, secure: bool, faults:
     }
     Some(files)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_in_der_is_told_in_words_with_its_file() {
+        let home = tempfile::tempdir().unwrap();
+        let (certificate, key) = (home.path().join("c.pem"), home.path().join("key.der"));
+        std::fs::write(&certificate, "-----BEGIN CERTIFICATE-----\n").unwrap();
+        std::fs::write(&key, [0x30, 0x81, 0x87, 0xff, 0xfe]).unwrap();
+        let told = ClientFiles { certificate, key }.load(0).unwrap_err();
+        assert!(told.contains("key.der: is no PEM; DER is made PEM"), "{told}");
+    }
+}

@@ -14,6 +14,7 @@ import traceback
 
 import cloud_stories
 import command_stories
+import identity_stories
 from broker import Cable, Listener, Mosquitto
 from site_files import GATEWAY, ROOT, Gateway, Peer, free_port, plain_broker, running, wait_until, write_site
 
@@ -550,6 +551,7 @@ def values_of_a_broker_feed_points_and_reach_the_cloud(folder):
 STORIES = [
     *cloud_stories.STORIES,
     *command_stories.STORIES,
+    *identity_stories.STORIES,
     pymodbus_values_of_every_type_arrive_at_a_mosquitto_subscriber,
     pymodbus_values_arrive_in_rtu_frames_over_tcp,
     libmodbus_rtu_over_a_serial_line_never_gives_a_late_answer_to_another_question,
