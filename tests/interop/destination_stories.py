@@ -251,6 +251,10 @@ def values_of_a_broker_feed_points_and_reach_the_cloud(folder):
         gateway.stop()
 
 
+#: Half of the notes published, each of 1 KB that does not compress well: more than a quota of 1 MiB.
+NOTES = 1200
+
+
 class Notes(Listener):
     """Also keeps what came of the point `note`, short: the number each begins with."""
 
@@ -278,8 +282,9 @@ def a_dead_broker_with_a_filter_and_a_quota_loses_only_its_own_and_a_kill_costs_
 
     def publish(numbers):
         for number in numbers:
-            noise = "".join(random.choices("0123456789abcdefghijklmnopqrstuv", k=20_000))
-            listeners[1].client.publish("in/counter/note", f"{number:06}{noise}", qos=1).wait_for_publish(10)
+            noise = "".join(random.choices("0123456789abcdefghijklmnopqrstuv", k=1000))
+            sent = listeners[1].client.publish("in/counter/note", f"{number:06}{noise}", qos=1)
+        sent.wait_for_publish(30)
 
     def arrived(numbers):
         return all(listener.note_numbers() >= set(numbers) for listener in listeners)
@@ -287,10 +292,10 @@ def a_dead_broker_with_a_filter_and_a_quota_loses_only_its_own_and_a_kill_costs_
     with running(peer, enos, second, gateway):
         wait_until("data flows", lambda: all(one.values[("counter", "reads")] for one in listeners))
         wait_until("the subscription stands", lambda: shown(gateway, "healthy").get("messages_acknowledged"))
-        publish(range(150))
-        wait_until("all notes arrive at both", lambda: arrived(range(150)), 40)
+        publish(range(NOTES))
+        wait_until("all notes arrive at both", lambda: arrived(range(NOTES)), 40)
         before = balanced(gateway)["dead"]
-        assert before["produced"] == 150, f"the filter: {before}"
+        assert before["produced"] == NOTES, f"the filter: {before}"
         time.sleep(1.5)  # the durability bound
         dead = kept(gateway, "dead")
         gateway.kill()
@@ -299,8 +304,8 @@ def a_dead_broker_with_a_filter_and_a_quota_loses_only_its_own_and_a_kill_costs_
             wait_until("it is back", lambda: shown(gateway, "healthy").get("messages_acknowledged"), 40)
             # What was dropped and stored before the kill stays so: nothing came back, nothing vanished.
             assert kept(gateway, "dead")["waiting_at_open"] == dead["waiting"], (kept(gateway, "dead"), dead)
-            publish(range(150, 300))
-            wait_until("all notes arrive at both", lambda: arrived(range(300)), 40)
+            publish(range(NOTES, 2 * NOTES))
+            wait_until("all notes arrive at both", lambda: arrived(range(2 * NOTES)), 40)
             peer.kill()
             wait_until("nothing waits for the living", lambda: all(kept(gateway, n)["waiting"] == 0 for n in ("enos", "healthy")), 30)
             tallies, status = balanced(gateway), gateway.ask("status")
@@ -316,7 +321,7 @@ def a_dead_broker_with_a_filter_and_a_quota_loses_only_its_own_and_a_kill_costs_
         lost = missing(listener)
         # Read and not yet on disk or acknowledged at the kill: one run, no longer than the bound.
         assert len(lost) <= 25 and (not lost or lost[-1] - lost[0] == len(lost) - 1), f"lost: {lost}"
-    print(f"    300 notes at both, dead: {dead['waiting']} wait, {dead['dropped']} dropped, {on_disk >> 10} KiB on disk; "
+    print(f"    {2 * NOTES} notes at both, dead: {dead['waiting']} wait, {dead['dropped']} dropped, {on_disk >> 10} KiB on disk; "
           f"counts lost in the kill's last moment: {[len(missing(one)) for one in listeners]}")
 
 
@@ -327,8 +332,8 @@ def logic_and_device_assets_behind_one_connection_survive_a_rest_outage(folder):
     )
     meter = Peer(TESTBED, "meter", "--port", port, "--units", 3, "--pattern", "reads")
     write_site(
-        folder, modbus_connection(port, 50), "\n".join(COUNTER.splitlines()[:2]) + "\n", [("counter", 2)],
-        [("reads", "int")], [("reads", "ai.0")],
+        folder, modbus_connection(port, 50), COUNTER.splitlines()[0] + "\nreads,1000,ushort,ai,1,0,\n", [("counter", 2)],
+        [("reads", "int")], [("reads", "ai.1000")],
         f"cloud:\n  product_key: gwPK01\n  device_key: edge\n  url: tcp://127.0.0.1:{cloud.port}\n  device_secret: edgeSecret\n"
         f"rest:\n  url: {cloud.rest_url}\n  access_key: testbed-access-key\n  secret_key: testbed-secret-key\n  org_id: o1\n"
         "  timeout_ms: 2000\nintegration:\n  late_after_s: 3\n",
