@@ -308,6 +308,7 @@ def a_dead_broker_with_a_filter_and_a_quota_loses_only_its_own_and_a_kill_costs_
             wait_until("all notes arrive at both", lambda: arrived(range(2 * NOTES)), 40)
             peer.kill()
             wait_until("nothing waits for the living", lambda: all(kept(gateway, n)["waiting"] == 0 for n in ("enos", "healthy")), 30)
+            wait_until("the quota holds", lambda: kept(gateway, "dead")["dropped"] > 0, 10)
             tallies, status = balanced(gateway), gateway.ask("status")
             for name in ("enos", "healthy"):
                 assert (tallies[name]["dropped"], tallies[name]["set_aside"]) == (0, 0), tallies
