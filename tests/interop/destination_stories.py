@@ -1,10 +1,12 @@
 """Stories of brokers beside EnOS, or instead of it, and of logic assets by REST."""
+import gzip
 import json
 import pathlib
 import random
 import subprocess
 import sys
 import time
+import urllib.parse
 
 from broker import Cable, Listener, Mosquitto
 from counters import COUNTER, counter_site, missing, modbus_connection
@@ -368,10 +370,112 @@ def logic_and_device_assets_behind_one_connection_survive_a_rest_outage(folder):
         assert stats["wrong"] == [], stats
         assert report["lost"] == 0 and report["repeated"] == 0, report
         assert report["delivered"] == tallies["integration"]["produced"], (report, tallies)
-        assert cloud.ask("report")["delivered"] == tallies["enos"]["produced"], tallies
+        by_mqtt = cloud.ask("report")
+        assert by_mqtt["delivered"] == tallies["enos"]["produced"], (by_mqtt, cloud.ask("stats"), tallies)
         assert sum(tally["dropped"] + tally["set_aside"] for tally in tallies.values()) == 0, tallies
         print(f"    by REST {report['delivered']} once, {report['duplicated']} twice, {stats['late_values']} as late data, 0 lost; "
               f"by MQTT {tallies['enos']['produced']}, 0 lost")
+        gateway.stop()
+
+
+HOSTILE = ['"a"/b+#', "中文 名", "$SYS/%2F", "back\\slash {value}", "'];--é😀"]
+TEXT = 'a"b\\c\n\t\u0001{time}中文😀 \u2028 %s /+#'
+FORMS = {
+    "json": {"topic": "f/json/{device}", "payload": "json"},
+    "lines": {"topic": "f/lines", "payload": "json-device", "join": "lines", "compress": "gzip"},
+    "template": {
+        "topic": "f/template/{device}/{point}", "join": "array",
+        "payload": """'{"d":"{device}","p":"{point}","v":{value},"w":"{value_text}","t":{time},"i":"{time_iso}","x":{}}'""",
+    },
+    "value": {"topic": "f/value/{device}/{point}", "payload": "value"},
+    "all": {"topic": "f/all", "payload": "enos"},
+}
+
+
+def parts(form, topic, payload) -> list:
+    """(device, point, value) of a message."""
+    names = [urllib.parse.unquote(level) for level in topic.split("/")[2:]]
+    if form == "value":
+        return [(*names, payload.decode() if names[1] == "note" else json.loads(payload))]
+    if form == "json":
+        items = json.loads(payload)
+        assert {item["device"] for item in items} == set(names), topic
+        return [(item["device"], item["point"], item["value"]) for item in items]
+    if form == "lines":
+        items = [json.loads(line) for line in gzip.decompress(payload).decode().split("\n")]
+        return [(item["device"], point, value) for item in items for point, value in item["values"].items()]
+    if form == "all":
+        items = json.loads(payload)["params"]
+        return [(HOSTILE[int(i["deviceKey"][1:])], point, value) for i in items for point, value in i["measurepoints"].items()]
+    items = json.loads(payload)
+    for item in items:
+        assert [item["d"], item["p"]] == names and item["x"] == {}, (topic, item)
+        assert item["w"] == (item["v"] if isinstance(item["v"], str) else json.dumps(item["v"])), item
+    return [(item["d"], item["p"], item["v"]) for item in items]
+
+
+def every_payload_form_says_the_same_of_hostile_names_and_texts(folder):
+    """A broker with users; five destinations on it, told apart by their topics."""
+    port, nobody = free_port(), free_port()
+    meter = Peer(TESTBED, "meter", "--port", port, "--units", 8, "--pattern", "reads")
+    broker = Mosquitto(folder)
+    broker.kill()
+    subprocess.run(["mosquitto_passwd", "-b", "-c", folder / "users", "gw", "päss word"], check=True, capture_output=True)
+    with open(broker.config, "a") as config:
+        config.write(f"user root\npassword_file {folder}/users\n")
+    broker.start()
+    subscribe = "\n      - { filter: in/+, device: \"{1}\", point: note, value: /v }"
+    access = {"user": "gw", "password": "päss word"}
+    several = "".join(
+        destination(name, f"tcp://127.0.0.1:{broker.port}", **{**keys, **access, **({"subscribe": subscribe} if name == "json" else {})})
+        for name, keys in FORMS.items()
+    )
+    several += destination("intruder", f"tcp://127.0.0.1:{broker.port}", user="gw", password="wrong")
+    write_site(
+        folder, modbus_connection(port, 100), COUNTER.splitlines()[0] + "\nreads,1000,ushort,ai,1,0,\n", [],
+        [("reads", "int"), ("note", "string")], [("reads", "ai.1000")], plain_broker(nobody) + f"destinations:\n{several}",
+    )
+    with open(folder / "site/assets.yaml", "a") as assets:
+        for at, name in enumerate(HOSTILE):
+            keys = f"product_key: pk, device_key: d{at}, device_secret: s"
+            assets.write(f'  - {{ name: {json.dumps(name, ensure_ascii=False)}, {keys}, template: t, connection: line, address: "{at + 1}" }}\n')
+    seen, wrong = {form: set() for form in FORMS}, []
+
+    def take(_client, _data, message):
+        if message.topic.startswith("f/"):
+            form = message.topic.split("/")[1]
+            try:
+                seen[form] |= set(parts(form, message.topic, message.payload))
+            except Exception as error:  # it would be lost in the client's thread
+                wrong.append(f"{message.topic}: {error!r}")
+
+    listener = Listener(broker.port)
+    listener.client.on_message = take
+    gateway = Gateway(folder)
+    with running(meter, broker, gateway):
+        try:
+            wait_until(f"data flows; {gateway.tail()}", lambda: wrong or all(len(of) > 60 for of in seen.values()))
+        except AssertionError:
+            print({k: len(v) for k, v in seen.items()}, wrong, gateway.ask("status")["destinations"])
+            raise
+        assert not wrong, wrong[:5]
+        # `+` stands for one level; a name with slashes can not be received so.
+        for name in (name for name in HOSTILE if not set(name) & set("/+#")):
+            listener.client.publish(f"in/{name}", json.dumps({"v": TEXT}), qos=1).wait_for_publish(5)
+        fed = {(name, "note", TEXT) for name in HOSTILE if not set(name) & set("/+#")}
+        wait_until("the texts were read", lambda: shown(gateway, "json")["received"]["messages"] == len(fed))
+        wait_until(f"the texts arrive everywhere; {shown(gateway, 'json')}", lambda: wrong or all(fed <= of for of in seen.values()))
+        meter.kill()
+        wait_until("nothing waits", lambda: all(kept(gateway, name)["waiting"] == 0 for name in FORMS))
+        tallies = balanced(gateway)
+        time.sleep(0.5)
+        assert not wrong, wrong[:5]
+        for name, of in seen.items():
+            assert of == seen["json"], f"{name}: {list(of ^ seen['json'])[:5]}"
+            assert len(of) == tallies[name]["produced"] == tallies[name]["acknowledged"], (name, len(of), tallies[name])
+        assert tallies["intruder"]["acknowledged"] == 0 and shown(gateway, "intruder")["last_error"], "a wrong password passed"
+        assert gateway.told("päss") == 0
+        print(f"    {len(seen['json'])} readings of {len(HOSTILE)} devices, the same in {len(FORMS)} forms")
         gateway.stop()
 
 
@@ -383,5 +487,6 @@ STORIES = [
     amqtt_on_its_bad_days_loses_nothing_of_the_link_in_puback_mode,
     values_of_a_broker_feed_points_and_reach_the_cloud,
     a_dead_broker_with_a_filter_and_a_quota_loses_only_its_own_and_a_kill_costs_nobody_else,
+    every_payload_form_says_the_same_of_hostile_names_and_texts,
     logic_and_device_assets_behind_one_connection_survive_a_rest_outage,
 ]
