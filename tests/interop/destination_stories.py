@@ -211,7 +211,10 @@ def bad_days(folder, name, site) -> list:
         broker = Amqtt(folder, broker.port)
         with running(broker):
             more("data flows after the broker's restart", 90)
-            wait_until("nothing waits", lambda: kept(gateway, name)["waiting"] < 60, 30)
+            try:
+                wait_until("nothing waits", lambda: kept(gateway, name)["waiting"] < 60, 90)
+            except AssertionError as error:
+                raise AssertionError(f"{error}: {kept(gateway, name)} {gateway.ask('status')['cloud']}") from error
             balanced(gateway)
             if name != "enos":
                 assert gateway.told("not acknowledged") >= 1, "the patience was never over"
