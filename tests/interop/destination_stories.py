@@ -341,7 +341,7 @@ def logic_and_device_assets_behind_one_connection_survive_a_rest_outage(folder):
         folder, modbus_connection(port, 50), COUNTER.splitlines()[0] + "\nreads,1000,ushort,ai,1,0,\n", [("counter", 2)],
         [("reads", "int")], [("reads", "ai.1000")],
         f"cloud:\n  product_key: gwPK01\n  device_key: edge\n  url: tcp://127.0.0.1:{cloud.port}\n  device_secret: edgeSecret\n"
-        f"rest:\n  url: {cloud.rest_url}\n  access_key: testbed-access-key\n  secret_key: testbed-secret-key\n  org_id: o1\n"
+        f"rest:\n  url: {cloud.rest}\n  access_key: testbed-access-key\n  secret_key: testbed-secret-key\n  org_id: o1\n"
         "  timeout_ms: 2000\nintegration:\n  late_after_s: 3\n",
     )
     with open(folder / "site/assets.yaml", "a") as assets:
@@ -355,8 +355,8 @@ def logic_and_device_assets_behind_one_connection_survive_a_rest_outage(folder):
     with running(cloud, meter, gateway):
         wait_until(f"both flow; {gateway.tail()}", lambda: rest()["values"] > 40 and cloud.ask("stats")["values"] > 40, 40)
         for mood, state in (
-            ("status 503", "slowed"), ("withhold", "waiting"), ("down", "waiting"),
-            ("unauthorised", "not_authorised"), ("code 24001 orgId is not known", "refused"),
+            ("status 503", "slowed"), ("withhold true", "waiting"), ("down true", "waiting"),
+            ("unauthorised true", "not_authorised"), ("code 24001 orgId is not known", "refused"),
         ):
             cloud.order(f"rest {mood}")
             wait_until(f"{mood} shows; {gateway.tail()}", lambda: gateway.ask("status")["integration"]["state"] == state, 40)
@@ -364,7 +364,7 @@ def logic_and_device_assets_behind_one_connection_survive_a_rest_outage(folder):
             wait_until("it waits", lambda: kept(gateway, "integration")["waiting"] > waiting + 40, 30)
             assert kept(gateway, "enos")["waiting"] < 60, f"{mood}: the other door is delayed: {kept(gateway, 'enos')}"
             page = gateway.command("status").stdout
-            assert "rest " in page and "readings wait" in page and cloud.rest_url in page, page
+            assert "rest " in page and "readings wait" in page and cloud.rest in page, page
             cloud.order("rest well")
             wait_until(f"{mood} is over; {gateway.tail()}", lambda: kept(gateway, "integration")["waiting"] < 30, 90)
         meter.kill()
