@@ -414,7 +414,8 @@ mod tests {
         };
         let loops = two("url: \"tcp://h:1883\", client_id: c2, topic: \"b/{device}\"").unwrap_err();
         assert!(loops.contains("filter \"b/+\" of \"a\" covers topics \"b\" publishes to"), "{loops}");
-        let backwards = two("url: tcp://h, client_id: c2, topic: c, subscribe: [ { filter: \"a/#\", device: d, point: p } ]");
+        let backwards =
+            two("url: tcp://h, client_id: c2, topic: c, subscribe: [ { filter: \"a/#\", device: d, point: p } ]");
         assert!(backwards.unwrap_err().contains("filter \"a/#\" of \"b\" covers topics \"a\""));
         let twice = two("url: tcp://h, client_id: c1, topic: c").unwrap_err();
         assert!(twice.contains("\"a\" and \"b\" have one client_id"), "{twice}");

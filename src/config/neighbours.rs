@@ -10,7 +10,8 @@ pub(super) fn faults(others: &[DestinationConfig], one: &DestinationConfig, plac
     for other in beside {
         if other.client_id == one.client_id {
             // MQTT 3.1.1, 3.1.4-2: the broker closes the connection of the one that came first.
-            let problem = format!("destinations \"{}\" and \"{}\" have one client_id at one broker", other.name, one.name);
+            let problem =
+                format!("destinations \"{}\" and \"{}\" have one client_id at one broker", other.name, one.name);
             faults.push(
                 Diagnostic::error(place.clone(), problem)
                     .help("each would end the other's connection; give each a client_id of its own"),
