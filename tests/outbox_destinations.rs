@@ -92,6 +92,46 @@ async fn a_parcel_partly_wanted_is_handed_out_in_part_and_keeps_its_number() {
     balanced(&outbox);
 }
 
+/// The dead one wants two readings of each batch and has no quota: what is kept for it is kept whole, so it fills the
+/// outbox's own quota. Then the oldest goes, and that is always its own: a living one's backlog is younger.
+#[tokio::test]
+async fn a_dead_destination_without_a_quota_fills_the_disk_and_takes_nothing_from_the_living() {
+    let folder = tempfile::tempdir().unwrap();
+    let small = OutboxConfig { quota_bytes: 4 << 20, ..config() };
+    let all = ["alive".into(), with("dead", points(&["p0"]), None)];
+    let (outbox, _) = open_with(folder.path(), &small, &all);
+    let alive = outbox.outlet("alive");
+    alive.link(true);
+    for number in 0..4000 {
+        outbox.inlet().append(batch(number, 200));
+        let parcels = alive.live(1 << 20).await;
+        alive.acknowledge(&parcels.iter().map(|p| p.seq).collect::<Vec<_>>());
+        if number % 50 == 0 {
+            until("the disk keeps up", || outbox.status().readings_in_memory < 20_000);
+        }
+    }
+    all_stored(&outbox);
+    until("the outbox's quota holds", || tally(&outbox, 1).dropped > 0);
+    // Now the living one is away too, for less than the quota holds.
+    alive.link(false);
+    for number in 4000..4200 {
+        outbox.inlet().append(batch(number, 200));
+        if number % 50 == 0 {
+            until("the disk keeps up", || outbox.status().readings_in_memory < 20_000);
+        }
+    }
+    all_stored(&outbox);
+    assert_eq!(tally(&outbox, 0).waiting, 200 * 200);
+    drained(&outbox, "alive", 0).await;
+    assert_eq!((tally(&outbox, 0).acknowledged, tally(&outbox, 0).dropped), (4200 * 200, 0));
+    let dead = tally(&outbox, 1);
+    assert_eq!((dead.produced, dead.dropped + dead.waiting), (2 * 4200, 2 * 4200), "p0 of both devices");
+    assert!(outbox.status().bytes_on_disk <= small.quota_bytes, "{} bytes", outbox.status().bytes_on_disk);
+    assert!(outbox.gaps(100).unwrap().iter().all(|gap| gap.destination == "dead" && gap.reason == Reason::Quota));
+    balanced(&outbox);
+    println!("of {} readings {} wait in {} bytes", dead.produced, dead.waiting, outbox.status().bytes_on_disk);
+}
+
 #[tokio::test]
 async fn a_dead_destination_keeps_to_its_quota_and_only_it_loses() {
     let folder = tempfile::tempdir().unwrap();

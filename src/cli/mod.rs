@@ -5,6 +5,7 @@ mod certificate;
 pub mod check;
 mod cloud;
 mod command;
+mod destinations;
 mod identity;
 mod moments;
 mod monitor;

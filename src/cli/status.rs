@@ -1,6 +1,7 @@
 //! `enos-edge status`: what a running gateway is doing, for a person or a script.
 
 use super::certificate::days_left;
+use super::destinations;
 use super::moments::{relative, size, span, stamp};
 use super::terminal::{grouped, say, table};
 use super::{DoorArguments, failed};
@@ -43,7 +44,8 @@ pub(super) fn shown(status: &Json, now: i64) -> String {
     lines.extend(labelled("cloud", cloud(&status["cloud"], now)));
     let kept = &status["outbox"]["destinations"];
     let others = status["destinations"].as_array().into_iter().flatten();
-    lines.extend(labelled("brokers", others.flat_map(|one| destination(one, kept, now)).collect()));
+    lines.extend(labelled("brokers", others.flat_map(|one| destinations::broker(one, kept, now)).collect()));
+    lines.extend(labelled("rest", destinations::integration(&status["integration"], kept, now)));
     lines.extend(labelled("identity", identity(&status["cloud"]["identity"])));
     lines.extend(labelled("cert", certificate(&status["cloud"]["identity"]["certificate"], now)));
     lines.extend(labelled("outbox", outbox(status, now)));
@@ -90,37 +92,6 @@ fn cloud(cloud: &Json, now: i64) -> Vec<String> {
     }
     let troubled = sub_devices.iter().filter(|device| !matches!(device["login"].as_str(), Some("online" | "waiting")));
     lines.extend(first_few(troubled.map(|device| sub_device(device)).collect(), "more sub-devices are not logged in"));
-    lines
-}
-
-/// One broker beside the cloud; `kept` is what the outbox keeps for each.
-fn destination(one: &Json, kept: &Json, now: i64) -> Vec<String> {
-    let [name, endpoint] = ["name", "endpoint"].map(|key| text(&one[key]));
-    let until = relative(one["until"].as_i64().unwrap_or(0), now);
-    let state = match one["state"].as_str().unwrap_or_default() {
-        "online" => format!("connected to {endpoint}"),
-        "connecting" => format!("connecting to {endpoint}"),
-        "waiting" if until.is_empty() => format!("not connected to {endpoint}"),
-        "waiting" => format!("not connected to {endpoint}; next try {until}"),
-        other => format!("{other} · {endpoint}"),
-    };
-    let of_outbox = kept.as_array().into_iter().flatten().find(|row| row["name"] == one["name"]);
-    let waiting = of_outbox.and_then(|row| row["readings"]["waiting"].as_u64()).unwrap_or(0);
-    let sent = grouped(one["messages_acknowledged"].as_u64().unwrap_or(0));
-    let mut first = format!("{name}: {state} · {} readings wait · {sent} messages confirmed", grouped(waiting));
-    let received = &one["received"];
-    if received["messages"].as_u64().unwrap_or(0) > 0 {
-        let [messages, refused] = ["messages", "refused"].map(|key| grouped(received[key].as_u64().unwrap_or(0)));
-        first.push_str(&format!(" · {messages} received, {refused} of them refused"));
-    }
-    let mut lines = vec![first];
-    if let Some(error) = one["last_error"].as_str() {
-        let label = if one["state"] == "online" { "last trouble" } else { "reason" };
-        lines.push(format!("{name}: {label}: {error}"));
-    }
-    if let Some(refusal) = received["last_refusal"].as_str() {
-        lines.push(format!("{name}: last refused message: {refusal}"));
-    }
     lines
 }
 
@@ -333,21 +304,5 @@ line        Meter 2  not connected  2 s ago   4       0      0                  
         let refused = json!({"endpoint": "mqtt://c:1883", "state": "refused", "code": 4, "reason": "bad user name or sign", "until": NOW + 60_000});
         assert_eq!(cloud(&refused, NOW), ["mqtt://c:1883 refused the login: bad user name or sign; next try in 60 s"]);
         assert_eq!(cloud(&Json::Null, NOW), ["not configured; readings wait in the outbox"]);
-    }
-
-    #[test]
-    fn a_broker_is_told_with_what_waits_for_it() {
-        let kept = json!([{"name": "scada", "readings": {"waiting": 1200}}]);
-        let received = json!({"messages": 5, "refused": 1, "last_refusal": "in/x: no JSON"});
-        let one = json!({"name": "scada", "endpoint": "ssl://b:8883", "state": "waiting", "until": NOW + 5000,
-            "messages_acknowledged": 7, "last_error": "Connection refused", "received": received});
-        assert_eq!(
-            destination(&one, &kept, NOW),
-            [
-                "scada: not connected to ssl://b:8883; next try in 5 s · 1 200 readings wait · 7 messages confirmed · 5 received, 1 of them refused",
-                "scada: reason: Connection refused",
-                "scada: last refused message: in/x: no JSON",
-            ]
-        );
     }
 }

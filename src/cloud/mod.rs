@@ -1,6 +1,5 @@
 //! The gateway's link to the EnOS Cloud over MQTT 3.1.1, or to a plain broker that takes the same messages.
 
-mod accounting;
 mod activation;
 mod answers;
 mod desk;
@@ -24,7 +23,6 @@ mod templates;
 mod topics;
 pub mod upstream;
 
-pub use accounting::{Count, Counts, Shown};
 pub use desk::AskDesk;
 pub use notices::NoticeQueue;
 pub use run::{CloudExtras, CloudPorts, CloudSite, run};

@@ -32,6 +32,8 @@ const MOST_SLOTS: usize = 1024;
 const TOPIC_AND_HEADERS: usize = 6 + 35 + 2 + 5 + 40;
 /// A connection that ends so soon after something was sent may have ended because of it.
 const HANG_UP: Duration = Duration::from_secs(1);
+/// A plain broker that takes longer to acknowledge is no broker any more.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(600);
 /// How many bytes of JSON one byte of a batch becomes, about.
 const EXPANSION: usize = 5;
 
@@ -69,6 +71,10 @@ pub struct Publisher {
     late: LateDataConfig,
     linger: Duration,
     reply_timeout: Duration,
+    /// How long a plain broker may take; it doubles each time that was too short.
+    patience: Duration,
+    /// When a plain broker acknowledged last.
+    progress: Duration,
     slots: usize,
     limit: usize,
     compress: Compress,
@@ -106,6 +112,8 @@ impl Publisher {
             late: config.late_data,
             linger: config.linger,
             reply_timeout: config.reply_timeout,
+            patience: config.reply_timeout,
+            progress: Duration::ZERO,
             slots: config.in_flight.clamp(1, MOST_SLOTS),
             limit,
             compress: config.compress,
@@ -313,12 +321,16 @@ impl Publisher {
     /// The broker has a message. For a plain broker that is all we learn.
     pub fn acknowledged(&mut self, id: u16, now: Now) {
         if self.acknowledge == Acknowledge::Puback {
+            self.progress = now.at;
             self.answered(id, 200, "", now);
         }
     }
 
     /// Messages without an answer are sent again. Returns whether the connection is to be given up.
     pub fn time_out(&mut self, now: Now) -> bool {
+        if self.acknowledge == Acknowledge::Puback {
+            return self.gives_up(now);
+        }
         let Some(since) = now.at.checked_sub(self.reply_timeout) else {
             return false;
         };
@@ -331,12 +343,31 @@ impl Publisher {
         for id in late {
             if let Some(mut sent) = self.in_flight.answered(id) {
                 sent.content.timeouts += 1;
-                // MQTT 3.1.1 4.4: a PUBLISH is only sent again on a new connection.
-                hopeless |= self.acknowledge == Acknowledge::Puback || sent.content.timeouts >= 2;
+                hopeless |= sent.content.timeouts >= 2;
                 self.in_flight.send_again(sent.content);
             }
         }
         hopeless
+    }
+
+    /// A plain broker acknowledged nothing for too long. MQTT 3.1.1 4.4: a PUBLISH is only sent again on a new
+    /// connection, and there it has twice the time, or a slow broker would never be served.
+    fn gives_up(&mut self, now: Now) -> bool {
+        let silent = self.timeout().is_some_and(|end| end <= now.at);
+        if silent {
+            self.window.troubled();
+            self.patience = (self.patience * 2).min(LONGEST_PATIENCE.max(self.reply_timeout));
+        }
+        silent
+    }
+
+    /// When what is under way has taken too long.
+    fn timeout(&self) -> Option<Duration> {
+        let oldest = self.in_flight.oldest()?;
+        Some(match self.acknowledge {
+            Acknowledge::Puback => oldest.max(self.progress) + self.patience,
+            Acknowledge::Reply => oldest + self.reply_timeout,
+        })
     }
 
     /// When something changes by itself.
@@ -345,7 +376,7 @@ impl Publisher {
         let pause = Some(self.pause.until()).filter(|until| *until > now.at);
         let pace = [Some(self.pace.next()), self.throttled_until()].into_iter().flatten();
         let pace = pace.filter(|next| *next > now.at).min();
-        let timeout = self.in_flight.oldest().map(|at| at + self.reply_timeout);
+        let timeout = self.timeout();
         let parked =
             self.parked.iter().map(|(due, _)| (*due).max(self.pause.until())).min().filter(|due| *due > now.at);
         let linger = self.linger_ends().filter(|end| *end > now.at);

@@ -1,6 +1,5 @@
 //! Keeps the link up: connects, converses until the connection is lost, waits, and begins again until the daemon stops.
 
-use super::accounting::Accounting;
 use super::answers::Answers;
 use super::desk::AskDesk;
 use super::first_login;
@@ -14,6 +13,7 @@ use super::sub_devices::{Roster, SubDevices};
 use super::templates::Templates;
 use super::topics::Topics;
 use crate::config::CloudConfig;
+use crate::model::accounting::Accounting;
 use crate::model::command::NoCommands;
 use crate::model::identity::{ClientCertificate, Failed, Fixed, LoginSecret, Proof};
 use crate::model::{

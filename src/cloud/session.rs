@@ -3,7 +3,6 @@
 mod ask;
 mod care;
 
-use super::accounting::{Accounting, Count, Kind};
 use super::activation::{self, Message as ActivationMessage};
 use super::answers::{Answers, Reply as CommandReply};
 use super::downstream::{self, Action, Notice};
@@ -20,6 +19,7 @@ use super::topics::{Topics, reply, sub_device_commands};
 use super::upstream::Whose;
 use super::upstream::measurepoints::Route;
 use crate::config::{Acknowledge, CloudConfig};
+use crate::model::accounting::{Accounting, Count, Kind};
 use crate::model::{Commands, Identity, Lane, Outlet, Parcel, Timestamp};
 use crate::mqtt::connection::{Connection, Heard, Lost, NotTaken};
 use crate::telemetry::Counters;

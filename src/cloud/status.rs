@@ -1,7 +1,7 @@
 //! What people may know about the link: shared, cheap to read, without secrets.
 
-use super::accounting::Shown;
 use crate::model::Names;
+use crate::model::accounting::Shown;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

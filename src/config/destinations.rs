@@ -4,7 +4,7 @@ use super::address::{self, Address};
 use super::numbers::{millis, seconds, whole};
 use super::subscribe::{self, Subscription};
 use super::template::{self, Template, Word};
-use super::{ClientFiles, Secret, TlsConfig, client_files, secret, selection};
+use super::{ClientFiles, Secret, TlsConfig, client_files, neighbours, secret, selection};
 use crate::diagnostic::Diagnostic;
 use crate::model::{Selection, TopicFilter};
 use crate::yaml::fields::{Faults, Fields, misfit};
@@ -148,8 +148,13 @@ const RESERVED: &[&str] = &["enos", "integration", "local"];
 /// More than a gateway should serve; each has a task and a cursor.
 const MOST: usize = 16;
 
-/// `cloud`: whether the gateway has a device key.
-pub(super) fn read(fields: &Fields<'_, '_>, folder: &Path, cloud: bool, faults: &mut Faults) -> Vec<DestinationConfig> {
+/// `gateway`: its device key, if there is a cloud.
+pub(super) fn read(
+    fields: &Fields<'_, '_>,
+    folder: &Path,
+    gateway: Option<&str>,
+    faults: &mut Faults,
+) -> Vec<DestinationConfig> {
     let nodes = fields.list("destinations", faults);
     let mut all: Vec<DestinationConfig> = Vec::new();
     for (at, node) in nodes.iter().enumerate() {
@@ -158,17 +163,24 @@ pub(super) fn read(fields: &Fields<'_, '_>, folder: &Path, cloud: bool, faults: 
             let problem = format!("{} destinations are more than {MOST}", nodes.len());
             faults.push(Diagnostic::error(fields.place.clone(), problem).help("let a broker pass readings on"));
         }
-        let Some(one) = destination(&fields, folder, cloud, faults) else { continue };
+        let Some(one) = destination(&fields, folder, gateway, faults) else { continue };
         if all.iter().any(|other| other.name == one.name) {
             let problem = format!("destination \"{}\" occurs twice", one.name);
             faults.push(Diagnostic::error(fields.place.clone(), problem).help("give each a name of its own"));
         }
+        faults.extend(neighbours::faults(&all, &one, &fields.place));
         all.push(one);
     }
     all
 }
 
-fn destination(fields: &Fields<'_, '_>, folder: &Path, cloud: bool, faults: &mut Faults) -> Option<DestinationConfig> {
+fn destination(
+    fields: &Fields<'_, '_>,
+    folder: &Path,
+    gateway: Option<&str>,
+    faults: &mut Faults,
+) -> Option<DestinationConfig> {
+    let cloud = gateway.is_some();
     let name = fields.required("name", faults).and_then(|text| name(text, faults));
     let address = fields.required("url", faults).and_then(|url| address::mqtt_with(&url, [1883, 8883], faults));
     let tls = tls(fields, folder, address.as_ref(), faults);
@@ -211,7 +223,7 @@ fn destination(fields: &Fields<'_, '_>, folder: &Path, cloud: bool, faults: &mut
     // Every key has been looked at; only now may a missing one end it.
     let (name, Address { host, port, .. }) = (name?, address?);
     Some(DestinationConfig {
-        client_id: client_id.unwrap_or_else(|| format!("enos-edge-{name}")),
+        client_id: client_id.unwrap_or_else(|| format!("enos-edge-{}-{name}", gateway.unwrap_or_default())),
         name,
         host,
         port,
@@ -379,6 +391,36 @@ mod tests {
         assert_eq!((one.port, one.tls.is_some(), one.gzip), (8883, true, true));
         assert_eq!(one.subscribe[0].device, Pick::Wildcard(0));
         assert!(!format!("{one:?}").contains("secret-word"));
+    }
+
+    #[test]
+    fn gateways_with_equal_destinations_are_different_clients() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("edge.yaml");
+        let text = "state_dir: s\ncloud: { url: tcp://c, product_key: p, device_key: gw-7, acknowledge: puback }\n\
+            destinations: [ { name: scada, url: tcp://b, topic: t } ]\n";
+        std::fs::write(&file, text).unwrap();
+        let config = crate::config::read_with(&file, Overrides::default()).unwrap();
+        assert_eq!(config.destinations[0].client_id, "enos-edge-gw-7-scada");
+    }
+
+    #[test]
+    fn two_destinations_on_one_broker_neither_feed_nor_end_each_other() {
+        let two = |second: &str| {
+            let reader = "subscribe: [ { filter: \"b/+\", device: d, point: p } ]";
+            read(&format!(
+                "  - {{ name: a, url: tcp://h, client_id: c1, topic: \"a/{{device}}\", {reader} }}\n  - {{ name: b, {second} }}\n"
+            ))
+        };
+        let loops = two("url: \"tcp://h:1883\", client_id: c2, topic: \"b/{device}\"").unwrap_err();
+        assert!(loops.contains("filter \"b/+\" of \"a\" covers topics \"b\" publishes to"), "{loops}");
+        let backwards =
+            two("url: tcp://h, client_id: c2, topic: c, subscribe: [ { filter: \"a/#\", device: d, point: p } ]");
+        assert!(backwards.unwrap_err().contains("filter \"a/#\" of \"b\" covers topics \"a\""));
+        let twice = two("url: tcp://h, client_id: c1, topic: c").unwrap_err();
+        assert!(twice.contains("\"a\" and \"b\" have one client_id"), "{twice}");
+        two("url: tcp://other, client_id: c1, topic: \"b/{device}\"").unwrap();
+        two("url: tcp://h, client_id: c2, topic: \"b/x/{device}\"").unwrap();
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod destinations;
 mod device_key;
 mod integration;
 mod late_data;
+mod neighbours;
 mod numbers;
 mod outbox;
 mod read;

@@ -135,7 +135,9 @@ fn config(fields: &Fields<'_, '_>, folder: &Path, overrides: Overrides, faults: 
         }
         integration::read(&section, faults)
     });
-    let gateway = fields.node("cloud").is_some();
+    // A cloud with faults is a cloud all the same.
+    let key = cloud.as_ref().map_or("", |cloud| cloud.device_key.as_str());
+    let gateway = fields.node("cloud").is_some().then_some(key);
     let destinations = destinations::read(fields, folder, gateway, faults);
     let certificate = certificate(fields, folder, faults);
     let outbox = match section(fields, "outbox", outbox::KEYS, faults) {

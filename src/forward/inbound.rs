@@ -143,14 +143,15 @@ fn shortened(name: &str) -> String {
 fn time(found: Option<&Json>, pointer: &str, now: Timestamp) -> Result<Timestamp, String> {
     let ms = found.and_then(Json::as_i64).ok_or_else(|| format!("no whole number of milliseconds at {pointer}"))?;
     if ms <= 0 || ms > now.0.saturating_add(AHEAD) {
-        return Err(format!("the time {ms} at {pointer} is before 1970 or more than a day ahead"));
+        return Err(format!("the time at {pointer} is before 1970 or more than a day ahead"));
     }
     Ok(Timestamp(ms))
 }
 
-/// The value in the form its measurement point has.
+/// The value in the form its measurement point has. A reason never repeats what was sent: it goes to the log, once for
+/// each reason.
 fn typed(json: &Json, to: DataType) -> Result<Value, String> {
-    let misfit = || format!("{} is no {to:?}", shortened(&json.to_string()));
+    let misfit = || format!("{} does not fit {to:?}", kind(json));
     let number = || json.as_f64().or_else(|| json.as_bool().map(f64::from)).or_else(|| parsed(json));
     match to {
         DataType::Int | DataType::Enum => {
@@ -167,11 +168,23 @@ fn typed(json: &Json, to: DataType) -> Result<Value, String> {
             _ => Err(misfit()),
         },
         DataType::String | DataType::Date => match json {
-            Json::String(text) if text.len() <= TEXT_LIMIT => Ok(Value::Text(text.as_str().into())),
+            Json::String(text) if text.len() > TEXT_LIMIT => Err(format!("a text of more than {TEXT_LIMIT} bytes")),
+            Json::String(text) => Ok(Value::Text(text.as_str().into())),
             Json::Number(number) => Ok(Value::Text(number.to_string().as_str().into())),
             _ => Err(misfit()),
         },
         DataType::Struct | DataType::Array | DataType::File => Err(format!("points of type {to:?} are not fed")),
+    }
+}
+
+fn kind(json: &Json) -> &'static str {
+    match json {
+        Json::Null => "null",
+        Json::Bool(_) => "true or false",
+        Json::Number(_) => "this number",
+        Json::String(_) => "this text",
+        Json::Array(_) => "a list",
+        Json::Object(_) => "an object",
     }
 }
 
@@ -273,16 +286,35 @@ mod tests {
             ("in/m1/P", "{\"v\":1}", "no whole number of milliseconds at /t"),
             ("in/m1/P", "{\"v\":1,\"t\":99999999999999}", "more than a day ahead"),
             ("in/m1/P", "not json", "/t"),
-            ("in/m1/n", "{\"v\":3000000000,\"t\":5}", "is no Int"),
-            ("in/m1/n", "{\"v\":1.5,\"t\":5}", "is no Int"),
-            ("in/m1/on", "{\"v\":2,\"t\":5}", "is no Bool"),
-            ("in/m1/P", "{\"v\":[1],\"t\":5}", "is no Double"),
-            ("in/m1/P", "{\"v\":\"NaN\",\"t\":5}", "is no Double"),
+            ("in/m1/n", "{\"v\":3000000000,\"t\":5}", "does not fit Int"),
+            ("in/m1/n", "{\"v\":1.5,\"t\":5}", "does not fit Int"),
+            ("in/m1/on", "{\"v\":2,\"t\":5}", "does not fit Bool"),
+            ("in/m1/P", "{\"v\":[1],\"t\":5}", "does not fit Double"),
+            ("in/m1/P", "{\"v\":\"NaN\",\"t\":5}", "does not fit Double"),
             ("elsewhere", "1", "no subscription covers"),
         ] {
             let refused = read(&one, topic, payload).unwrap_err();
             assert!(refused.contains(words), "{topic} {payload}: {refused}");
         }
+    }
+
+    #[test]
+    fn a_reason_is_the_same_for_equal_mistakes_and_repeats_nothing_that_was_sent() {
+        let one = subscription("in/+/#", Pick::Wildcard(1), Some("/v"), Some("/t"));
+        let why = |topic: &str, value: &str, time: i64| {
+            read(&one, topic, &format!("{{\"v\":{value},\"t\":{time}}}")).unwrap_err()
+        };
+        let long = |letter: &str| format!("\"{}\"", letter.repeat(1025));
+        for (topic, values) in [
+            ("in/m1/n", ["\"secret\"".to_owned(), "\"word\"".to_owned()]),
+            ("in/m1/n", ["1.5".to_owned(), "2.5".to_owned()]),
+            ("in/m1/s", [long("a"), long("b")]),
+        ] {
+            let reasons = values.map(|value| why(topic, &value, 5));
+            assert_eq!(reasons[0], reasons[1]);
+            assert!(!reasons[0].contains("secret") && reasons[0].len() < 100, "{}", reasons[0]);
+        }
+        assert_eq!(why("in/m1/n", "1", -1), why("in/m1/n", "1", i64::MAX));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use super::run::{Link, REMINDER};
 use super::status::State;
 use super::suspicion::{OnItsWay, ReadingId, Suspicion};
 use crate::config::DestinationConfig;
+use crate::model::accounting::Kind;
 use crate::model::command::code;
 use crate::model::{BatchBuilder, Command, Lane, Outcome, Parcel, SetAside, Timestamp};
 use crate::mqtt::connection::{Connection, Heard, Lost};
@@ -338,11 +339,8 @@ impl<'a> Session<'a> {
         self.link.traffic.sent(token, Sent { lane, seqs, bytes, at: now, single });
         self.link.ports.counters.messages.add(1);
         self.link.ports.counters.message_bytes.add(bytes as u64);
-        self.link.ports.status.update(|s| {
-            s.messages += 1;
-            s.message_bytes += bytes as u64;
-            s.readings_sent += u64::from(readings);
-        });
+        let kind = if lane == Lane::Live { Kind::Post } else { Kind::Resume };
+        self.link.ports.status.sent(kind, bytes, u64::from(readings));
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! PURE nouns all share. No tokio, no file system, no socket, no clock.
 
 pub mod accept;
+pub mod accounting;
 pub mod batch;
 pub mod cloud_ask;
 pub mod command;

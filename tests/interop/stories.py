@@ -2,7 +2,6 @@
 
     stories.py [NAME…]
 """
-import json
 import pathlib
 import shutil
 import signal
@@ -15,7 +14,9 @@ import traceback
 import cloud_stories
 import command_stories
 import identity_stories
+import destination_stories
 from broker import Cable, Listener, Mosquitto
+from counters import counter_site, missing, modbus_connection
 from site_files import GATEWAY, ROOT, Gateway, Peer, free_port, plain_broker, running, wait_until, write_site
 
 PYTHON = sys.executable
@@ -58,13 +59,6 @@ EXPECTED = [
     ("sum", "double", "sum(ai.14,ai.20)", 15.75),
     ("ratio", "double", "ratio(ai.14,ai.20)", 12.5 / 3.25),
 ]
-
-
-def modbus_connection(port: int, period: int = 200) -> str:
-    return (
-        f"name: line\nprotocol: modbus-tcp\nprotocol.sys:\n  host: 127.0.0.1\n  port: {port}\n"
-        f"  scan_period_ms: {period}\n  timeout_ms: 500\n"
-    )
 
 
 def pymodbus_values_of_every_type_arrive_at_a_mosquitto_subscriber(folder, *framing, protocol="modbus-tcp"):
@@ -152,32 +146,6 @@ def libmodbus_rtu_over_a_serial_line_never_gives_a_late_answer_to_another_questi
         with running(cable, Peer(compiled, device)):
             wait_until("data flows again", lambda: len(listener.values[("meter", "requests")]) > count + 5, 60)
             gateway.stop()
-
-
-COUNTER = """name,number,value type,point type,coefficient,base value,alias
-reads,0,ushort,ai,1,0,
-below,10,ushort,ai,1,0,
-hole,25,ushort,ai,1,0,
-above,35,ushort,ai,1,0,
-"""
-
-
-def counter_site(folder, port, broker_port, period=50, extra=""):
-    write_site(
-        folder,
-        modbus_connection(port, period) + "  max_gap: 40\n",
-        COUNTER,
-        [("counter", 2)],
-        [(p, "int") for p in ("reads", "below", "hole", "above")],
-        [("reads", "ai.0"), ("below", "ai.10"), ("hole", "ai.25"), ("above", "ai.35")],
-        plain_broker(broker_port) + extra,
-    )
-
-
-def missing(listener) -> list:
-    """Counts that never arrived between the first and the last: a value read and lost."""
-    seen = {value for _, value in listener.values[("counter", "reads")]}
-    return sorted(set(range(min(seen), max(seen) + 1)) - seen) if seen else ["nothing arrived"]
 
 
 def a_pymodbus_hole_is_bad_alone_and_its_neighbours_stay_good(folder):
@@ -343,215 +311,11 @@ def asyncua_values_arrive_signed_and_encrypted_with_a_user(folder):
     opcua_values_arrive(folder, "basic256sha256", ("operator", "let-me-in"))
 
 
-def destination(name, url, **keys) -> str:
-    """An entry of `destinations:` whose messages a Listener can read."""
-    lines = {"topic": "plant/{site}/batch", "payload": "enos", "client_id": f"gateway-{name}", **keys}
-    return f"  - name: {name}\n    url: {url}\n" + "".join(f"    {key}: {value}\n" for key, value in lines.items())
-
-
-def shown(gateway, name) -> dict:
-    """What status says of a destination, with its line of the outbox."""
-    status = gateway.ask("status")
-    one = [d for d in status.get("destinations", []) if d["name"] == name]
-    kept = [d for d in status.get("outbox", {}).get("destinations", []) if d["name"] == name]
-    return {**one[0], **kept[0]["readings"]} if one and kept else {}
-
-
-def make_certificates(folder):
-    """An authority, a server and a client, by openssl."""
-    def openssl(*words):
-        subprocess.run(["openssl", *map(str, words)], check=True, capture_output=True, cwd=folder)
-
-    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
-    openssl("req", "-x509", *curve, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=authority")
-    (folder / "names").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
-    for name in ("server", "client"):
-        openssl("req", *curve, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
-        openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial",
-                "-days", "2", "-out", f"{name}.pem", "-extfile", "names")  # extensions make it version 3, as rustls wants
-        (folder / f"{name}.key").chmod(0o600)
-
-
-def mosquitto_with_mutual_tls_gets_everything_while_enos_is_dead(folder):
-    port, nobody = free_port(), free_port()
-    make_certificates(folder)
-    peer, broker, tls = Peer(PYTHON, PEERS / "pymodbus_server.py", port), Mosquitto(folder), free_port()
-    broker.kill()
-    with open(broker.config, "a") as config:
-        # Started by root it would become a user who can not read the keys; for anybody else the line means nothing.
-        config.write(
-            f"user root\nlistener {tls} 127.0.0.1\nrequire_certificate true\nuse_identity_as_username true\n"
-            f"cafile {folder}/ca.pem\ncertfile {folder}/server.pem\nkeyfile {folder}/server.key\n"
-        )
-    broker.start()
-    cable = Cable(tls)
-    files = {"ca_file": "ca.pem", "client_cert_file": "client.pem", "client_key_file": "client.key"}
-    several = destination("scada", f"ssl://127.0.0.1:{cable.port}", **files)
-    several += destination("stranger", f"ssl://127.0.0.1:{tls}", ca_file="ca.pem")
-    counter_site(folder, port, nobody, extra=f"destinations:\n{several}")
-    listener = Listener(broker.port)
-    gateway = Gateway(folder)
-    with running(peer, broker, gateway):
-        wait_until("data flows", lambda: len(listener.values[("counter", "reads")]) > 20)
-        for _ in range(3):
-            cable.cut()
-            time.sleep(0.7)
-            before = len(listener.values[("counter", "reads")])
-            cable.mend()
-            wait_until("data flows again", lambda: len(listener.values[("counter", "reads")]) > before + 30, 40)
-        assert shown(gateway, "scada")["waiting"] < 200, shown(gateway, "scada")
-        stranger = shown(gateway, "stranger")
-        assert stranger["acknowledged"] == 0 and stranger["waiting"] > 100, "without a certificate nothing passes"
-        assert stranger["last_error"], stranger
-        assert gateway.ask("status")["cloud"]["state"] != "online"
-        gateway.stop()
-        time.sleep(0.5)
-    assert not missing(listener), f"lost: {missing(listener)[:10]}"
-
-
-def enos_gets_everything_while_a_destination_is_dead(folder):
-    port, nobody = free_port(), free_port()
-    peer, broker = Peer(PYTHON, PEERS / "pymodbus_server.py", port), Mosquitto(folder)
-    counter_site(folder, port, broker.port, extra=f"destinations:\n{destination('dead', f'tcp://127.0.0.1:{nobody}')}")
-    listener = Listener(broker.port)
-    gateway = Gateway(folder)
-    with running(peer, broker, gateway):
-        wait_until("data flows", lambda: len(listener.values[("counter", "reads")]) > 100)
-        assert shown(gateway, "dead")["waiting"] > 100
-        # The dead one comes to life elsewhere and gets all of it, from the first value on.
-        gateway.stop()
-        time.sleep(0.5)
-        assert not missing(listener), f"lost: {missing(listener)[:10]}"
-        other = folder / "other"
-        other.mkdir()
-        late = Mosquitto(other)
-        late_listener = Listener(late.port)
-        edge = (folder / "edge.yaml").read_text().replace(f":{nobody}", f":{late.port}")
-        (folder / "edge.yaml").write_text(edge)
-        again = Gateway(folder)
-        with running(late, again):
-            first = min(v for _, v in listener.values[("counter", "reads")])
-            wait_until("the backlog arrives", lambda: late_listener.values[("counter", "reads")])
-            wait_until("nothing waits", lambda: shown(again, "dead")["waiting"] < 50, 30)
-            again.stop()
-            time.sleep(0.5)
-            assert not missing(late_listener), f"lost: {missing(late_listener)[:10]}"
-            assert min(v for _, v in late_listener.values[("counter", "reads")]) <= first
-
-
-class Amqtt(Peer):
-    """The second broker, with its knobs and its ledger."""
-
-    def __init__(self, folder, port=None):
-        self.folder, self.port = folder, port or free_port()
-        super().__init__(PYTHON, PEERS / "amqtt_broker.py", self.port, folder)
-
-    def turn(self, **knobs):
-        (self.folder / "knobs.json").write_text(json.dumps(knobs))
-
-    def lines(self, name) -> list:
-        file = self.folder / name
-        # The last line may be under way.
-        return [json.loads(line) for line in file.read_text().splitlines(True) if line.endswith("\n")] if file.exists() else []
-
-    def counts(self) -> list:
-        """All counts the broker has acknowledged, in the order it did."""
-        messages = (json.loads(line["payload"]) for line in self.lines("ledger.jsonl"))
-        items = (item for message in messages for item in message["params"])
-        return [item["measurepoints"]["reads"] for item in items if "reads" in item["measurepoints"]]
-
-    def gap(self) -> list:
-        seen = set(self.counts())
-        return sorted(set(range(min(seen), max(seen) + 1)) - seen) if seen else ["nothing arrived"]
-
-
-def amqtt_on_its_bad_days_loses_nothing_of_a_gateway_without_enos(folder, clean="false"):
-    port, nobody = free_port(), free_port()
-    peer, broker = Peer(PYTHON, PEERS / "pymodbus_server.py", port), Amqtt(folder)
-    cable = Cable(broker.port)
-    subscribe = "\n      - { filter: in/+/+, device: \"{1}\", point: \"{2}\" }"
-    entry = destination("second", f"tcp://127.0.0.1:{cable.port}", reply_timeout_ms=1000, clean_session=clean, subscribe=subscribe)
-    counter_site(folder, port, nobody, extra=f"destinations:\n{entry}")
-    gateway = Gateway(folder)
-
-    def more(what, seconds=40.0, count=40):
-        before = len(set(broker.counts()))
-        wait_until(what, lambda: len(set(broker.counts())) > before + count, seconds)
-
-    with running(peer, gateway, broker):
-        more("data flows")
-        broker.turn(late=0.4)
-        more("late answers are waited for")
-        broker.turn(late=2.5)
-        more("answers later than the patience are found in time", 90)
-        assert gateway.told("not acknowledged") >= 1, "the patience was never over"
-        broker.turn(close=True)
-        connects = len(broker.lines("connects.jsonl"))
-        cable.cut()
-        cable.mend()
-        wait_until("it closes after CONNACK", lambda: len(broker.lines("connects.jsonl")) > connects + 2, 30)
-        broker.turn(refuse=True)
-        more("data flows without the subscription")
-        assert gateway.told("refused a subscription") >= 1
-        for round_ in range(3):
-            broker.turn(forget=round_ == 1)
-            cable.cut()
-            time.sleep(0.7)
-            cable.mend()
-            more("data flows on the next connection")
-        broker.kill()
-        time.sleep(1)
-        broker = Amqtt(folder, broker.port)
-        with running(broker):
-            more("data flows after the broker's restart")
-            wait_until("nothing waits", lambda: shown(gateway, "second")["waiting"] < 60, 30)
-            connects = broker.lines("connects.jsonl")
-            gateway.stop()
-    assert {line["clean"] for line in connects} == {clean == "true"}, connects
-    if clean == "false":
-        assert {line["present"] for line in connects} == {True, False}, "both kept and forgotten sessions were met"
-    counts = broker.counts()
-    print(f"    {len(connects)} connections, {len(counts)} values, {len(counts) - len(set(counts))} duplicates")
-    assert not broker.gap(), f"lost: {broker.gap()[:10]}"
-
-
-def amqtt_on_its_bad_days_loses_nothing_with_clean_sessions_either(folder):
-    amqtt_on_its_bad_days_loses_nothing_of_a_gateway_without_enos(folder, clean="true")
-
-
-def values_of_a_broker_feed_points_and_reach_the_cloud(folder):
-    port = free_port()
-    peer, broker = Peer(PYTHON, PEERS / "pymodbus_server.py", port), Mosquitto(folder)
-    subscribe = (
-        "\n      - { filter: plain/+/hole, device: \"{1}\", point: hole }"
-        "\n      - { filter: in/#, device: counter, point: \"{1}\", value: /v, time: /t }"
-    )
-    entry = destination("scada", f"tcp://127.0.0.1:{broker.port}", topic="out/batch2", subscribe=subscribe)
-    counter_site(folder, port, broker.port, extra=f"destinations:\n{entry}")
-    listener = Listener(broker.port)
-    gateway = Gateway(folder)
-    with running(peer, broker, gateway):
-        wait_until("data flows", lambda: len(listener.values[("counter", "reads")]) > 5)
-        wait_until("the destination is up", lambda: shown(gateway, "scada").get("messages_acknowledged"))
-        for topic, payload in (
-            ("plain/counter/hole", "4711"),
-            ("in/hole", json.dumps({"v": 4712, "t": 1_700_000_000_123})),
-            ("in/hole", json.dumps({"v": "many", "t": 1_700_000_000_124})),
-            ("in/nothing", json.dumps({"v": 1, "t": 1_700_000_000_125})),
-            ("in/hole", "no json"),
-        ):
-            listener.client.publish(topic, payload, qos=1).wait_for_publish(5)
-        got = wait_until("both arrive at the cloud", lambda: len(listener.values[("counter", "hole")]) >= 2 and listener.values[("counter", "hole")])
-        assert {value for _, value in got} == {4711, 4712} and 1_700_000_000_123 in {time_ for time_, _ in got}, got
-        received = wait_until("all are counted", lambda: (r := shown(gateway, "scada")["received"])["messages"] >= 5 and r)
-        assert (received["readings"], received["refused"]) == (2, 3), received
-        gateway.stop()
-
-
 STORIES = [
     *cloud_stories.STORIES,
     *command_stories.STORIES,
     *identity_stories.STORIES,
+    *destination_stories.STORIES,
     pymodbus_values_of_every_type_arrive_at_a_mosquitto_subscriber,
     pymodbus_values_arrive_in_rtu_frames_over_tcp,
     libmodbus_rtu_over_a_serial_line_never_gives_a_late_answer_to_another_question,
@@ -561,11 +325,6 @@ STORIES = [
     trouble_is_told_once_and_in_words,
     asyncua_values_arrive_without_security,
     asyncua_values_arrive_signed_and_encrypted_with_a_user,
-    mosquitto_with_mutual_tls_gets_everything_while_enos_is_dead,
-    enos_gets_everything_while_a_destination_is_dead,
-    amqtt_on_its_bad_days_loses_nothing_of_a_gateway_without_enos,
-    amqtt_on_its_bad_days_loses_nothing_with_clean_sessions_either,
-    values_of_a_broker_feed_points_and_reach_the_cloud,
 ]
 
 

@@ -8,7 +8,8 @@ use std::time::Duration;
 /// For people.
 pub const ORDERS: &str = "rest down|unauthorised|refuse_renewals true|false, rest status CODE|off, \
      rest wrong other_key|other_authority|not_yet|expired|garbage|off, rest delay_ms MS, rest life S|off, \
-     rest expire_tokens, rest asked, rest certificates";
+     rest expire_tokens, rest asked, rest certificates, rest code N WORDS|off, rest negative POINT|off, \
+     rest withhold true|false, rest well, rest counts ASSET POINT SPAN, rest settle ASSET POINT LAST, rest report, rest stats";
 
 const WRONGS: &[(&str, Option<Wrong>)] = &[
     ("other_key", Some(Wrong::OtherKey)),
@@ -28,6 +29,9 @@ pub fn carry_out(rest: &RestCloud, words: &str) -> anyhow::Result<Option<Value>>
     match name {
         "asked" => return Ok(Some(json!(rest.asked()))),
         "certificates" => return Ok(Some(certificates(rest))),
+        "report" => return Ok(Some(serde_json::to_value(rest.arrivals(|arrivals| arrivals.ledger.report()))?)),
+        "stats" => return Ok(Some(serde_json::to_value(rest.arrivals(|arrivals| arrivals.stats.clone()))?)),
+        "counts" | "settle" => return count(rest, name, value).map(Some),
         "expire_tokens" => rest.expire_tokens(),
         "life" => rest.set_life(number(value)?.map(Duration::from_secs)),
         _ => {
@@ -37,6 +41,21 @@ pub fn carry_out(rest: &RestCloud, words: &str) -> anyhow::Result<Option<Value>>
     Ok(None)
 }
 
+/// What a point of a logic asset counts, or its last count.
+fn count(rest: &RestCloud, name: &str, words: &str) -> anyhow::Result<Value> {
+    let words: Vec<&str> = words.split(' ').collect();
+    let [asset, point, number] = words[..] else { bail!("{name}: expected ASSET POINT NUMBER") };
+    let number: u32 = number.parse().with_context(|| format!("{name}: number"))?;
+    let known = rest.arrivals(|arrivals| {
+        if name == "counts" {
+            arrivals.counts(asset, point, number);
+            return true;
+        }
+        arrivals.ledger.settle(asset, point, number.into())
+    });
+    Ok(json!({ "known": known }))
+}
+
 fn turn(knobs: &mut RestKnobs, name: &str, value: &str) -> anyhow::Result<()> {
     match name {
         "down" => knobs.down = value.parse()?,
@@ -44,6 +63,14 @@ fn turn(knobs: &mut RestKnobs, name: &str, value: &str) -> anyhow::Result<()> {
         "refuse_renewals" => knobs.refuse_renewals = value.parse()?,
         "status" => knobs.status = number(value)?.map(u16::try_from).transpose()?,
         "delay_ms" => knobs.delay = number(value)?.map(Duration::from_millis),
+        "well" => *knobs = RestKnobs::default(),
+        "withhold" => knobs.withhold_answers = value.parse()?,
+        "negative" => knobs.refuse_negative = (value != "off").then(|| value.to_owned()),
+        "code" if value == "off" => knobs.refuse_points = None,
+        "code" => {
+            let (code, words) = value.split_once(' ').unwrap_or((value, "refused"));
+            knobs.refuse_points = Some((code.parse()?, words.to_owned()));
+        }
         "wrong" => {
             let found = WRONGS.iter().find(|(word, _)| *word == value);
             knobs.wrong = found.map(|(_, wrong)| *wrong).context("what is wrong is not known")?;
@@ -81,9 +108,17 @@ mod tests {
             turn(&mut knobs, "wrong", word).unwrap();
             assert_eq!(knobs.wrong, *wrong);
         }
+        for (name, value) in [("withhold", "true"), ("negative", "p0"), ("code", "24001 orgId is not known")] {
+            turn(&mut knobs, name, value).unwrap();
+        }
+        assert_eq!(knobs.refuse_points, Some((24001, "orgId is not known".to_owned())));
+        assert!(knobs.withhold_answers && knobs.refuse_negative.is_some());
+        turn(&mut knobs, "code", "off").unwrap();
+        turn(&mut knobs, "negative", "off").unwrap();
+        assert!(knobs.refuse_points.is_none() && knobs.refuse_negative.is_none());
         turn(&mut knobs, "status", "off").unwrap();
         assert_eq!(knobs.status, None);
-        for (name, value) in [("wrong", "?"), ("status", "70000"), ("down", ""), ("x", "true")] {
+        for (name, value) in [("wrong", "?"), ("status", "70000"), ("down", ""), ("x", "true"), ("code", "x")] {
             assert!(turn(&mut knobs, name, value).is_err(), "{name} {value}");
         }
     }

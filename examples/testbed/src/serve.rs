@@ -24,7 +24,7 @@ pub struct CloudArguments {
     tls_port: Option<u16>,
     #[arg(long)]
     ca_file: Option<PathBuf>,
-    /// Also answer REST (tokens, certificates) on this port; without --client-ca its authority is the clients'.
+    /// Also answer REST (tokens, certificates, readings of logic assets) on this port; without --client-ca its authority is the clients'.
     #[arg(long)]
     rest_port: Option<u16>,
     /// accessKey:secretKey of the service account.

@@ -330,3 +330,33 @@ fn compressed_messages_hold_more_and_stay_within_the_limit() {
     assert_eq!((bench.acknowledged.len(), bench.aside.len()), (12_000, 0));
     assert!(most > 25_000 && ratio >= 4, "{most} bytes of text, packed to a part in {ratio}");
 }
+
+#[test]
+fn a_plain_broker_is_waited_for_from_its_last_puback_and_twice_as_long_the_next_time() {
+    let patience = Duration::from_secs(2);
+    let plain = CloudConfig { acknowledge: Acknowledge::Puback, reply_timeout: patience, ..config() };
+    let mut bench = Bench::new(&plain);
+    let sent: Vec<u16> = std::iter::from_fn(|| {
+        bench.take(Lane::Live, &[0]);
+        bench.next().map(|(id, _)| id)
+    })
+    .take(3)
+    .collect();
+    assert_eq!(sent.len(), 3);
+    for id in sent {
+        // The last of them waits longer than the patience, behind others that are acknowledged.
+        bench.now += patience * 3 / 4;
+        assert!(!bench.publisher.time_out(bench.now()));
+        bench.publisher.acknowledged(id, bench.now());
+    }
+    bench.settle(|_| 200);
+    for patience in [patience, patience * 2, patience * 4] {
+        bench.take(Lane::Live, &[0]);
+        assert!(bench.next().is_some());
+        bench.now += patience - Duration::from_millis(1);
+        assert!(!bench.publisher.time_out(bench.now()), "{patience:?}");
+        bench.now += Duration::from_millis(1);
+        assert!(bench.publisher.time_out(bench.now()), "{patience:?}");
+        bench.publisher.lost(bench.now());
+    }
+}

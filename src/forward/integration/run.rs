@@ -4,6 +4,7 @@
 use super::status::{State, Status};
 use super::work::{Job, Work};
 use crate::config::{IntegrationConfig, RestConfig};
+use crate::model::accounting::Kind;
 use crate::model::{Lane, Outlet, Timestamp};
 use crate::rest::{Client, Part, RestError};
 use std::sync::Arc;
@@ -122,10 +123,8 @@ impl Link {
             let Some((job, text)) = self.work.next(self.last_id, limit) else { break };
             self.backlog_in_flight += usize::from(job.lane == Lane::Backlog);
             let readings: u64 = job.pieces.iter().map(|piece| u64::from(piece.batch.count)).sum();
-            self.ports.status.update(|s| {
-                (s.messages, s.readings_sent) = (s.messages + 1, s.readings_sent + readings);
-                s.message_bytes += text.len() as u64;
-            });
+            let kind = if job.lane == Lane::Live { Kind::Post } else { Kind::Resume };
+            self.ports.status.sent(kind, text.len(), readings);
             self.flights.spawn(send(Arc::clone(client), job, text));
         }
         self.settle();

@@ -1,12 +1,17 @@
 //! What people may know about the REST integration: shared, cheap to read, without secrets.
 
+use crate::model::Timestamp;
+use crate::model::accounting::{Accounting, Count, Kind, Shown};
 use serde::Serialize;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 #[derive(Debug, Default)]
-pub struct Status(Mutex<Snapshot>);
+pub struct Status {
+    snapshot: Mutex<Snapshot>,
+    accounting: Mutex<Accounting>,
+}
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Snapshot {
     pub name: String,
     pub endpoint: String,
@@ -20,6 +25,8 @@ pub struct Snapshot {
     pub message_bytes: u64,
     pub readings_sent: u64,
     pub messages_acknowledged: u64,
+    /// Messages, bytes and readings by kind and day.
+    pub accounting: Shown,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -53,20 +60,33 @@ pub enum State {
 impl Status {
     #[must_use]
     pub fn new(name: &str, endpoint: String) -> Status {
-        Status(Mutex::new(Snapshot { name: name.to_owned(), endpoint, ..Snapshot::default() }))
+        let snapshot = Snapshot { name: name.to_owned(), endpoint, ..Snapshot::default() };
+        Status { snapshot: Mutex::new(snapshot), accounting: Mutex::default() }
     }
 
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        self.lock().clone()
+        let accounting = lock(&self.accounting).shown(Timestamp::now());
+        Snapshot { accounting, ..lock(&self.snapshot).clone() }
     }
 
     pub(super) fn update(&self, change: impl FnOnce(&mut Snapshot)) {
-        change(&mut self.lock());
+        change(&mut lock(&self.snapshot));
     }
 
-    fn lock(&self) -> MutexGuard<'_, Snapshot> {
-        // A snapshot is whole whatever happened to the thread that held it.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// A message went out, in this lane's kind.
+    pub(super) fn sent(&self, kind: Kind, bytes: usize, readings: u64) {
+        let bytes = bytes as u64;
+        lock(&self.accounting).sent(kind, Count { messages: 1, bytes, readings }, Timestamp::now());
+        self.update(|s| {
+            s.messages += 1;
+            s.message_bytes += bytes;
+            s.readings_sent += readings;
+        });
     }
+}
+
+/// What is counted is whole whatever happened to the thread that held it.
+fn lock<T>(counted: &Mutex<T>) -> MutexGuard<'_, T> {
+    counted.lock().unwrap_or_else(PoisonError::into_inner)
 }

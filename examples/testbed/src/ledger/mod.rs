@@ -63,6 +63,12 @@ impl Ledger {
         u32::try_from(tracks.len() - 1).expect("fewer than 4 billion points")
     }
 
+    /// The number of a point, a new one if the id is new.
+    pub fn point(&mut self, device: u32, id: &str) -> u32 {
+        let known = self.devices[device as usize].tracks.iter().position(|track| track.id == id);
+        known.map_or_else(|| self.add_point(device, id), |at| u32::try_from(at).expect("fewer than 4 billion points"))
+    }
+
     /// Says that a point's source counts its readings from 0 to `span - 1` and starts again; a multiple of `span`
     /// on top does not matter. False when there is no such point.
     pub fn counts(&mut self, device: &str, point: &str, span: u32) -> bool {

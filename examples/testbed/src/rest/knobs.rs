@@ -15,6 +15,12 @@ pub struct RestKnobs {
     pub wrong: Option<Wrong>,
     /// Renewals are refused with 99400.
     pub refuse_renewals: bool,
+    /// Messages of logic assets are refused with this code and words.
+    pub refuse_points: Option<(i64, String)>,
+    /// Those that hold a negative value of this point are refused with 1204.
+    pub refuse_negative: Option<String>,
+    /// They are taken, and the connection is closed without an answer.
+    pub withhold_answers: bool,
     pub delay: Option<Duration>,
 }
 

@@ -1,10 +1,12 @@
-//! The REST side of the stand-in cloud: token, signatures, certificates of a small authority, and faults on demand.
+//! The REST side of the stand-in cloud: token, signatures, certificates of a small authority, readings of logic assets,
+//! and faults on demand.
 //!
 //! A route is one line in `routes.rs`: method, path, what proves the caller, who answers.
 
 mod account;
 mod authority;
 mod certificates;
+mod integration;
 mod knobs;
 mod request;
 mod routes;
@@ -12,6 +14,7 @@ mod server;
 
 pub use authority::Authority;
 pub use certificates::{Certificate, Standing};
+pub use integration::{Arrivals, RestStats};
 pub use knobs::{RestKnobs, Wrong};
 pub use request::{Answer, Request};
 
@@ -57,6 +60,7 @@ pub struct State {
     pub knobs: RestKnobs,
     account: Account,
     certificates: Certificates,
+    arrivals: Arrivals,
     asked: Vec<String>,
 }
 
@@ -82,6 +86,7 @@ impl RestCloud {
             account: Account::default(),
             certificates: Certificates::new(Arc::clone(&authority)),
             knobs: RestKnobs::default(),
+            arrivals: Arrivals::default(),
             asked: Vec::new(),
             options,
         };
@@ -128,6 +133,11 @@ impl RestCloud {
     #[must_use]
     pub fn certificates(&self) -> Vec<Certificate> {
         self.lock().certificates.all().to_vec()
+    }
+
+    /// What came of logic assets.
+    pub fn arrivals<T>(&self, look: impl FnOnce(&mut Arrivals) -> T) -> T {
+        look(&mut self.lock().arrivals)
     }
 
     /// Method, path and query of the requests so far, oldest first.

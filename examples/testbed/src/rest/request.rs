@@ -49,6 +49,12 @@ impl Answer {
         Answer { status: 200, body: json!({"code": 0, "msg": "OK", "requestId": "testbed", "data": data}) }
     }
 
+    /// The connection is closed instead.
+    #[must_use]
+    pub fn nothing() -> Answer {
+        Answer { status: 0, body: Json::Null }
+    }
+
     #[must_use]
     pub fn refused(code: i64, words: &str) -> Answer {
         Answer { status: 200, body: json!({"code": code, "msg": words, "requestId": "testbed", "data": null}) }

@@ -1,7 +1,7 @@
 //! PURE. Which request goes where, and what proves the caller.
 
 use super::request::{Answer, Request};
-use super::{State, account, certificates};
+use super::{State, account, certificates, integration};
 
 /// What a route wants of its caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +24,7 @@ const ROUTES: &[Route] = &[
     route("/apim-token-service/v2.0/token/get", Proof::Nothing, account::get),
     route("/apim-token-service/v2.0/token/refresh", Proof::Nothing, account::refresh),
     Route { method: None, ..route("/connect-service/v2.0/certificates", Proof::Signature, certificates::answer) },
+    route("/connect-service/v2.1/integration", Proof::Token, integration::answer),
 ];
 
 const fn route(path: &'static str, proof: Proof, answer: fn(&mut State, &Request) -> Answer) -> Route {

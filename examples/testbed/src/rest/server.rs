@@ -1,6 +1,6 @@
 //! The HTTP port: takes requests whole, turns the knobs' faults into behaviour, answers.
 
-use super::request::{Request, parse_query};
+use super::request::{Answer, Request, parse_query};
 use super::{State, lock, routes};
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -75,6 +75,7 @@ async fn answer(
         Some(status) => (status, String::new()),
         None => {
             let answer = routes::answer(&mut lock(&state), &request);
+            anyhow::ensure!(answer != Answer::nothing(), "no answer");
             (answer.status, answer.body.to_string())
         }
     };

@@ -1,6 +1,6 @@
-//! PURE. Counts what is sent to the cloud, by kind and by day: the cloud charges by the message. Time is an argument.
+//! PURE. Counts what is sent to a destination, by kind and by day: a cloud charges by the message. Time is an argument.
 
-use crate::model::Timestamp;
+use super::Timestamp;
 use serde::Serialize;
 use std::collections::VecDeque;
 
@@ -14,9 +14,9 @@ const LOOK_BACK: usize = 15;
 pub enum Kind {
     /// Live readings.
     Post,
-    /// Late readings.
+    /// Late readings, or those that waited.
     Resume,
-    /// Logins, topology and whatever else is asked.
+    /// Logins, topology and whatever else is asked of a cloud.
     Request,
     /// Answers to commands.
     Answer,
