@@ -22,6 +22,7 @@ pub mod source;
 pub mod templates;
 pub mod texts;
 pub mod triggers;
+pub mod trust;
 pub mod upload;
 
 use crate::yaml::{self, fields};
