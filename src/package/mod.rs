@@ -17,6 +17,7 @@ pub mod models;
 pub mod offsets;
 pub mod point_index;
 pub mod points;
+pub mod scaffold;
 pub mod seal;
 pub mod source;
 pub mod templates;

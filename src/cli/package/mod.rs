@@ -1,5 +1,6 @@
 //! `enos-edge package`: makes, seals, signs, verifies and compares resource packages.
 
+mod new;
 mod trust;
 
 use super::terminal::say;
@@ -19,6 +20,7 @@ pub struct PackageArgs {
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    New(new::NewArgs),
     /// Write the SHA-256 of every file into package.yaml; nothing else in it changes
     Seal {
         /// Folder with package.yaml in it
@@ -57,6 +59,7 @@ pub fn run(args: PackageArgs) -> ExitCode {
         Command::Seal { dir } => {
             seal::seal(dir, &limits).map(|files| format!("sealed {files} files of {}\n", dir.display()))
         }
+        Command::New(args) => new::run(args),
         Command::Build(args) => build(args, &limits),
         Command::Keygen(args) => trust::keygen(args),
         Command::Sign(args) => trust::sign(args, &limits),
