@@ -7,6 +7,7 @@ pub mod commands;
 pub mod connections;
 mod details;
 pub mod faults;
+pub mod forecast;
 pub mod late;
 mod load;
 pub mod manifest;

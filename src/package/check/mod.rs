@@ -8,6 +8,7 @@ pub mod plans;
 pub mod report;
 
 use super::fields::Faults;
+use super::forecast::{self, Basis, Forecast};
 use super::models::{self, Models};
 use super::source::{Limits, Source};
 use super::texts::{self, Texts};
@@ -28,6 +29,8 @@ pub struct Checked {
     /// Sorted by file, line and column; each stands once.
     pub diagnostics: Vec<Diagnostic>,
     pub counts: Counts,
+    /// What the package will cost, when there is no error.
+    pub forecast: Option<Forecast>,
 }
 
 /// How much a package holds.
@@ -60,7 +63,9 @@ impl Checked {
 /// Device secrets that lie in files of the state folder are not read: see [`load`].
 #[must_use]
 pub fn check(path: &Path, protocols: &[&dyn Protocol]) -> Checked {
-    check_with(path, protocols, &load::Secrets::Unread)
+    let mut checked = check_with(path, protocols, &load::Secrets::Unread);
+    checked.forecast = checked.site.as_ref().map(|site| forecast::of(site, &Basis::default()));
+    checked
 }
 
 pub(super) fn check_with(path: &Path, protocols: &[&dyn Protocol], secrets: &load::Secrets) -> Checked {
@@ -120,5 +125,5 @@ fn count(texts: &Texts, triggers: usize) -> Counts {
 }
 
 fn finish(site: Option<Site>, triggers: Vec<EventRule>, faults: Faults, counts: Counts) -> Checked {
-    Checked { site, triggers, diagnostics: faults.finish(), counts }
+    Checked { site, triggers, diagnostics: faults.finish(), counts, forecast: None }
 }
