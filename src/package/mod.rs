@@ -6,6 +6,7 @@ pub mod check;
 pub mod commands;
 pub mod connections;
 mod details;
+pub mod diff;
 pub mod faults;
 pub mod forecast;
 pub mod late;

@@ -1,5 +1,6 @@
 //! `enos-edge package`: makes, seals, signs, verifies and compares resource packages.
 
+mod diff;
 mod new;
 mod trust;
 
@@ -27,6 +28,7 @@ enum Command {
         dir: PathBuf,
     },
     Build(BuildArgs),
+    Diff(diff::DiffArgs),
     Keygen(trust::KeygenArgs),
     Sign(trust::SignArgs),
     Verify(trust::VerifyArgs),
@@ -59,6 +61,7 @@ pub fn run(args: PackageArgs) -> ExitCode {
         Command::Seal { dir } => {
             seal::seal(dir, &limits).map(|files| format!("sealed {files} files of {}\n", dir.display()))
         }
+        Command::Diff(args) => return diff::run(args),
         Command::New(args) => new::run(args),
         Command::Build(args) => build(args, &limits),
         Command::Keygen(args) => trust::keygen(args),

@@ -6,6 +6,7 @@ pub mod limits;
 pub mod overlap;
 pub mod plans;
 pub mod report;
+pub mod written;
 
 use super::fields::Faults;
 use super::forecast::{self, Basis, Forecast};
@@ -19,6 +20,7 @@ use crate::trigger::EventRule;
 use driver::Protocol;
 use std::collections::HashMap;
 use std::path::Path;
+use written::Written;
 
 /// What a check found.
 pub struct Checked {
@@ -31,6 +33,8 @@ pub struct Checked {
     pub counts: Counts,
     /// What the package will cost, when there is no error.
     pub forecast: Option<Forecast>,
+    /// What the files say beside the site, when there is one.
+    pub written: Option<Written>,
 }
 
 /// How much a package holds.
@@ -86,11 +90,12 @@ pub(super) fn check_with(path: &Path, protocols: &[&dyn Protocol], secrets: &loa
     let triggers = read_triggers(&texts, &models, &mut faults);
     let counts = count(&texts, triggers.len());
     let sound = faults.errors() == 0;
+    let written = manifest.as_ref().filter(|_| sound).map(|manifest| written::of(manifest, &texts));
     let site = match manifest {
         Some(manifest) if sound => load::build(&manifest, texts, &templates, plans, secrets, &mut faults),
         _ => None,
     };
-    finish(site, triggers, faults, counts)
+    Checked { written, ..finish(site, triggers, faults, counts) }
 }
 
 fn read_triggers(texts: &Texts, models: &Models, faults: &mut Faults) -> Vec<EventRule> {
@@ -125,5 +130,5 @@ fn count(texts: &Texts, triggers: usize) -> Counts {
 }
 
 fn finish(site: Option<Site>, triggers: Vec<EventRule>, faults: Faults, counts: Counts) -> Checked {
-    Checked { site, triggers, diagnostics: faults.finish(), counts, forecast: None }
+    Checked { site, triggers, diagnostics: faults.finish(), counts, forecast: None, written: None }
 }
