@@ -9,6 +9,7 @@ mod details;
 pub mod diff;
 pub mod faults;
 pub mod forecast;
+pub mod import;
 pub mod late;
 mod load;
 pub mod manifest;

@@ -1,6 +1,7 @@
 //! `enos-edge package`: makes, seals, signs, verifies and compares resource packages.
 
 mod diff;
+mod import;
 mod new;
 mod trust;
 
@@ -29,6 +30,7 @@ enum Command {
     },
     Build(BuildArgs),
     Diff(diff::DiffArgs),
+    Import(import::ImportArgs),
     Keygen(trust::KeygenArgs),
     Sign(trust::SignArgs),
     Verify(trust::VerifyArgs),
@@ -62,6 +64,7 @@ pub fn run(args: PackageArgs) -> ExitCode {
             seal::seal(dir, &limits).map(|files| format!("sealed {files} files of {}\n", dir.display()))
         }
         Command::Diff(args) => return diff::run(args),
+        Command::Import(args) => return import::run(args),
         Command::New(args) => new::run(args),
         Command::Build(args) => build(args, &limits),
         Command::Keygen(args) => trust::keygen(args),
