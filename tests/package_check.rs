@@ -67,7 +67,9 @@ fn checked(package: &Path) -> Checked {
 fn report(checked: &Checked) -> String {
     let mut out = Vec::new();
     write_text(&mut out, Path::new("package"), checked, false).expect("memory takes everything");
-    String::from_utf8(out).expect("reports are text")
+    let text = String::from_utf8(out).expect("reports are text");
+    // The cases are about faults; forecasts have tests of their own.
+    text.split_once("forecast, ").map_or(text.clone(), |(report, _)| report.to_owned())
 }
 
 fn cases() -> Vec<PathBuf> {

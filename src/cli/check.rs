@@ -33,7 +33,7 @@ pub fn run(args: &Args, protocols: &[&dyn Protocol]) -> ExitCode {
         eprintln!("enos-edge check: {}: {error}", args.package.display());
         return ExitCode::from(NOT_CHECKED);
     }
-    let checked = with_progress(|| package::check(&args.package, protocols));
+    let checked = with_progress("checking", || package::check(&args.package, protocols));
     let mut out = io::BufWriter::new(io::stdout().lock());
     let written = if args.json {
         writeln!(out, "{}", report::to_json(&args.package, &checked))
@@ -52,7 +52,7 @@ pub fn run(args: &Args, protocols: &[&dyn Protocol]) -> ExitCode {
 }
 
 /// Runs `work`; on a terminal, a line says how long it has been running.
-fn with_progress<T>(work: impl FnOnce() -> T) -> T {
+pub(super) fn with_progress<T>(verb: &'static str, work: impl FnOnce() -> T) -> T {
     if !io::stderr().is_terminal() {
         return work();
     }
@@ -64,7 +64,7 @@ fn with_progress<T>(work: impl FnOnce() -> T) -> T {
             let mut shown = false;
             let mut wait = PATIENCE;
             while waiting.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
-                eprint!("\rchecking, {} s", started.elapsed().as_secs());
+                eprint!("\r{verb}, {} s", started.elapsed().as_secs());
                 (shown, wait) = (true, Duration::from_secs(1));
             }
             if shown {

@@ -12,6 +12,7 @@ mod late_data;
 mod neighbours;
 mod numbers;
 mod outbox;
+mod package_trust;
 mod read;
 mod rest;
 mod secret;
@@ -29,6 +30,7 @@ pub use destinations::{DestinationConfig, Join, Payload};
 pub use integration::IntegrationConfig;
 pub use late_data::{LateDataConfig, Order};
 pub use outbox::{Durability, OutboxConfig};
+pub use package_trust::{PackageTrustConfig, RequireSignature};
 pub use rest::RestConfig;
 pub use sub_devices::SubDevicesConfig;
 pub use subscribe::{Pick, Subscription};
@@ -43,6 +45,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// The resource package: a folder or an archive.
     pub package: Option<PathBuf>,
+    /// Whose packages are taken.
+    pub package_trust: PackageTrustConfig,
     pub cloud: Option<CloudConfig>,
     /// The cloud's REST interface, for certificates and logic assets.
     pub rest: Option<RestConfig>,

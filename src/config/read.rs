@@ -18,6 +18,7 @@ const KEYS: &[&str] = &[
     // One a line, so that sections can be added side by side.
     "state_dir",
     "package",
+    "package_trust",
     "control_socket",
     "cloud",
     "rest",
@@ -58,6 +59,7 @@ pub(super) fn all_keys() -> impl Iterator<Item = &'static str> {
         destinations::KEYS,
         super::subscribe::KEYS,
         outbox::KEYS,
+        super::package_trust::KEYS,
         commands::KEYS,
         LOG_KEYS,
     ];
@@ -148,6 +150,8 @@ fn config(fields: &Fields<'_, '_>, folder: &Path, overrides: Overrides, faults: 
         Some(fields) => commands::read(&fields, faults),
         None => CommandConfig::default(),
     };
+    let package_trust = section(fields, "package_trust", super::package_trust::KEYS, faults)
+        .map(|fields| super::package_trust::read(&fields, folder, faults));
     let log = section(fields, "log", LOG_KEYS, faults);
     let (log_level, log_format) = match &log {
         Some(log) => (log.word("level", LEVELS, faults), log.word("format", FORMATS, faults)),
@@ -158,6 +162,7 @@ fn config(fields: &Fields<'_, '_>, folder: &Path, overrides: Overrides, faults: 
         control_socket: socket.unwrap_or_else(|| state_dir.join(SOCKET)),
         state_dir,
         package,
+        package_trust: package_trust.unwrap_or_default(),
         cloud,
         rest,
         integration,
@@ -330,6 +335,18 @@ mod tests {
         for expected in ["has no rest:", "in_flight: \"0\"", "takes logic assets only", "empty list", "key \"name\""] {
             assert!(faults.contains(expected), "{expected} is missing in\n{faults}");
         }
+    }
+
+    #[test]
+    fn trust_needs_no_section_and_says_what_it_says() {
+        use crate::config::{PackageTrustConfig, RequireSignature};
+        assert_eq!(read("state_dir: s\n").unwrap().package_trust, PackageTrustConfig::default());
+        let text = "state_dir: s\npackage_trust: { keys: [ plant.pub ], require: always, allow_downgrade: yes }\n";
+        let trust = read(text).unwrap().package_trust;
+        assert_eq!(trust.keys, [Path::new("/etc/enos-edge/plant.pub")]);
+        assert_eq!((trust.require, trust.allow_downgrade), (RequireSignature::Always, true));
+        let faults = read("state_dir: s\npackage_trust: { require: alway }\n").unwrap_err();
+        assert!(faults.contains("did you mean always?"), "{faults}");
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Builds the archive of a package. Equal files give equal bytes, whenever and wherever: sorted, without times or owners.
 
 use super::source::{Limits, Source};
-use super::{manifest, seal};
+use super::{manifest, seal, trust};
 use crate::diagnostic::{Diagnostic, Place, Severity};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
@@ -50,7 +51,28 @@ pub fn build(folder: &Path, output: &Path, limits: &Limits) -> Result<usize, Vec
     if faults.iter().any(|fault| fault.severity == Severity::Error) {
         return Err(faults);
     }
-    let archive = Archive { source: &source, manifest: manifest_text.as_bytes() };
+    trust::check_fresh(&source, &manifest_text)?;
+    write(&source, &[(manifest::FILE, manifest_text.as_bytes())], format, output, limits)?;
+    Ok(files + 1)
+}
+
+/// Writes all files of `source`, some with other bytes or added, as an archive that is read back before it takes
+/// the place of `output`.
+///
+/// # Errors
+/// When it can not be written, or what was written is no package.
+pub fn write(
+    source: &Source,
+    replaced: &[(&str, &[u8])],
+    format: Format,
+    output: &Path,
+    limits: &Limits,
+) -> Result<(), Vec<Diagnostic>> {
+    let refuse = |problem: String, help: &str| {
+        let fault = Diagnostic::error(Place::new(&output.display().to_string().into(), 0, 0), problem);
+        vec![if help.is_empty() { fault } else { fault.help(help) }]
+    };
+    let archive = Archive { source, replaced };
     let temporary = temporary_for(output);
     let written = archive
         .write_to(format, &temporary)
@@ -61,8 +83,7 @@ pub fn build(folder: &Path, output: &Path, limits: &Limits) -> Result<usize, Vec
         // Best effort: the error that is returned says more than one about the leftover would.
         let _ = std::fs::remove_file(&temporary);
     }
-    written?;
-    Ok(files + 1)
+    written
 }
 
 fn lies_below(output: &Path, folder: &Path) -> bool {
@@ -91,7 +112,7 @@ fn move_into_place(temporary: &Path, output: &Path) -> io::Result<()> {
 
 struct Archive<'a> {
     source: &'a Source,
-    manifest: &'a [u8],
+    replaced: &'a [(&'a str, &'a [u8])],
 }
 
 impl Archive<'_> {
@@ -116,12 +137,13 @@ impl Archive<'_> {
         }
     }
 
-    /// Every file with its bytes: the manifest sealed, the others as they are.
+    /// Every file with its bytes, in the order of their names.
     fn each(&self, mut add: impl FnMut(&str, &[u8]) -> io::Result<()>) -> io::Result<()> {
         let mut bytes = Vec::new();
-        for name in self.source.files() {
-            if name == manifest::FILE {
-                add(name, self.manifest)?;
+        let names: BTreeSet<&str> = self.source.files().chain(self.replaced.iter().map(|(name, _)| *name)).collect();
+        for name in names {
+            if let Some((_, bytes)) = self.replaced.iter().find(|(replaced, _)| *replaced == name) {
+                add(name, bytes)?;
                 continue;
             }
             bytes.clear();

@@ -11,6 +11,8 @@ use std::sync::Arc;
 
 /// The manifest's name within a package.
 pub const FILE: &str = "package.yaml";
+/// The signature's name within a package. It signs the list of all other files, and is in no list itself.
+pub const SIGNATURE: &str = "package.sig";
 /// The only format there is.
 pub const FORMAT: u64 = 1;
 
@@ -259,7 +261,7 @@ impl Reading {
             self.compare_file(source, path, digest);
         }
         let known: HashSet<&str> = listed.entries.iter().map(|(path, _)| path.value.as_str()).collect();
-        for extra in source.files().filter(|path| *path != FILE && !known.contains(path)) {
+        for extra in source.files().filter(|path| *path != FILE && *path != SIGNATURE && !known.contains(path)) {
             let place = Place::new(&self.file, listed.line, 1);
             self.error(place, format!("file \"{extra}\" is in the package but not in its list"), SEAL);
         }

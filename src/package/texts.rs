@@ -53,6 +53,7 @@ pub fn read(source: &Source, faults: &mut Faults) -> Texts {
 /// What may stand at the top of a package.
 const TOP: &[&str] = &[
     "package.yaml",
+    "package.sig",
     "assets.yaml",
     "assets",
     "models.yaml",

@@ -83,6 +83,23 @@ pub struct Resource {
     pub place: Place,
 }
 
+/// What one scan of a group costs its line.
+///
+/// ```
+/// use std::time::Duration;
+/// let cost = enos_edge_driver::ScanCost { requests: 1, bytes: 8 + 9, busy: Duration::from_millis(20) };
+/// assert!(cost.busy < Duration::from_secs(1), "the group can be read each second");
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ScanCost {
+    pub requests: u32,
+    /// Both ways, framing of the protocol included, that of TCP not.
+    pub bytes: u64,
+    /// The least time the line is taken: bits on the wire, silences and pauses that are configured. The time a
+    /// device takes to answer comes on top.
+    pub busy: Duration,
+}
+
 /// What was decided about a connection, once. What is learned of a device (largest read, holes)
 /// is kept here too and so survives the session.
 pub trait Plan: Send + Sync {
@@ -98,6 +115,11 @@ pub trait Plan: Send + Sync {
     }
     /// Where the session will go, for logs and people: `tcp://10.0.0.7:502`.
     fn endpoint(&self) -> String;
+    /// What one scan of a group costs its line; `None` where the protocol can not tell. For forecasts only.
+    fn scan_cost(&self, group: usize) -> Option<ScanCost> {
+        let _ = group;
+        None
+    }
     /// What was learned of the devices and is respected from now on, a line each, for people:
     /// `unit 1: at most 62 registers a request`.
     fn learned(&self) -> Vec<String> {

@@ -14,8 +14,8 @@ pub mod testkit;
 mod value;
 
 pub use contract::{
-    Answer, ConnectionText, DeviceText, Direction, FrameTap, Plan, Protocol, RawError, Resource, ScanGroup, Session,
-    SessionError, Silent,
+    Answer, ConnectionText, DeviceText, Direction, FrameTap, Plan, Protocol, RawError, Resource, ScanCost, ScanGroup,
+    Session, SessionError, Silent,
 };
 pub use diagnostic::{Diagnostic, Place, Severity, did_you_mean};
 pub use parameters::{Parameters, Text};

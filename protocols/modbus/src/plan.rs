@@ -8,8 +8,8 @@ use crate::point::{self, Spec};
 use crate::session::{ModbusSession, learned};
 use crate::settings::{Dialect, Parity, SerialSettings, Settings, Target, parse_unit};
 use driver::{
-    Answer, ConnectionText, DeviceText, Diagnostic, FrameTap, Place, Plan, PointTable, Resource, ScanGroup, Session,
-    SessionError,
+    Answer, ConnectionText, DeviceText, Diagnostic, FrameTap, Place, Plan, PointTable, Resource, ScanCost, ScanGroup,
+    Session, SessionError,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -35,6 +35,7 @@ pub struct Group {
     pub device: usize,
     pub items: Arc<[Item]>,
     pub patience: Duration,
+    pub cost: ScanCost,
 }
 
 /// What sessions share.
@@ -73,9 +74,9 @@ impl ModbusPlan {
             let unit = unit_of(device, &inner.settings, &mut faults);
             let template = template(device, &inner.settings, &mut templates, &mut faults);
             for (period, items) in &template.groups {
-                let patience = patience(items, &inner);
+                let (patience, cost) = effort(items, &inner);
                 scan_groups.push(scan_group(index, device.first_point, *period, items, patience));
-                inner.groups.push(Group { device: index, items: Arc::clone(items), patience });
+                inner.groups.push(Group { device: index, items: Arc::clone(items), patience, cost });
             }
             inner.devices.push(Device {
                 name: device.name.into(),
@@ -176,11 +177,27 @@ fn scan_group(device: usize, first_point: u32, period: Duration, items: &[Item],
 /// ask a few holes again. A read stops asking when its patience is used up.
 const EXTRA_REQUESTS: u32 = 16;
 
-fn patience(items: &[Item], inner: &Inner) -> Duration {
+/// How long a scan may take, and what it costs when all goes well.
+fn effort(items: &[Item], inner: &Inner) -> (Duration, ScanCost) {
     let mut planned: Vec<Block> = Vec::new();
     blocks::plan(items, &inner.settings.limits, |_, _, _| false, &mut planned);
     let requests = u32::try_from(planned.len()).unwrap_or(u32::MAX).saturating_add(EXTRA_REQUESTS);
-    Link::patience(&inner.timing).saturating_mul(requests)
+    let patience = Link::patience(&inner.timing).saturating_mul(requests);
+    (patience, cost(&planned, &inner.settings, &inner.timing))
+}
+
+/// Frames around a request of five bytes and an answer of two and its data: unit and CRC, or MBAP (1.1b3, clause 4.1).
+fn cost(planned: &[Block], settings: &Settings, timing: &Timing) -> ScanCost {
+    let frame = if settings.dialect == Dialect::Tcp { 7 } else { 3 };
+    let data = |block: &Block| {
+        let count = u64::from(block.count);
+        if block.area.is_bits() { count.div_ceil(8) } else { 2 * count }
+    };
+    let requests = u32::try_from(planned.len()).unwrap_or(u32::MAX);
+    let bytes: u64 = planned.iter().map(|block| frame + 5 + frame + 2 + data(block)).sum();
+    let wire = timing.character.saturating_mul(u32::try_from(bytes).unwrap_or(u32::MAX));
+    let pauses = (timing.silence * 2 + timing.delay).saturating_mul(requests);
+    ScanCost { requests, bytes, busy: wire.saturating_add(pauses) }
 }
 
 /// Bits of a character on the line: start, eight data, parity, stop.
@@ -217,6 +234,10 @@ impl Plan for ModbusPlan {
 
     fn station(&self, index: usize) -> Option<String> {
         self.inner.devices.get(index).map(|device| format!("unit {}", device.unit))
+    }
+
+    fn scan_cost(&self, group: usize) -> Option<ScanCost> {
+        self.inner.groups.get(group).map(|group| group.cost)
     }
 
     fn endpoint(&self) -> String {

@@ -6,8 +6,10 @@ pub mod limits;
 pub mod overlap;
 pub mod plans;
 pub mod report;
+pub mod written;
 
 use super::fields::Faults;
+use super::forecast::{self, Basis, Forecast};
 use super::models::{self, Models};
 use super::source::{Limits, Source};
 use super::texts::{self, Texts};
@@ -18,6 +20,7 @@ use crate::trigger::EventRule;
 use driver::Protocol;
 use std::collections::HashMap;
 use std::path::Path;
+use written::Written;
 
 /// What a check found.
 pub struct Checked {
@@ -28,6 +31,10 @@ pub struct Checked {
     /// Sorted by file, line and column; each stands once.
     pub diagnostics: Vec<Diagnostic>,
     pub counts: Counts,
+    /// What the package will cost, when there is no error.
+    pub forecast: Option<Forecast>,
+    /// What the files say beside the site, when there is one.
+    pub written: Option<Written>,
 }
 
 /// How much a package holds.
@@ -60,7 +67,9 @@ impl Checked {
 /// Device secrets that lie in files of the state folder are not read: see [`load`].
 #[must_use]
 pub fn check(path: &Path, protocols: &[&dyn Protocol]) -> Checked {
-    check_with(path, protocols, &load::Secrets::Unread)
+    let mut checked = check_with(path, protocols, &load::Secrets::Unread);
+    checked.forecast = checked.site.as_ref().map(|site| forecast::of(site, &Basis::default()));
+    checked
 }
 
 pub(super) fn check_with(path: &Path, protocols: &[&dyn Protocol], secrets: &load::Secrets) -> Checked {
@@ -81,11 +90,12 @@ pub(super) fn check_with(path: &Path, protocols: &[&dyn Protocol], secrets: &loa
     let triggers = read_triggers(&texts, &models, &mut faults);
     let counts = count(&texts, triggers.len());
     let sound = faults.errors() == 0;
+    let written = manifest.as_ref().filter(|_| sound).map(|manifest| written::of(manifest, &texts));
     let site = match manifest {
         Some(manifest) if sound => load::build(&manifest, texts, &templates, plans, secrets, &mut faults),
         _ => None,
     };
-    finish(site, triggers, faults, counts)
+    Checked { written, ..finish(site, triggers, faults, counts) }
 }
 
 fn read_triggers(texts: &Texts, models: &Models, faults: &mut Faults) -> Vec<EventRule> {
@@ -120,5 +130,5 @@ fn count(texts: &Texts, triggers: usize) -> Counts {
 }
 
 fn finish(site: Option<Site>, triggers: Vec<EventRule>, faults: Faults, counts: Counts) -> Checked {
-    Checked { site, triggers, diagnostics: faults.finish(), counts }
+    Checked { site, triggers, diagnostics: faults.finish(), counts, forecast: None, written: None }
 }

@@ -2,6 +2,7 @@
 
 use super::Checked;
 use crate::diagnostic::{Diagnostic, Severity};
+use crate::package::forecast;
 use serde_json::json;
 use std::io::{self, Write};
 use std::path::Path;
@@ -29,7 +30,11 @@ pub fn write_text(out: &mut impl Write, package: &Path, checked: &Checked, colou
         plural(counts.devices, "device"),
         plural(usize::try_from(counts.points).unwrap_or(usize::MAX), "point"),
         plural(counts.connections, "connection"),
-    )
+    )?;
+    match &checked.forecast {
+        Some(forecast) => out.write_all(forecast::report::text(forecast).as_bytes()),
+        None => Ok(()),
+    }
 }
 
 fn write_coloured(out: &mut impl Write, fault: &Diagnostic) -> io::Result<()> {
@@ -73,6 +78,7 @@ pub fn to_json(package: &Path, checked: &Checked) -> serde_json::Value {
         "connections": counts.connections,
         "points": counts.points,
         "triggers": counts.triggers,
+        "forecast": checked.forecast.as_ref().map(forecast::report::to_json),
         "diagnostics": checked.diagnostics.iter().map(diagnostic).collect::<Vec<_>>(),
     })
 }

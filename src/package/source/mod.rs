@@ -135,13 +135,25 @@ impl Source {
     /// # Errors
     /// When the file can not be read.
     pub fn sha256(&self, name: &str) -> Result<String, Diagnostic> {
+        self.measure(name).map(|(_, digest)| digest)
+    }
+
+    /// Length and SHA-256 of a file.
+    ///
+    /// # Errors
+    /// When the file can not be read.
+    pub fn measure(&self, name: &str) -> Result<(u64, String), Diagnostic> {
+        let mut length = 0;
         let mut reader = self.reader(name)?;
         let mut context = ring::digest::Context::new(&ring::digest::SHA256);
         let mut buffer = [0; 32 * 1024];
         loop {
             match reader.read(&mut buffer) {
-                Ok(0) => return Ok(hex(context.finish().as_ref())),
-                Ok(got) => context.update(&buffer[..got]),
+                Ok(0) => return Ok((length, hex(context.finish().as_ref()))),
+                Ok(got) => {
+                    length += got as u64;
+                    context.update(&buffer[..got]);
+                }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(Diagnostic::error(Place::new(&name.into(), 0, 0), format!("read the file: {e}"))),
             }

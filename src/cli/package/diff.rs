@@ -1,0 +1,43 @@
+//! `enos-edge package diff`: what a new package changes.
+
+use crate::cli::check::with_progress;
+use crate::cli::terminal::say;
+use crate::package::check::Checked;
+use crate::package::diff::{self, report};
+use crate::south::protocols::Protocols;
+use clap::Args;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Show what a new package changes: devices, connections, points, models, triggers, and what it costs
+///
+/// Exit status: 0 compared, 1 a package is faulty or the change would be refused.
+#[derive(Args, Debug)]
+pub(super) struct DiffArgs {
+    /// The package that runs: folder or archive
+    old: PathBuf,
+    /// The package to come: folder or archive
+    new: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &DiffArgs) -> ExitCode {
+    let protocols = Protocols::new(Path::new("."));
+    let check = |path: &Path| crate::package::check(path, &protocols.list());
+    let (old, new) = with_progress("reading both packages", || (check(&args.old), check(&args.new)));
+    let Some(diff) = with_progress("comparing", || diff::compare(&old, &new)) else {
+        complain(&args.old, &old);
+        complain(&args.new, &new);
+        return ExitCode::from(1);
+    };
+    say(&if args.json { format!("{}\n", report::to_json(&diff)) } else { report::text(&diff) });
+    ExitCode::from(u8::from(!diff.refused.is_empty()))
+}
+
+fn complain(path: &Path, checked: &Checked) {
+    for fault in checked.diagnostics.iter().filter(|fault| fault.severity == crate::diagnostic::Severity::Error) {
+        eprintln!("{}: {fault}", path.display());
+    }
+}
