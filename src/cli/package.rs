@@ -1,5 +1,6 @@
 //! `enos-edge package`: seals a package folder, and builds the archive of one.
 
+use super::fetch;
 use super::terminal::say;
 use crate::diagnostic::Diagnostic;
 use crate::package::source::Limits;
@@ -30,6 +31,8 @@ enum Command {
         #[arg(short, long)]
         output: PathBuf,
     },
+    /// Fetch a package as the configuration says, and tell every step: which port is closed, who is not trusted
+    Fetch(fetch::Arguments),
 }
 
 /// Runs the command. Faults go to standard error, one a line with its help, and the exit code is 1.
@@ -37,6 +40,7 @@ enum Command {
 pub fn run(args: PackageArgs) -> ExitCode {
     let limits = Limits::default();
     let done = match &args.command {
+        Command::Fetch(arguments) => return fetch::run(arguments),
         Command::Seal { dir } => {
             seal::seal(dir, &limits).map(|files| format!("sealed {files} files of {}", dir.display()))
         }

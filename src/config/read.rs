@@ -2,7 +2,7 @@
 
 use super::{
     CertificateConfig, CommandConfig, Config, OutboxConfig, Overrides, certificate, cloud, commands, destinations,
-    integration, outbox, rest,
+    fetch, integration, outbox, push, rest,
 };
 use crate::diagnostic::{Diagnostic, Place};
 use crate::logs::LogFormat;
@@ -22,6 +22,8 @@ const KEYS: &[&str] = &[
     "cloud",
     "rest",
     "integration",
+    "fetch",
+    "push",
     "certificate",
     "destinations",
     "outbox",
@@ -53,6 +55,8 @@ pub(super) fn all_keys() -> impl Iterator<Item = &'static str> {
         super::sub_devices::KEYS,
         rest::KEYS,
         integration::KEYS,
+        fetch::KEYS,
+        push::KEYS,
         super::selection::KEYS,
         certificate::KEYS,
         destinations::KEYS,
@@ -135,6 +139,8 @@ fn config(fields: &Fields<'_, '_>, folder: &Path, overrides: Overrides, faults: 
         }
         integration::read(&section, faults)
     });
+    let sources = fetch::read(fields, folder, faults);
+    let push = section(fields, "push", push::KEYS, faults).and_then(|section| push::read(&section, folder, faults));
     let gateway = fields.node("cloud").is_some();
     let destinations = destinations::read(fields, folder, gateway, faults);
     let certificate = certificate(fields, folder, faults);
@@ -159,6 +165,8 @@ fn config(fields: &Fields<'_, '_>, folder: &Path, overrides: Overrides, faults: 
         cloud,
         rest,
         integration,
+        fetch: sources,
+        push,
         destinations,
         certificate,
         outbox,

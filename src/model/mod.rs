@@ -1,6 +1,7 @@
 //! PURE nouns all share. No tokio, no file system, no socket, no clock.
 
 pub mod accept;
+pub mod arrivals;
 pub mod batch;
 pub mod cloud_ask;
 pub mod command;
@@ -18,6 +19,7 @@ pub mod site;
 pub mod thing_model;
 pub mod topic;
 
+pub use arrivals::{Accepted, Arrivals, Origin, Refused};
 pub use batch::{Batch, BatchBuilder, Block, Entry, ValueRef};
 pub use command::{Command, Commands, Outcome};
 pub use control::CommandRules;
