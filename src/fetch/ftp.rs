@@ -4,12 +4,12 @@
 use super::http::{paced, within};
 use super::incoming::{Incoming, Mark, Writer};
 use super::journal::{Journal, Step, Trouble};
-use super::pace::Pace;
+use super::pace::{self, Pace};
 use super::pull::{Found, Whole, missing_sidecar, sidecar_text};
 use super::{names, reach, tls};
 use crate::config::{Checksum, Scheme, SourceConfig};
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use suppaftp::tokio::{AsyncRustlsConnector, AsyncRustlsFtpStream};
 use suppaftp::types::FileType;
 use suppaftp::{FtpError, FtpResult, Mode, Status};
@@ -132,7 +132,7 @@ impl<'a> Session<'a> {
         incoming: &mut Incoming,
         journal: &mut Journal<'_>,
     ) -> Result<(u64, bool), Trouble> {
-        let begun = Instant::now();
+        let begun = pace::now();
         let same = mark.proves() && mark.size.is_some() && incoming.memory.part.as_ref() == Some(mark);
         let held = if same { incoming.held() } else { 0 };
         if held > 0 && mark.size == Some(held) {
@@ -207,7 +207,7 @@ async fn receive(
     size: Option<u64>,
     source: &SourceConfig,
 ) -> Result<(), Trouble> {
-    let mut pace = Pace::new(Instant::now(), source.stall);
+    let mut pace = Pace::new(pace::now(), source.stall);
     let mut buffer = vec![0; 64 << 10];
     loop {
         match timeout_at(pace.until().into(), stream.read(&mut buffer)).await {

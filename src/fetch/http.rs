@@ -4,7 +4,7 @@ use super::digest;
 use super::http_rules::{self, Have, Head, REDIRECTS, Verdict};
 use super::incoming::{Incoming, Mark, Writer};
 use super::journal::{Journal, Step, Trouble};
-use super::pace::Pace;
+use super::pace::{self, Pace};
 use super::pull::{Found, Whole, missing_sidecar, sidecar_text};
 use super::{reach, tls};
 use crate::config::{Address, Checksum, Scheme, Secret, SourceConfig};
@@ -17,7 +17,6 @@ use hyper_util::rt::TokioIo;
 use reqwest::Url;
 use rustls::pki_types::ServerName;
 use std::io;
-use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{timeout, timeout_at};
@@ -308,7 +307,7 @@ async fn receive(
     source: &SourceConfig,
     journal: &mut Journal<'_>,
 ) -> Result<u64, Trouble> {
-    let begun = Instant::now();
+    let begun = pace::now();
     let first = writer.length();
     let taken = take_body(&mut answer, &mut writer, source).await;
     // What came is kept whatever happened.
@@ -323,7 +322,7 @@ async fn receive(
 }
 
 async fn take_body(answer: &mut Answer, writer: &mut Writer, source: &SourceConfig) -> Result<(), Trouble> {
-    let mut pace = Pace::new(Instant::now(), source.stall);
+    let mut pace = Pace::new(pace::now(), source.stall);
     loop {
         match timeout_at(pace.until().into(), answer.response.body_mut().frame()).await {
             Ok(None) => return Ok(()),
@@ -358,7 +357,7 @@ pub(super) fn within(length: u64, most: u64) -> Result<(), Trouble> {
 /// # Errors
 /// When too little came in the span that is over.
 pub(super) fn paced(pace: &mut Pace, source: &SourceConfig) -> Result<(), Trouble> {
-    if pace.judge(Instant::now()) {
+    if pace.judge(pace::now()) {
         return Ok(());
     }
     let problem = format!("less than 100 bytes a second for {:?}", source.stall);

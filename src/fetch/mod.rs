@@ -5,6 +5,8 @@ mod desk;
 mod digest;
 mod folder;
 mod ftp;
+#[cfg(test)]
+mod hostile;
 mod http;
 mod http_rules;
 mod incoming;

@@ -1,9 +1,14 @@
-//! PURE. Whether bytes come fast enough. Time is an argument.
+//! Whether bytes come fast enough. Time is an argument, and its source one function, which tests can pause.
 
 use std::time::{Duration, Instant};
 
 /// Slower than any modem: a server that drips keeps a gateway for ever.
 const LEAST_PER_SECOND: u64 = 100;
+
+/// The runtime's clock.
+pub(super) fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
 
 /// Spans, in each of which something must come.
 #[derive(Clone, Debug)]

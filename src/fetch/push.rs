@@ -7,7 +7,7 @@ use super::desk::{self, Desk};
 use super::digest;
 use super::incoming::{FOLDER, Incoming, Mark, Writer};
 use super::journal::Step;
-use super::pace::Pace;
+use super::pace::{self, Pace};
 use super::tls;
 use crate::config::PushConfig;
 use crate::model::Origin;
@@ -30,7 +30,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -308,8 +308,8 @@ fn admitted(headers: &HeaderMap, most: u64) -> Result<Option<String>, Said> {
 }
 
 async fn receive(body: &mut Body, writer: &mut Writer, config: &PushConfig) -> Result<(), Said> {
-    let deadline = Instant::now() + config.deadline;
-    let mut pace = Pace::new(Instant::now(), config.stall);
+    let deadline = pace::now() + config.deadline;
+    let mut pace = Pace::new(pace::now(), config.stall);
     loop {
         match timeout_at(pace.until().min(deadline).into(), body.frame()).await {
             Ok(None) => return Ok(()),
@@ -329,7 +329,7 @@ async fn receive(body: &mut Body, writer: &mut Writer, config: &PushConfig) -> R
             Ok(Some(Err(error))) => return Err(said(StatusCode::BAD_REQUEST, &format!("the upload broke: {error}"))),
             Err(_) => {}
         }
-        if !pace.judge(Instant::now()) || Instant::now() >= deadline {
+        if !pace.judge(pace::now()) || pace::now() >= deadline {
             return Err(said(StatusCode::REQUEST_TIMEOUT, &format!("{}: too slow", Step::Transfer.word())));
         }
     }

@@ -3,14 +3,14 @@
 
 use super::incoming::{Incoming, Mark};
 use super::journal::{Journal, Step, Trouble};
-use super::pace::Pace;
+use super::pace::{self, Pace};
 use super::pull::{Found, Whole, missing_sidecar, sidecar_text};
 use super::{http, names, reach};
 use crate::config::{Checksum, SourceConfig};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 
@@ -101,7 +101,7 @@ async fn transfer(
     incoming: &mut Incoming,
     journal: &mut Journal<'_>,
 ) -> Result<bool, Trouble> {
-    let begun = Instant::now();
+    let begun = pace::now();
     let size = mark.size.unwrap_or(0);
     let same = incoming.memory.part.as_ref() == Some(mark);
     let held = if same { incoming.held() } else { 0 };
@@ -110,11 +110,12 @@ async fn transfer(
         return Ok(true);
     }
     let resumed = held > 0 && held < size;
+    let to = incoming.part();
+    leave_alone(to.clone()).await;
     if !resumed {
         // The file is made here, readable by its owner alone; sftp fills it.
         drop(incoming.begin(mark.clone())?);
     }
-    let to = incoming.part();
     // -a goes on at the end of the local file, -f calls fsync.
     let batch = format!("get -af {} {}\n", quoted(path), quoted(&to.display().to_string()));
     run(source, &batch, Step::Transfer, Some((&to, size))).await?;
@@ -127,6 +128,25 @@ async fn transfer(
     let came = if resumed { size - held } else { size };
     journal.done(Step::Transfer, format!("{came} bytes in {:.1} s{from}", begun.elapsed().as_secs_f32()));
     Ok(resumed)
+}
+
+/// A gateway that was killed left its sftp behind, and two must not write one archive: the old one is ended.
+async fn leave_alone(part: PathBuf) {
+    let end = move || {
+        for process in std::fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok) {
+            let Some(pid) = process.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+            if std::fs::read_to_string(process.path().join("comm")).is_ok_and(|name| name.trim() == PROGRAM) {
+                let open = std::fs::read_dir(process.path().join("fd")).into_iter().flatten().filter_map(Result::ok);
+                let ours = open.filter_map(|fd| std::fs::read_link(fd.path()).ok()).any(|file| file == part);
+                if let (true, Some(pid)) = (ours, rustix::process::Pid::from_raw(pid)) {
+                    // Best effort: it may have ended by itself.
+                    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+                }
+            }
+        }
+    };
+    // Best effort: a file that somebody else fills does not pass size and digest.
+    let _ = tokio::task::spawn_blocking(end).await;
 }
 
 async fn sidecar(
@@ -254,7 +274,7 @@ async fn watch(source: &SourceConfig, step: Step, watched: Option<(&PathBuf, u64
         return Trouble::new(step, format!("no answer within {:?}", source.connect_timeout + source.stall));
     };
     let length = || std::fs::metadata(file).map_or(0, |found| found.len());
-    let mut pace = Pace::new(Instant::now() + source.connect_timeout, source.stall);
+    let mut pace = Pace::new(pace::now() + source.connect_timeout, source.stall);
     let mut before = length();
     loop {
         tokio::time::sleep(LOOK).await;
