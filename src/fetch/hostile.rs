@@ -77,7 +77,9 @@ async fn a_broken_transfer_goes_on_where_it_ended_and_is_not_repeated_when_uncha
     assert_eq!(trouble.step, Step::Transfer, "{trouble}");
     // As after a restart.
     let mut incoming = Incoming::open(folder.path(), "site").unwrap();
-    let Fetched::New { sha256, bytes: 11, unsure: true } = pulled(&source, &mut incoming).await.unwrap() else { panic!("not fetched") };
+    let Fetched::New { sha256, bytes: 11, unsure: true } = pulled(&source, &mut incoming).await.unwrap() else {
+        panic!("not fetched")
+    };
     assert!(sha256.starts_with("b94d27b9"), "{sha256}");
     pull::taken(&mut incoming, sha256).unwrap();
     assert_eq!(pulled(&source, &mut incoming).await.unwrap(), Fetched::Unchanged);
@@ -113,7 +115,9 @@ async fn a_server_that_says_nothing_is_left_within_a_minute() {
     let folder = tempfile::tempdir().unwrap();
     for scheme in ["http", "ftp"] {
         let begun = tokio::time::Instant::now();
-        let trouble = pulled(&source(&format!("{scheme}://{at}/a.zip")), &mut Incoming::open(folder.path(), scheme).unwrap()).await;
+        let trouble =
+            pulled(&source(&format!("{scheme}://{at}/a.zip")), &mut Incoming::open(folder.path(), scheme).unwrap())
+                .await;
         assert!(trouble.unwrap_err().problem.contains("no answer within 30s"));
         assert!(begun.elapsed() < Duration::from_secs(60));
     }
@@ -314,7 +318,13 @@ async fn strangers_oversize_and_wrong_digests_never_arrive() {
 async fn a_second_upload_is_told_to_wait_and_a_broken_one_makes_room() {
     let push = push().await;
     let mut first = TcpStream::connect(push.at).await.unwrap();
-    first.write_all(format!("PUT /package HTTP/1.1\r\nhost: h\r\ncontent-length: 9\r\nexpect: 100-continue\r\n{TOKEN}\r\n").as_bytes()).await.unwrap();
+    first
+        .write_all(
+            format!("PUT /package HTTP/1.1\r\nhost: h\r\ncontent-length: 9\r\nexpect: 100-continue\r\n{TOKEN}\r\n")
+                .as_bytes(),
+        )
+        .await
+        .unwrap();
     // The listener reads the body of the first when it asks for it.
     let mut asked = [0; 12];
     first.read_exact(&mut asked).await.unwrap();
@@ -331,7 +341,9 @@ async fn a_second_upload_is_told_to_wait_and_a_broken_one_makes_room() {
 #[tokio::test(start_paused = true)]
 async fn a_slow_head_and_a_slow_body_lose_their_place() {
     let push = push().await;
-    for head in ["PUT /pack".to_owned(), format!("PUT /package HTTP/1.1\r\nhost: h\r\ncontent-length: 9\r\n{TOKEN}\r\n")] {
+    for head in
+        ["PUT /pack".to_owned(), format!("PUT /package HTTP/1.1\r\nhost: h\r\ncontent-length: 9\r\n{TOKEN}\r\n")]
+    {
         let begun = tokio::time::Instant::now();
         let answer = push.ask(&head).await;
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408"), "{answer}");

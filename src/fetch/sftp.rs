@@ -34,6 +34,7 @@ pub(super) async fn fetch(
     for file in source.key_file.iter().chain(&source.known_hosts_file) {
         std::fs::metadata(file).map_err(|error| Trouble::new(Step::Setup, format!("{}: {error}", file.display())))?;
     }
+    leave_alone(incoming.part()).await;
     let at = &source.address;
     // ssh does not say which step failed; a connection of our own does.
     drop(reach::connect(&at.host, at.port, source.connect_timeout, journal).await?);
@@ -111,7 +112,6 @@ async fn transfer(
     }
     let resumed = held > 0 && held < size;
     let to = incoming.part();
-    leave_alone(to.clone()).await;
     if !resumed {
         // The file is made here, readable by its owner alone; sftp fills it.
         drop(incoming.begin(mark.clone())?);

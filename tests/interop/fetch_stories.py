@@ -183,16 +183,18 @@ vsftpd_log_file={folder}/vsftpd.trace
 PYFTPD = """
 import sys
 from pyftpdlib.authorizers import DummyAuthorizer
-from pyftpdlib.handlers import TLS_FTPHandler, ThrottledDTPHandler
+from pyftpdlib.handlers import TLS_DTPHandler, TLS_FTPHandler, ThrottledDTPHandler
 from pyftpdlib.servers import MultiprocessFTPServer
 port, root, cert, rate = int(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4])
 users = DummyAuthorizer()
 users.add_user("gateway", "let me in", root, perm="elr")
+class Slow(ThrottledDTPHandler, TLS_DTPHandler):
+    read_limit = write_limit = rate
 handler = TLS_FTPHandler
 handler.certfile, handler.authorizer = cert, users
 handler.tls_control_required = handler.tls_data_required = True
 handler.masquerade_address = "192.0.2.1"
-handler.dtp_handler.read_limit = handler.dtp_handler.write_limit = rate
+handler.dtp_handler = Slow
 MultiprocessFTPServer(("127.0.0.1", port), handler).serve_forever()
 """
 
@@ -421,6 +423,11 @@ class Daemon:
         self.config = config
         self.log = open(folder / "gateway.log", "wb")
         package = ROOT / "examples/quickstart/site"
+        for name in ("meter-1", "machine-1"):
+            secret = folder / "state/secrets" / name
+            secret.parent.mkdir(parents=True, exist_ok=True)
+            secret.write_text("secret")
+            secret.chmod(0o600)
         words = [GATEWAY, "run", "--config", config, "--package", package]
         self.process = subprocess.Popen([str(w) for w in words], stdout=self.log, stderr=self.log)
         wait_until("it answers", lambda: self.process.poll() is None and self.status(), 20)
