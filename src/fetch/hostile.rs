@@ -108,6 +108,49 @@ async fn http_servers_that_lie_are_refused_with_the_step() {
     }
 }
 
+#[tokio::test]
+async fn a_proxy_is_asked_for_the_whole_address_or_for_the_way_through() {
+    let folder = tempfile::tempdir().unwrap();
+    let (proxy, asked) = http(vec![said("200 OK", "content-length: 2\r\n", "hi"), said("403 Forbidden", "", "")]).await;
+    let proxy = proxy.replace("http://", "http://me:secret@").replace("/a.zip", "");
+    let through = |url: &str| SourceConfig { proxy: Some(Secret::new(proxy.clone())), ..source(url) };
+    let mut incoming = Incoming::open(folder.path(), "site").unwrap();
+    let fetched = pulled(&through("http://nowhere.invalid:81/a.zip"), &mut incoming).await.unwrap();
+    assert!(matches!(fetched, Fetched::New { bytes: 2, .. }));
+    let trouble = pulled(&through("https://nowhere.invalid/a.zip"), &mut incoming).await.unwrap_err();
+    assert!(trouble.step == Step::Proxy && trouble.problem.contains("status 403"), "{trouble}");
+    let asked = asked.lock().unwrap();
+    assert!(asked[0].starts_with("get http://nowhere.invalid:81/a.zip http/1.1\r\n"), "{}", asked[0]);
+    assert!(asked[1].starts_with("connect nowhere.invalid:443 http/1.1\r\n"), "{}", asked[1]);
+    assert!(asked.iter().all(|head| head.contains("proxy-authorization: basic bwu6c2vjcmv0")), "{asked:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_file_of_a_stick_is_told_beside_it_and_tried_again_only_when_it_changes() {
+    let (folder, stick) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let recorder = Arc::<Recorder>::default();
+    let url = format!("file://{}", stick.path().display());
+    let at_work = super::source::Source::new(source(&url), folder.path(), &recorder.desk());
+    let archive = stick.path().join("site-2.zip");
+    std::fs::write(&archive, "bad").unwrap();
+    std::fs::write(stick.path().join("site-1.zip"), "old").unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", stick.path().join("site-9.zip")).unwrap();
+    let fault = Diagnostic::error(Place::new(&"point.csv".into(), 14, 3), "value type \"flaot\" is not known");
+    *recorder.refuse.lock().unwrap() =
+        Some(Refused { reason: "check".to_owned(), faults: vec![fault], passing: false });
+    let trouble = super::source::attempt(&at_work).await.unwrap_err();
+    assert!(trouble.step == Step::Apply && trouble.problem.contains("point.csv:14:3"), "{trouble}");
+    let note = stick.path().join("site-2.zip.error.txt");
+    assert!(std::fs::read_to_string(&note).unwrap().contains("point.csv:14:3"));
+    super::source::attempt(&at_work).await.unwrap();
+    assert_eq!(recorder.arrived.lock().unwrap().len(), 1, "the same file is not handed over again");
+    *recorder.refuse.lock().unwrap() = None;
+    std::fs::write(&archive, "good now").unwrap();
+    super::source::attempt(&at_work).await.unwrap();
+    assert_eq!(recorder.arrived.lock().unwrap()[1].1, b"good now");
+    assert!(!note.exists(), "what is mended is not complained of");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_server_that_says_nothing_is_left_within_a_minute() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

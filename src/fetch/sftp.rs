@@ -185,7 +185,7 @@ fn file_option(name: &str, file: &Path) -> OsString {
 fn command(source: &SourceConfig) -> Command {
     let at = &source.address;
     let mut command = Command::new(PROGRAM);
-    command.args(["-q", "-b", "-", "-F", "/dev/null", "-P"]).arg(at.port.to_string());
+    command.args(["-b", "-", "-F", "/dev/null", "-P"]).arg(at.port.to_string());
     for option in [
         "BatchMode=yes",
         "StrictHostKeyChecking=yes",

@@ -28,7 +28,7 @@ pub struct Fetching {
     sources: Vec<Arc<Source>>,
 }
 
-struct Source {
+pub(super) struct Source {
     status: Status,
     /// Somebody wants it now; a second wish while one waits is the same wish.
     wish: Notify,
@@ -44,10 +44,7 @@ pub fn start(
     desk: &Arc<Desk>,
     stopped: &watch::Receiver<bool>,
 ) -> (Arc<Fetching>, Vec<JoinHandle<()>>) {
-    let make = |config: &SourceConfig| {
-        let status = Status::new(config.clone());
-        Arc::new(Source { status, wish: Notify::new(), folder: state_dir.join(FOLDER), desk: Arc::clone(desk) })
-    };
+    let make = |config: &SourceConfig| Arc::new(Source::new(config.clone(), state_dir, desk));
     let sources: Vec<Arc<Source>> = sources.iter().map(make).collect();
     let tasks = sources.iter().map(|source| tokio::spawn(run(Arc::clone(source), stopped.clone()))).collect();
     (Arc::new(Fetching { sources }), tasks)
@@ -106,6 +103,11 @@ async fn run(source: Arc<Source>, mut stopped: watch::Receiver<bool>) {
 }
 
 impl Source {
+    pub fn new(config: SourceConfig, state_dir: &Path, desk: &Arc<Desk>) -> Source {
+        let folder = state_dir.join(FOLDER);
+        Source { status: Status::new(config), wish: Notify::new(), folder, desk: Arc::clone(desk) }
+    }
+
     /// Writes down how it ended; answers how often in a row it brought nothing.
     fn settle(&self, done: Result<(), Trouble>) -> u32 {
         let name = &self.status.source.name;
@@ -130,7 +132,7 @@ impl Source {
     }
 }
 
-async fn attempt(source: &Source) -> Result<(), Trouble> {
+pub(super) async fn attempt(source: &Source) -> Result<(), Trouble> {
     let (status, config) = (&source.status, &source.status.source);
     status.begin();
     let watcher = |done: &_| status.step(done);

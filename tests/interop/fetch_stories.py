@@ -37,9 +37,10 @@ def openssl(*words, folder):
 def authority(folder: pathlib.Path):
     """An authority, a server certificate for 127.0.0.1 and localhost, and a client certificate."""
     (folder / "san").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
+    (folder / "people").write_text("extendedKeyUsage=clientAuth\n")
     openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", "ca.key", "-out",
             "ca.pem", "-days", "2", "-subj", "/CN=ca", folder=folder)
-    for name, more in (("server", ("-extfile", "san")), ("client", ())):
+    for name, more in (("server", ("-extfile", "san")), ("client", ("-extfile", "people"))):
         openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", f"{name}.key", "-out",
                 f"{name}.csr", "-subj", f"/CN={name}", folder=folder)
         openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-out",
@@ -182,19 +183,23 @@ vsftpd_log_file={folder}/vsftpd.trace
 
 PYFTPD = """
 import sys
+import time
 from pyftpdlib.authorizers import DummyAuthorizer
-from pyftpdlib.handlers import TLS_DTPHandler, TLS_FTPHandler, ThrottledDTPHandler
+from pyftpdlib.handlers import FileProducer, TLS_FTPHandler
 from pyftpdlib.servers import MultiprocessFTPServer
 port, root, cert, rate = int(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4])
 users = DummyAuthorizer()
 users.add_user("gateway", "let me in", root, perm="elr")
-class Slow(ThrottledDTPHandler, TLS_DTPHandler):
-    read_limit = write_limit = rate
+# Its own throttle lets megabytes through over TLS; each connection has a process, so a sleep holds up nobody else.
+fast = FileProducer.more
+def slow(self):
+    time.sleep(self.buffer_size / rate)
+    return fast(self)
+FileProducer.more = slow
 handler = TLS_FTPHandler
 handler.certfile, handler.authorizer = cert, users
 handler.tls_control_required = handler.tls_data_required = True
 handler.masquerade_address = "192.0.2.1"
-handler.dtp_handler = Slow
 MultiprocessFTPServer(("127.0.0.1", port), handler).serve_forever()
 """
 
