@@ -67,9 +67,8 @@ pub(super) fn judge(head: &Head, have: &Have, most: u64) -> Result<Verdict, Trou
         304 if have.taken.is_some() && !asked_for_rest => Ok(Verdict::Unchanged),
         200 => {
             plain(head)?;
-            match head.length {
-                Some(length) => fits(length, most)?,
-                None => {}
+            if let Some(length) = head.length {
+                fits(length, most)?;
             }
             Ok(Verdict::Whole)
         }
