@@ -3,6 +3,7 @@
 mod cloud_link;
 mod destinations;
 mod extras;
+mod fetch;
 mod field;
 mod gateway;
 mod oneself;
@@ -91,6 +92,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let cloud = cloud_link::start(&ground, &south);
     let forward = destinations::start(&ground);
     let integration = destinations::start_integration(&ground);
+    let fetch = fetch::start(&config, &cloud, &stopped).await;
     let running = Arc::new(Running {
         begun: Instant::now(),
         site: Arc::clone(&site),
@@ -105,6 +107,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
         desk: cloud.as_ref().map(|c| Arc::clone(&c.desk)),
         integration: integration.as_ref().map(|one| Arc::clone(&one.status)),
         destinations: forward.iter().map(|one| Arc::clone(&one.status)).collect(),
+        fetch: fetch.shown.clone(),
         counters,
     });
     let gateway: Arc<dyn Gateway> = Arc::clone(&running) as Arc<dyn Gateway>;
@@ -121,6 +124,9 @@ async fn run(config: Config) -> anyhow::Result<()> {
     }
     // Whoever watched the sender has gone only if the cloud task has ended already.
     let _ = stop.send(true);
+    for task in fetch.tasks {
+        shutdown::part("fetch", async { drop(task.await) }).await;
+    }
     if let Some(cloud) = cloud {
         shutdown::part("cloud", async { drop(cloud.task.await) }).await;
         if let Some(task) = cloud.oneself.task {

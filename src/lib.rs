@@ -8,6 +8,7 @@ pub mod cloud;
 pub mod config;
 pub mod diagnostic;
 pub mod doors;
+pub mod fetch;
 pub mod forward;
 pub mod identity;
 pub mod logs;

@@ -23,6 +23,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("identity", &["config", "diagnostic", "model", "rest", "telemetry"]),
     ("cloud", &["config", "diagnostic", "model", "mqtt", "telemetry"]),
     ("forward", &["config", "diagnostic", "model", "mqtt", "rest", "telemetry"]),
+    ("fetch", &["config", "diagnostic", "model"]),
     ("operate", &["config", "diagnostic", "model", "telemetry"]),
     ("doors", &["diagnostic", "operate"]),
 ];

@@ -52,6 +52,8 @@ pub(super) struct Running {
     pub certificate: Option<oneself::Certificate>,
     pub destinations: Vec<Arc<forward::Status>>,
     pub counters: Arc<Counters>,
+    /// The ways in of packages.
+    pub fetch: super::fetch::Shown,
     /// Where questions to the cloud wait.
     pub desk: Option<Arc<AskDesk>>,
 }
@@ -83,6 +85,8 @@ impl Gateway for Running {
                 }),
                 "integration": self.integration.as_ref().map(|one| one.snapshot()),
                 "destinations": self.destinations.iter().map(|one| one.snapshot()).collect::<Vec<_>>(),
+                "fetch": self.fetch.sources(),
+                "push": self.fetch.push(),
                 "outbox": outbox,
                 "counters": self.counters.all().collect::<std::collections::BTreeMap<_, _>>(),
             })
@@ -114,6 +118,10 @@ impl Gateway for Running {
             let desk = self.desk.as_ref().ok_or_else(|| Refusal::new("no_cloud", "no cloud is configured"))?;
             desk.ask(wish).await.map_err(|why| Refusal::new(operate::NO_ANSWER, why))
         })
+    }
+
+    fn fetch(&self, name: Option<&str>, look: bool) -> Result<Json, Refusal> {
+        self.fetch.ask(name, look)
     }
 
     fn values(&self, filter: &str) -> Json {

@@ -6,6 +6,7 @@ pub mod check;
 mod cloud;
 mod command;
 mod destinations;
+mod fetch;
 mod identity;
 mod moments;
 mod monitor;
@@ -58,7 +59,7 @@ enum Command {
 }
 
 /// How to reach a running gateway.
-#[derive(clap::Args)]
+#[derive(clap::Args, Debug)]
 struct DoorArguments {
     /// Control socket of the gateway; default: the one its configuration names.
     #[arg(long, value_name = "PATH", global = true)]

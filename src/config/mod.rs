@@ -7,12 +7,15 @@ mod cloud;
 mod commands;
 mod destinations;
 mod device_key;
+mod fetch;
+mod fetch_address;
 mod integration;
 mod late_data;
 mod neighbours;
 mod numbers;
 mod outbox;
 mod package_trust;
+mod push;
 mod read;
 mod rest;
 mod secret;
@@ -27,10 +30,13 @@ pub use client_files::ClientFiles;
 pub use cloud::{Acknowledge, CloudConfig, Compress, TlsConfig};
 pub use commands::CommandConfig;
 pub use destinations::{DestinationConfig, Join, Payload};
+pub use fetch::{Checksum, SourceConfig, Trust, When};
+pub use fetch_address::{Address, Scheme};
 pub use integration::IntegrationConfig;
 pub use late_data::{LateDataConfig, Order};
 pub use outbox::{Durability, OutboxConfig};
 pub use package_trust::{PackageTrustConfig, RequireSignature};
+pub use push::PushConfig;
 pub use rest::RestConfig;
 pub use sub_devices::SubDevicesConfig;
 pub use subscribe::{Pick, Subscription};
@@ -52,6 +58,10 @@ pub struct Config {
     pub rest: Option<RestConfig>,
     /// Readings of logic assets by REST; needs `rest`.
     pub integration: Option<IntegrationConfig>,
+    /// Where packages are fetched.
+    pub fetch: Vec<SourceConfig>,
+    /// The gateway takes packages that are pushed to it.
+    pub push: Option<PushConfig>,
     /// Brokers beside the cloud.
     pub destinations: Vec<DestinationConfig>,
     /// The gateway applies for its client certificate and renews it.

@@ -2,7 +2,7 @@
 
 use super::{
     CertificateConfig, CommandConfig, Config, OutboxConfig, Overrides, certificate, cloud, commands, destinations,
-    integration, outbox, rest,
+    fetch, integration, outbox, push, rest,
 };
 use crate::diagnostic::{Diagnostic, Place};
 use crate::logs::LogFormat;
@@ -23,6 +23,8 @@ const KEYS: &[&str] = &[
     "cloud",
     "rest",
     "integration",
+    "fetch",
+    "push",
     "certificate",
     "destinations",
     "outbox",
@@ -54,6 +56,8 @@ pub(super) fn all_keys() -> impl Iterator<Item = &'static str> {
         super::sub_devices::KEYS,
         rest::KEYS,
         integration::KEYS,
+        fetch::KEYS,
+        push::KEYS,
         super::selection::KEYS,
         certificate::KEYS,
         destinations::KEYS,
@@ -140,6 +144,8 @@ fn config(fields: &Fields<'_, '_>, folder: &Path, overrides: Overrides, faults: 
     // A cloud with faults is a cloud all the same.
     let key = cloud.as_ref().map_or("", |cloud| cloud.device_key.as_str());
     let gateway = fields.node("cloud").is_some().then_some(key);
+    let sources = fetch::read(fields, folder, faults);
+    let push = section(fields, "push", push::KEYS, faults).and_then(|section| push::read(&section, folder, faults));
     let destinations = destinations::read(fields, folder, gateway, faults);
     let certificate = certificate(fields, folder, faults);
     let outbox = match section(fields, "outbox", outbox::KEYS, faults) {
@@ -166,6 +172,8 @@ fn config(fields: &Fields<'_, '_>, folder: &Path, overrides: Overrides, faults: 
         cloud,
         rest,
         integration,
+        fetch: sources,
+        push,
         destinations,
         certificate,
         outbox,

@@ -120,7 +120,7 @@ fn base(text: &Text, key: &str, faults: &mut Faults) -> Option<String> {
     None
 }
 
-fn proxy(text: &Text, faults: &mut Faults) -> Option<Secret> {
+pub(super) fn proxy(text: &Text, faults: &mut Faults) -> Option<Secret> {
     let good = Url::parse(&text.text).is_ok_and(|url| ["http", "https"].contains(&url.scheme()) && url.has_host());
     if !good {
         faults

@@ -2,6 +2,7 @@
 
 pub mod accept;
 pub mod accounting;
+pub mod arrivals;
 pub mod batch;
 pub mod cloud_ask;
 pub mod command;
@@ -19,6 +20,7 @@ pub mod site;
 pub mod thing_model;
 pub mod topic;
 
+pub use arrivals::{Accepted, Arrivals, Origin, Refused};
 pub use batch::{Batch, BatchBuilder, Block, Entry, ValueRef};
 pub use command::{Command, Commands, Outcome};
 pub use control::CommandRules;

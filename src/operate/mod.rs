@@ -4,6 +4,7 @@ mod audit;
 mod certificate;
 mod cloud;
 pub mod command;
+mod fetch;
 mod invoke;
 mod read;
 mod status;
@@ -38,6 +39,11 @@ pub trait Gateway: Send + Sync {
     fn read<'a>(&'a self, device: &'a str, point: Option<&'a str>) -> Answer<'a, Result<Json, Refusal>>;
     /// Asks the cloud through the running link.
     fn cloud(&self, wish: Wish) -> Answer<'_, Result<Json, Refusal>>;
+    /// Sources of packages; with `look`, one of them or all are asked now.
+    ///
+    /// # Errors
+    /// When none is configured, or none has this name.
+    fn fetch(&self, name: Option<&str>, look: bool) -> Result<Json, Refusal>;
 }
 
 /// Why an operation was not done: a code for programs, words for people.
@@ -74,6 +80,7 @@ pub const OPERATIONS: &[Operation] = &[
     cloud::OPERATION,
     certificate::SHOW,
     certificate::RENEW,
+    fetch::OPERATION,
 ];
 
 /// Finds the operation and runs it.

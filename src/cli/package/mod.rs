@@ -5,6 +5,7 @@ mod import;
 mod new;
 mod trust;
 
+use super::fetch;
 use super::terminal::say;
 use crate::diagnostic::Diagnostic;
 use crate::package::source::Limits;
@@ -34,6 +35,8 @@ enum Command {
     Keygen(trust::KeygenArgs),
     Sign(trust::SignArgs),
     Verify(trust::VerifyArgs),
+    /// Fetch a package as the configuration says, and tell every step: which port is closed, who is not trusted
+    Fetch(fetch::Arguments),
 }
 
 /// Write a sealed archive; the folder stays as it is, and equal folders give equal bytes
@@ -63,6 +66,7 @@ pub fn run(args: PackageArgs) -> ExitCode {
         Command::Seal { dir } => {
             seal::seal(dir, &limits).map(|files| format!("sealed {files} files of {}\n", dir.display()))
         }
+        Command::Fetch(arguments) => return fetch::run(arguments),
         Command::Diff(args) => return diff::run(args),
         Command::Import(args) => return import::run(args),
         Command::New(args) => new::run(args),

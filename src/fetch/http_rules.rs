@@ -1,0 +1,229 @@
+//! PURE. HTTP as far as it decides: what to ask for with what is here, and what an answer means for it (RFC 9110 13, 14).
+
+use super::incoming::Mark;
+use super::journal::{Step, Trouble};
+use crate::config::{Address, Scheme};
+use reqwest::Url;
+
+/// More of them is a loop.
+pub(super) const REDIRECTS: usize = 5;
+
+/// What is half here, and what was taken last.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Have {
+    pub held: u64,
+    pub part: Option<Mark>,
+    pub taken: Option<Mark>,
+}
+
+/// The head of an answer, as far as it matters.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Head {
+    pub status: u16,
+    pub etag: Option<String>,
+    pub modified: Option<String>,
+    pub length: Option<u64>,
+    pub range: Option<String>,
+    pub encoding: Option<String>,
+}
+
+/// What the answer means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The archive that was taken last lies there still.
+    Unchanged,
+    /// The body is the archive.
+    Whole,
+    /// The body is what is missing.
+    Rest { total: u64 },
+    /// What is here is the whole archive already.
+    Complete,
+    /// What is here does not belong to it: ask again without.
+    Again,
+}
+
+/// Header lines beyond the usual ones.
+#[must_use]
+pub(super) fn ask(have: &Have) -> Vec<(&'static str, String)> {
+    if have.held > 0
+        && let Some(part) = &have.part
+        && let Some(proof) = part.strong_etag().map(str::to_owned).or_else(|| part.modified.clone())
+    {
+        return vec![("range", format!("bytes={}-", have.held)), ("if-range", proof)];
+    }
+    let Some(taken) = &have.taken else { return Vec::new() };
+    // If-None-Match is the stronger one; with both a server ignores the other (RFC 9110 13.1.3).
+    let etag = taken.etag.clone().map(|etag| ("if-none-match", etag));
+    let modified = taken.modified.clone().map(|modified| ("if-modified-since", modified));
+    etag.into_iter().chain(modified).collect()
+}
+
+/// # Errors
+/// When the answer is none that brings an archive.
+pub(super) fn judge(head: &Head, have: &Have, most: u64) -> Result<Verdict, Trouble> {
+    let ask = |problem: String| Trouble::new(Step::Ask, problem);
+    let asked_for_rest = have.held > 0 && have.part.as_ref().is_some_and(Mark::proves);
+    match head.status {
+        304 if have.taken.is_some() && !asked_for_rest => Ok(Verdict::Unchanged),
+        200 => {
+            plain(head)?;
+            if let Some(length) = head.length {
+                fits(length, most)?;
+            }
+            Ok(Verdict::Whole)
+        }
+        206 if asked_for_rest => {
+            plain(head)?;
+            let range = head.range.as_deref().and_then(content_range);
+            let Some((first, last, total)) = range else {
+                return Err(ask("a part was sent without a Content-Range that tells which".to_owned()));
+            };
+            fits(total, most)?;
+            let part = have.part.as_ref().expect("asked_for_rest: a part is here");
+            let same = part.strong_etag().is_none_or(|etag| head.etag.as_deref().is_none_or(|now| now == etag))
+                && part.size.is_none_or(|size| size == total);
+            if !same || first != have.held {
+                return Ok(Verdict::Again);
+            }
+            if last + 1 != total || head.length.is_some_and(|length| length != total - first) {
+                return Err(ask(format!("a part was sent that does not reach the end: {first}-{last} of {total}")));
+            }
+            Ok(Verdict::Rest { total })
+        }
+        416 if asked_for_rest => {
+            let total =
+                head.range.as_deref().and_then(|range| range.strip_prefix("bytes */")?.trim().parse::<u64>().ok());
+            let part = have.part.as_ref().expect("asked_for_rest: a part is here");
+            let same = part.strong_etag().is_some_and(|etag| head.etag.as_deref().is_none_or(|now| now == etag));
+            Ok(if total == Some(have.held) && part.size == total && same { Verdict::Complete } else { Verdict::Again })
+        }
+        status => Err(refusal(status)),
+    }
+}
+
+fn plain(head: &Head) -> Result<(), Trouble> {
+    match head.encoding.as_deref() {
+        None | Some("identity" | "") => Ok(()),
+        // Sizes, ranges and digests are those of the packed bytes then, and a bomb is one line of a configuration.
+        Some(other) => {
+            Err(Trouble::new(Step::Ask, format!("the server packs the archive once more (content-encoding {other})"))
+                .help("turn compression off for archives at the server"))
+        }
+    }
+}
+
+fn fits(length: u64, most: u64) -> Result<(), Trouble> {
+    if length <= most {
+        return Ok(());
+    }
+    Err(Trouble::new(Step::Ask, format!("the archive has {length} bytes, {most} are allowed"))
+        .help("max_mb of the source sets the limit"))
+}
+
+fn refusal(status: u16) -> Trouble {
+    let remedy = match status {
+        401 | 407 => "check user and password",
+        403 => "the account may not read it, or the server wants a client certificate",
+        404 | 410 => "check the path in url; nothing has been put there yet",
+        429 | 503 => "the server is busy; it is asked again after the back-off",
+        _ => "",
+    };
+    Trouble::new(Step::Ask, format!("the server answers with http status {status}")).help(remedy)
+}
+
+/// `bytes FIRST-LAST/TOTAL`.
+fn content_range(text: &str) -> Option<(u64, u64, u64)> {
+    let (range, total) = text.strip_prefix("bytes ")?.split_once('/')?;
+    let (first, last) = range.split_once('-')?;
+    let (first, last, total) = (first.trim().parse().ok()?, last.trim().parse().ok()?, total.trim().parse().ok()?);
+    (first <= last && last < total).then_some((first, last, total))
+}
+
+/// Where a redirect leads.
+///
+/// # Errors
+/// When it leads out of encryption, or to another protocol.
+pub(super) fn redirected(from: &Address, location: Option<&str>) -> Result<Address, Trouble> {
+    let refuse = |problem: &str| Trouble::new(Step::Ask, format!("redirect refused: {problem}"));
+    let location = location.ok_or_else(|| refuse("it says not where to"))?;
+    let base = format!("{}://{}{}", from.scheme.word(), from.authority(), from.path);
+    let mut url =
+        Url::parse(&base).and_then(|base| base.join(location)).map_err(|_| refuse("its address can not be read"))?;
+    url.set_fragment(None);
+    let to = Address::parse(url.as_str()).map_err(|problem| refuse(&problem))?;
+    match (from.scheme, to.scheme) {
+        (Scheme::Https, Scheme::Http) => Err(refuse("it leads from https to http")
+            .help("let the server redirect to https, or write the final address in url")),
+        (_, Scheme::Http | Scheme::Https) => Ok(to),
+        (_, other) => Err(refuse(&format!("it leads to {}", other.word()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn part(etag: &str, held: u64) -> Have {
+        let mark = Mark { etag: Some(etag.to_owned()), size: Some(100), ..Mark::default() };
+        Have { held, part: Some(mark), taken: None }
+    }
+
+    fn head(status: u16, etag: &str, range: &str) -> Head {
+        let range = (!range.is_empty()).then(|| range.to_owned());
+        Head { status, etag: Some(etag.to_owned()), range, ..Head::default() }
+    }
+
+    #[test]
+    fn a_part_is_asked_for_with_its_proof_and_never_without() {
+        assert_eq!(ask(&part("\"1\"", 40)), [("range", "bytes=40-".to_owned()), ("if-range", "\"1\"".to_owned())]);
+        assert!(ask(&part("W/\"1\"", 40)).is_empty(), "a weak etag proves no byte");
+        let taken = Mark { etag: Some("W/\"1\"".to_owned()), modified: Some("then".to_owned()), ..Mark::default() };
+        let asked = ask(&Have { taken: Some(taken), ..Have::default() });
+        assert_eq!(asked.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["if-none-match", "if-modified-since"]);
+    }
+
+    #[test]
+    fn only_the_missing_bytes_of_the_same_archive_are_appended() {
+        let have = part("\"1\"", 40);
+        let rest = |etag: &str, range: &str| judge(&head(206, etag, range), &have, 1000);
+        assert_eq!(rest("\"1\"", "bytes 40-99/100").unwrap(), Verdict::Rest { total: 100 });
+        assert_eq!(rest("\"2\"", "bytes 40-99/100").unwrap(), Verdict::Again, "another archive");
+        assert_eq!(rest("\"1\"", "bytes 40-100/101").unwrap(), Verdict::Again, "another size");
+        assert_eq!(rest("\"1\"", "bytes 39-99/100").unwrap(), Verdict::Again, "another place");
+        for bad in ["", "bytes 40-98/100", "bytes 40-99/*", "bytes 99-40/100", "octets 40-99/100"] {
+            assert!(rest("\"1\"", bad).is_err(), "{bad}");
+        }
+        assert!(
+            judge(&head(206, "\"1\"", "bytes 0-99/100"), &Have::default(), 1000).is_err(),
+            "nobody asked for a part"
+        );
+        assert_eq!(judge(&head(200, "\"2\"", ""), &have, 1000).unwrap(), Verdict::Whole, "a server without ranges");
+        assert_eq!(judge(&head(416, "\"1\"", "bytes */100"), &part("\"1\"", 100), 1000).unwrap(), Verdict::Complete);
+        assert_eq!(judge(&head(416, "\"1\"", "bytes */30"), &have, 1000).unwrap(), Verdict::Again);
+    }
+
+    #[test]
+    fn too_large_packed_twice_and_unexpected_answers_are_refused() {
+        let have = Have::default();
+        assert!(judge(&Head { status: 200, length: Some(1001), ..Head::default() }, &have, 1000).is_err());
+        assert!(
+            judge(&Head { status: 200, encoding: Some("gzip".to_owned()), ..Head::default() }, &have, 1000).is_err()
+        );
+        assert!(judge(&Head { status: 304, ..Head::default() }, &have, 1000).is_err(), "nothing was taken yet");
+        for status in [204, 301, 401, 404, 500] {
+            assert!(judge(&Head { status, ..Head::default() }, &have, 1000).is_err(), "{status}");
+        }
+    }
+
+    #[test]
+    fn a_redirect_never_leads_out_of_encryption() {
+        let from = Address::parse("https://h/a/b.zip?x=1").unwrap();
+        assert_eq!(redirected(&from, Some("../c.zip")).unwrap().to_string(), "https://h/c.zip");
+        assert_eq!(redirected(&from, Some("//other:8443/c")).unwrap().to_string(), "https://other:8443/c");
+        for bad in ["http://h/b.zip", "ftp://h/b.zip", "file:///etc/passwd", "https://u:p@h/"] {
+            assert!(redirected(&from, Some(bad)).is_err(), "{bad}");
+        }
+        assert!(redirected(&from, None).is_err());
+        assert!(redirected(&Address::parse("http://h/").unwrap(), Some("https://h/")).is_ok());
+    }
+}

@@ -1,0 +1,233 @@
+//! One task a source: waits for its time, a notice or a person, fetches, hands over, remembers.
+
+use super::desk::{self, Desk};
+use super::folder;
+use super::incoming::{FOLDER, Incoming};
+use super::journal::{Journal, Step, Trouble};
+use super::pull::{self, Fetched};
+use super::status::Status;
+use crate::config::{Scheme, SourceConfig, When};
+use crate::model::{Origin, Refused};
+use serde_json::{Value as Json, json};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+/// A gateway that has just started has other things to do first.
+const FIRST: Duration = Duration::from_secs(5);
+/// After the first attempt that brought nothing; doubled after each further one.
+const BACK_OFF: Duration = Duration::from_secs(15);
+/// And no longer than this, whatever the period.
+const BACK_OFF_MOST: Duration = Duration::from_secs(3600);
+
+/// All sources at work.
+pub struct Fetching {
+    sources: Vec<Arc<Source>>,
+}
+
+pub(super) struct Source {
+    status: Status,
+    /// Somebody wants it now; a second wish while one waits is the same wish.
+    wish: Notify,
+    folder: PathBuf,
+    desk: Arc<Desk>,
+}
+
+/// Tasks end after `stopped`.
+#[must_use]
+pub fn start(
+    sources: &[SourceConfig],
+    state_dir: &Path,
+    desk: &Arc<Desk>,
+    stopped: &watch::Receiver<bool>,
+) -> (Arc<Fetching>, Vec<JoinHandle<()>>) {
+    let make = |config: &SourceConfig| Arc::new(Source::new(config.clone(), state_dir, desk));
+    let sources: Vec<Arc<Source>> = sources.iter().map(make).collect();
+    let tasks = sources.iter().map(|source| tokio::spawn(run(Arc::clone(source), stopped.clone()))).collect();
+    (Arc::new(Fetching { sources }), tasks)
+}
+
+impl Fetching {
+    /// The cloud says there is something new: every source but those asked by hand looks.
+    pub fn notice(&self) {
+        let told = self.sources.iter().filter(|source| source.status.source.when != When::Manual);
+        told.for_each(|source| source.wish.notify_one());
+    }
+
+    /// One source, or all of them, look now. False when none has this name.
+    pub fn look_now(&self, name: Option<&str>) -> bool {
+        let mut any = false;
+        for source in self.sources.iter().filter(|source| name.is_none_or(|name| source.status.source.name == name)) {
+            source.wish.notify_one();
+            any = true;
+        }
+        any
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.sources.iter().map(|source| source.status.source.name.as_str())
+    }
+
+    #[must_use]
+    pub fn snapshot(&self) -> Json {
+        json!(self.sources.iter().map(|source| source.status.snapshot()).collect::<Vec<_>>())
+    }
+}
+
+async fn run(source: Arc<Source>, mut stopped: watch::Receiver<bool>) {
+    let mut wait = first(source.status.source.when);
+    loop {
+        source.status.wait(wait);
+        let due = async {
+            match wait {
+                Some(wait) => sleep(wait).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = stopped.wait_for(|stopped| *stopped) => return,
+            () = source.wish.notified() => {}
+            () = due => {}
+        }
+        let attempt = attempt(&source);
+        let done = tokio::select! {
+            _ = stopped.wait_for(|stopped| *stopped) => return,
+            done = attempt => done,
+        };
+        let failures = source.settle(done);
+        wait = next(source.status.source.when, failures);
+    }
+}
+
+impl Source {
+    pub fn new(config: SourceConfig, state_dir: &Path, desk: &Arc<Desk>) -> Source {
+        let folder = state_dir.join(FOLDER);
+        Source { status: Status::new(config), wish: Notify::new(), folder, desk: Arc::clone(desk) }
+    }
+
+    /// Writes down how it ended; answers how often in a row it brought nothing.
+    fn settle(&self, done: Result<(), Trouble>) -> u32 {
+        let name = &self.status.source.name;
+        let mut state = self.status.state();
+        state.busy = false;
+        match done {
+            Ok(()) => state.failures = 0,
+            Err(trouble) => {
+                state.failures = state.failures.saturating_add(1);
+                // An empty folder is no trouble of a stick that is not in.
+                let quiet = self.status.source.address.scheme == Scheme::File && trouble.step == Step::List;
+                if state.failures == 1 && !quiet {
+                    tracing::warn!(source = %name, step = trouble.step.word(), problem = %trouble.problem, remedy = %trouble.remedy, "package can not be fetched");
+                    self.desk.failed(name, &trouble.to_string());
+                } else {
+                    tracing::debug!(source = %name, %trouble, "package can not be fetched still");
+                }
+                state.trouble = Some(trouble);
+            }
+        }
+        state.failures
+    }
+}
+
+pub(super) async fn attempt(source: &Source) -> Result<(), Trouble> {
+    let (status, config) = (&source.status, &source.status.source);
+    status.begin();
+    let watcher = |done: &_| status.step(done);
+    let mut journal = Journal::new(&watcher);
+    let mut incoming = Incoming::open(&source.folder, &config.name)?;
+    match pull::fetch(config, &mut incoming, false, &mut journal).await? {
+        Fetched::Looked => Ok(()),
+        Fetched::Unchanged => {
+            let mut state = status.state();
+            if state.outcome.is_none() && state.refused.is_none() {
+                state.outcome = Some("unchanged".to_owned());
+            }
+            Ok(())
+        }
+        Fetched::New { sha256, bytes, unsure } => {
+            let origin = Origin {
+                source: config.name.clone(),
+                address: config.address.to_string(),
+                sha256: sha256.clone(),
+                bytes,
+            };
+            let outcome = source.desk.hand_over(&incoming.part(), origin).await;
+            if config.address.scheme == Scheme::File
+                && let Some(mark) = &incoming.memory.part
+            {
+                folder::tell(&mark.address, outcome.as_ref().map(|_| ()));
+            }
+            let told = desk::told(&outcome);
+            match outcome {
+                Ok(accepted) => {
+                    journal.done(Step::Apply, format!("{}: {}", accepted.package, accepted.outcome));
+                    let mut state = status.state();
+                    state.outcome = Some(format!("{}: {}", accepted.package, accepted.outcome));
+                    state.refused = None;
+                    drop(state);
+                    pull::taken(&mut incoming, sha256)
+                }
+                Err(refused) => {
+                    status.state().refused = Some(told);
+                    refuse(&mut incoming, sha256, unsure, refused)
+                }
+            }
+        }
+    }
+}
+
+/// A refused archive is not fetched again, unless it may be taken later or was put together from parts that nobody vouched for.
+fn refuse(incoming: &mut Incoming, sha256: String, unsure: bool, refused: Refused) -> Result<(), Trouble> {
+    if unsure {
+        incoming.forget_part();
+        incoming.remember()?;
+    } else if !refused.passing {
+        pull::taken(incoming, sha256)?;
+    }
+    let first = refused.faults.first().map(|fault| format!(": {fault}")).unwrap_or_default();
+    Err(Trouble::new(Step::Apply, format!("{}{first}", refused.reason)))
+}
+
+/// Not all gateways of a site at the same moment.
+fn first(when: When) -> Option<Duration> {
+    match when {
+        When::Every(period) => Some(FIRST.min(period).mul_f32(0.5 + fastrand::f32())),
+        When::OnNotice | When::Manual => None,
+    }
+}
+
+/// The period with a tenth of jitter, or the back-off. A person who asked asks again.
+fn next(when: When, failures: u32) -> Option<Duration> {
+    let period = match when {
+        When::Every(period) => period,
+        When::OnNotice if failures > 0 => BACK_OFF_MOST,
+        When::OnNotice | When::Manual => return None,
+    };
+    if failures == 0 {
+        return Some(period.mul_f32(0.9 + 0.2 * fastrand::f32()));
+    }
+    let backed = BACK_OFF.saturating_mul(1 << (failures - 1).min(10));
+    Some(backed.min(period).min(BACK_OFF_MOST).mul_f32(0.75 + 0.5 * fastrand::f32()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn periods_are_jittered_and_trouble_backs_off_up_to_the_period() {
+        let hour = When::Every(Duration::from_secs(3600));
+        for _ in 0..100 {
+            let seconds = |wait: Option<Duration>| wait.unwrap().as_secs_f32();
+            assert!((3240.0..=3960.0).contains(&seconds(next(hour, 0))));
+            assert!((11.0..=19.0).contains(&seconds(next(hour, 1))));
+            assert!((22.0..=38.0).contains(&seconds(next(hour, 2))));
+            assert!((2700.0..=4500.0).contains(&seconds(next(hour, 40))));
+            assert!(seconds(next(When::OnNotice, 3)) > 40.0, "a notice is not forgotten");
+        }
+        assert_eq!((next(When::OnNotice, 0), next(When::Manual, 3), first(When::Manual)), (None, None, None));
+    }
+}

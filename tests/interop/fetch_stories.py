@@ -1,0 +1,555 @@
+"""Packages fetched from servers nobody here wrote: nginx, vsftpd, pyftpdlib, OpenSSH. Run with this file, or its names."""
+import contextlib
+import hashlib
+import json
+import os
+import pathlib
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+
+from site_files import GATEWAY, ROOT, free_port, wait_until
+
+#: Throttled to RATE by every server, so that there is time to cut.
+SIZE = 12 << 20
+RATE = 6 << 20
+CUTS = 6
+SERVERS = ("nginx", "vsftpd", "sshd", "ssh-keygen", "sftp", "openssl", "curl")
+
+
+def program(name: str) -> str:
+    found = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+    assert found, f"{name} is not installed"
+    return found
+
+
+def openssl(*words, folder):
+    subprocess.run([program("openssl"), *words], cwd=folder, check=True, capture_output=True)
+
+
+def authority(folder: pathlib.Path):
+    """An authority, a server certificate for 127.0.0.1 and localhost, and a client certificate."""
+    (folder / "san").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
+    (folder / "people").write_text("extendedKeyUsage=clientAuth\n")
+    openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", "ca.key", "-out",
+            "ca.pem", "-days", "2", "-subj", "/CN=ca", folder=folder)
+    for name, more in (("server", ("-extfile", "san")), ("client", ("-extfile", "people"))):
+        openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", f"{name}.key", "-out",
+                f"{name}.csr", "-subj", f"/CN={name}", folder=folder)
+        openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-out",
+                f"{name}.pem", "-days", "2", *more, folder=folder)
+    for key in folder.glob("*.key"):
+        key.chmod(0o600)
+
+
+def fingerprint(folder: pathlib.Path) -> str:
+    told = subprocess.run([program("openssl"), "x509", "-noout", "-fingerprint", "-sha256", "-in", "server.pem"], cwd=folder,
+                          check=True, capture_output=True, text=True)
+    return told.stdout.strip().split("=")[1]
+
+
+def served(folder: pathlib.Path) -> tuple[pathlib.Path, str]:
+    """A folder with a large archive in it, and the archive's digest."""
+    root = folder / "files"
+    root.mkdir()
+    content = random.Random(7).randbytes(SIZE)
+    (root / "site-1.9.zip").write_bytes(b"old")
+    (root / "site-1.10.zip").write_bytes(content)
+    root.chmod(0o755)
+    for file in root.iterdir():
+        file.chmod(0o644)
+    folder.chmod(0o755)
+    return root, hashlib.sha256(content).hexdigest()
+
+
+class Cable:
+    """A slow way to a server that has no brake of its own."""
+
+    def __init__(self, port: int):
+        self.to, self.listener = port, socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = self.listener.accept()
+                with contextlib.suppress(OSError):
+                    far = socket.create_connection(("127.0.0.1", self.to))
+                    for one, other in ((near, far), (far, near)):
+                        threading.Thread(target=self.pump, args=(one, other), daemon=True).start()
+
+    def pump(self, one, other):
+        with contextlib.suppress(OSError):
+            while block := one.recv(64 << 10):
+                other.sendall(block)
+                time.sleep(len(block) / RATE)
+        for end in (one, other):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def kill(self):
+        self.listener.close()
+
+
+class Server:
+    """A server of somebody else's in the foreground; `cut` ends the connections it has."""
+
+    def __init__(self, command, port: int, folder: pathlib.Path, name: str):
+        self.port, self.log = port, open(folder / f"{name}.log", "wb")
+        self.process = subprocess.Popen([str(c) for c in command], stdout=self.log, stderr=self.log)
+        wait_until(f"{name} listens", self.listening, 10)
+
+    def listening(self) -> bool:
+        assert self.process.poll() is None, f"ended: {pathlib.Path(self.log.name).read_text()}"
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def cut(self):
+        below = subprocess.run(["pgrep", "-P", str(self.process.pid)], capture_output=True, text=True).stdout.split()
+        for pid in below:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+
+    def kill(self):
+        self.cut()
+        self.process.kill()
+        self.process.wait()
+        self.cut()
+
+
+def nginx(folder: pathlib.Path, root: pathlib.Path):
+    plain, tls = free_port(), free_port()
+    user = "user root;" if os.getuid() == 0 else ""
+    spaces = "".join(f"{word}_temp_path {folder}/tmp;" for word in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+    config = folder / "nginx.conf"
+    config.write_text(f"""{user}
+daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/nginx.err;
+events {{ worker_connections 64; }}
+http {{
+  access_log {folder}/access.log; {spaces} root {root}; limit_rate {RATE};
+  server {{ listen 127.0.0.1:{plain}; }}
+  server {{
+    listen 127.0.0.1:{tls} ssl; ssl_certificate {folder}/server.pem; ssl_certificate_key {folder}/server.key;
+    location /down {{ return 302 http://127.0.0.1:{plain}/site-1.10.zip; }}
+    location /loop {{ return 302 /loop; }}
+    location /moved {{ return 302 /site-1.10.zip; }}
+    location = /packed.zip {{ gzip on; gzip_types *; gzip_min_length 1; gzip_proxied any; alias {root}/site-1.10.zip; }}
+  }}
+}}
+""")
+    server = Server([program("nginx"), "-p", folder, "-c", config], plain, folder, "nginx")
+    server.tls = tls
+    return server
+
+
+def vsftpd(folder: pathlib.Path, root: pathlib.Path, tls: bool):
+    port, low = free_port(), free_port()
+    secure = f"""ssl_enable=YES
+allow_anon_ssl=YES
+force_anon_logins_ssl=YES
+force_anon_data_ssl=YES
+require_ssl_reuse=YES
+ssl_ciphers=HIGH
+rsa_cert_file={folder}/server.pem
+rsa_private_key_file={folder}/server.key
+""" if tls else ""
+    config = folder / "vsftpd.conf"
+    config.write_text(f"""listen=YES
+background=NO
+listen_address=127.0.0.1
+listen_port={port}
+run_as_launching_user=YES
+anonymous_enable=YES
+no_anon_password=NO
+anon_root={root}
+pasv_address=192.0.2.1
+pasv_min_port={low}
+pasv_max_port={min(low + 50, 65535)}
+anon_max_rate={RATE}
+seccomp_sandbox=NO
+vsftpd_log_file={folder}/vsftpd.trace
+{secure}""")
+    os.chown(config, os.getuid(), os.getgid())
+    return Server([program("vsftpd"), config], port, folder, "vsftpd")
+
+
+PYFTPD = """
+import sys
+import time
+from pyftpdlib.authorizers import DummyAuthorizer
+from pyftpdlib.handlers import FileProducer, TLS_FTPHandler
+from pyftpdlib.servers import MultiprocessFTPServer
+port, root, cert, rate = int(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4])
+users = DummyAuthorizer()
+users.add_user("gateway", "let me in", root, perm="elr")
+# Its own throttle lets megabytes through over TLS; each connection has a process, so a sleep holds up nobody else.
+fast = FileProducer.more
+def slow(self):
+    time.sleep(self.buffer_size / rate)
+    return fast(self)
+FileProducer.more = slow
+handler = TLS_FTPHandler
+handler.certfile, handler.authorizer = cert, users
+handler.tls_control_required = handler.tls_data_required = True
+handler.masquerade_address = "192.0.2.1"
+MultiprocessFTPServer(("127.0.0.1", port), handler).serve_forever()
+"""
+
+
+def pyftpdlib(folder: pathlib.Path, root: pathlib.Path):
+    (folder / "both.pem").write_text((folder / "server.key").read_text() + (folder / "server.pem").read_text())
+    (folder / "ftpd.py").write_text(PYFTPD)
+    # The system's Python: the peers' own may not have it.
+    candidates = [sys.executable, "/usr/bin/python3"]
+    has = lambda python: subprocess.run([python, "-c", "import pyftpdlib, OpenSSL"], capture_output=True).returncode == 0
+    python = next((python for python in candidates if has(python)), None)
+    assert python, "pyftpdlib with pyOpenSSL is not installed"
+    port = free_port()
+    return Server([python, folder / "ftpd.py", port, root, folder / "both.pem", RATE], port, folder, "pyftpdlib")
+
+
+def sshd(folder: pathlib.Path):
+    if os.getuid() == 0:
+        pathlib.Path("/run/sshd").mkdir(exist_ok=True)
+    port = free_port()
+    for name in ("host", "id"):
+        subprocess.run([program("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True)
+    (folder / "authorized").write_text((folder / "id.pub").read_text())
+    kind, key, *_ = (folder / "host.pub").read_text().split()
+    (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {kind} {key}\n")
+    config = folder / "sshd_config"
+    config.write_text(f"""ListenAddress 127.0.0.1
+Port {port}
+HostKey {folder}/host
+PidFile none
+AuthorizedKeysFile {folder}/authorized
+StrictModes no
+UsePAM no
+PasswordAuthentication no
+PermitRootLogin prohibit-password
+Subsystem sftp internal-sftp
+MaxStartups 100
+""")
+    return Server([program("sshd"), "-D", "-e", "-f", config], port, folder, "sshd")
+
+
+def configure(folder: pathlib.Path, *sources: dict, **more) -> pathlib.Path:
+    file = folder / "edge.yaml"
+    file.write_text(json.dumps({"state_dir": str(folder / "state"), "fetch": list(sources), **more}))
+    file.chmod(0o600)
+    return file
+
+
+def fetch(config: pathlib.Path, name: str, *flags) -> subprocess.Popen:
+    words = [GATEWAY, "package", "fetch", name, "--config", config, *flags]
+    return subprocess.Popen([str(w) for w in words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def told(config: pathlib.Path, name: str, *flags) -> tuple[int, str]:
+    client = fetch(config, name, *flags)
+    said = client.communicate(timeout=120)[0]
+    return client.returncode, said
+
+
+def cut_until_whole(folder: pathlib.Path, server: Server, source: dict, digest: str):
+    """The transfer is killed at random points, at both ends by turns, and in the end the digest is right."""
+    config, out = configure(folder, {"name": "site", "stall_s": 10, **source}), folder / "got.zip"
+    part = folder / "state" / "incoming" / "site.once.part"
+    rng, resumed, lengths = random.Random(), 0, []
+    length = lambda: part.stat().st_size if part.exists() else 0
+    for turn in range(CUTS):
+        before = length()
+        client = fetch(config, "site", "--to", out)
+        target = before + rng.randrange(64 << 10, SIZE // (CUTS + 1))
+        wait_until("it grows", lambda: length() >= target or client.poll() is not None, 30)
+        assert client.poll() is None, client.stdout.read()
+        if turn % 2:
+            client.kill()
+        else:
+            server.cut()
+        said = client.communicate(timeout=30)[0]
+        assert client.returncode != 0 and not out.exists(), said
+        assert length() >= before, f"what was here of it was dropped: {before} -> {length()}\n{said}"
+        lengths.append(length())
+        wait_until("the server is back", server.listening, 10)
+    status, said = told(config, "site", "--to", out)
+    assert status == 0, said
+    assert hashlib.sha256(out.read_bytes()).hexdigest() == digest, "the digest is wrong"
+    assert ("goes on at" in said or " on\n" in said), f"it was not resumed:\n{said}"
+    print(f"    cut at {lengths} of {SIZE} bytes")
+    return said
+
+
+@contextlib.contextmanager
+def standing(*servers):
+    try:
+        yield servers
+    finally:
+        for server in servers:
+            server.kill()
+
+
+def nginx_with_tls_is_resumed_after_every_cut(folder):
+    authority(folder)
+    root, digest = served(folder)
+    (root / "site-1.10.zip.sha256").write_text(f"{digest}  site-1.10.zip\n")
+    with standing(server := nginx(folder, root)):
+        url = f"https://127.0.0.1:{server.tls}/site-1.10.zip"
+        said = cut_until_whole(folder, server, {"url": url, "ca_file": str(folder / "ca.pem"), "checksum": "required"}, digest)
+        for step in ("name resolution", "tcp connection", "tls", "request", "transfer", "digest"):
+            assert f"ok      {step}" in said, said
+        ranges = [line.split('"')[2].split()[0] for line in (folder / "access.log").read_text().splitlines()]
+        # A worker that is killed logs nothing.
+        assert ranges.count("206") >= CUTS // 2, ranges
+
+
+def an_archive_that_changes_at_nginx_is_never_put_together_from_two(folder):
+    authority(folder)
+    root, _ = served(folder)
+    with standing(server := nginx(folder, root)):
+        config, out = configure(folder, {"name": "site", "url": f"http://127.0.0.1:{server.port}/site-1.10.zip"}), folder / "got"
+        part = folder / "state/incoming/site.once.part"
+        client = fetch(config, "site", "--to", out)
+        wait_until("it grows", lambda: part.exists() and part.stat().st_size > 1 << 20)
+        client.kill()
+        client.wait()
+        content = random.randbytes(SIZE)
+        (root / "new").write_bytes(content)
+        os.utime(root / "new", (1_700_000_000, 1_700_000_000))
+        (root / "new").rename(root / "site-1.10.zip")
+        status, said = told(config, "site", "--to", out)
+        assert status == 0 and out.read_bytes() == content and "goes on" not in said, said
+        # nginx makes its etag of second and size: within a second another archive bears the same one.
+        client = fetch(config, "site", "--to", out)
+        wait_until("it grows", lambda: part.exists() and part.stat().st_size > 1 << 20)
+        client.kill()
+        client.wait()
+        content = random.randbytes(SIZE)
+        (root / "site-1.10.zip").write_bytes(content)
+        os.utime(root / "site-1.10.zip", (1_700_000_000, 1_700_000_000))
+        (root / "site-1.10.zip.sha256").write_text(hashlib.sha256(content).hexdigest())
+        status, said = told(config, "site", "--to", out)
+        assert status == 1 and "FAILED  digest" in said, said
+        status, said = told(config, "site", "--to", out)
+        assert status == 0 and out.read_bytes() == content, said
+
+
+def nginx_is_not_believed_without_its_certificate_and_leads_nowhere_else(folder):
+    authority(folder)
+    other = folder / "other"
+    other.mkdir()
+    authority(other)
+    root, _ = served(folder)
+    with standing(server := nginx(folder, root)):
+        at = f"https://127.0.0.1:{server.tls}"
+        trusted = {"ca_file": str(folder / "ca.pem")}
+        pin = lambda where: {"certificate_sha256": fingerprint(where)}
+        cases = [
+            ({"url": f"{at}/site-1.10.zip", **pin(folder)}, 0, "proved who it is"),
+            ({"url": f"{at}/moved", **trusted}, 0, "redirected to"),
+            ({"url": f"{at}/site-1.10.zip", **pin(other)}, 1, "not the pinned one"),
+            ({"url": f"{at}/site-1.10.zip", "ca_file": str(other / "ca.pem")}, 1, "FAILED  tls"),
+            ({"url": f"{at}/down", **trusted}, 1, "from https to http"),
+            ({"url": f"{at}/loop", **trusted}, 1, "more than 5 redirects"),
+            ({"url": f"{at}/none.zip", **trusted}, 1, "http status 404"),
+            ({"url": f"{at}/site-1.10.zip", **trusted, "max_mb": 1}, 1, "max_mb"),
+            ({"url": f"http://127.0.0.1:{server.tls}/site-1.10.zip"}, 1, "http status 400"),
+            ({"url": f"https://127.0.0.1:{server.port}/site-1.10.zip", **trusted}, 1, "speaks no tls"),
+            ({"url": f"http://127.0.0.1:{free_port()}/site.zip"}, 1, "is closed"),
+        ]
+        for source, expected, words in cases:
+            status, said = told(configure(folder, {"name": "site", **source}), "site", "--dry-run")
+            assert status == expected and words in said, f"{source}: {status}\n{said}"
+
+
+def vsftpd_is_resumed_after_every_cut_and_its_address_of_another_host_ignored(folder):
+    root, digest = served(folder)
+    with standing(server := vsftpd(folder, root, tls=False)):
+        cut_until_whole(folder, server, {"url": f"ftp://127.0.0.1:{server.port}{root}/"}, digest)
+
+
+def vsftpd_with_tls_and_required_session_reuse_is_resumed_after_every_cut(folder):
+    authority(folder)
+    root, digest = served(folder)
+    with standing(server := vsftpd(folder, root, tls=True)):
+        at = f"127.0.0.1:{server.port}{root}/site-1.10.zip"
+        cut_until_whole(folder, server, {"url": f"ftps://{at}", "ca_file": str(folder / "ca.pem")}, digest)
+        status, said = told(configure(folder, {"name": "site", "url": f"ftp://{at}"}), "site", "--dry-run")
+        assert status == 1 and "FAILED  login" in said and "ftps://" in said, said
+
+
+def pyftpdlib_with_tls_and_a_password_is_resumed_after_every_cut(folder):
+    authority(folder)
+    root, digest = served(folder)
+    with standing(server := pyftpdlib(folder, root)):
+        account = {"user": "gateway", "password": "let me in", "ca_file": str(folder / "ca.pem")}
+        source = {"url": f"ftps://127.0.0.1:{server.port}/", **account}
+        cut_until_whole(folder, server, source, digest)
+        wrong = configure(folder, {"name": "site", **source, "password": "let me out"})
+        status, said = told(wrong, "site", "--dry-run")
+        assert status == 1 and "FAILED  login" in said and "let me" not in said, said
+
+
+def openssh_is_resumed_after_every_cut_and_known_by_its_key(folder):
+    root, digest = served(folder)
+    with standing(server := sshd(folder), cable := Cable(server.port)):
+        user = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
+        source = {"url": f"sftp://127.0.0.1:{cable.port}{root}/", "user": user, "key_file": str(folder / "id"),
+                  "known_hosts_file": str(folder / "known_hosts")}
+        known = (folder / "known_hosts").read_text()
+        (folder / "known_hosts").write_text(known + known.replace(str(server.port), str(cable.port)))
+        cut_until_whole(folder, server, source, digest)
+        subprocess.run([program("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-f", folder / "stranger"], check=True)
+        known = (folder / "known_hosts").read_text().splitlines()[1].split()
+        (folder / "wrong_hosts").write_text(f"{known[0]} {known[1]} {(folder / 'stranger.pub').read_text().split()[1]}\n")
+        for change, words in (
+            ({"known_hosts_file": str(folder / "wrong_hosts")}, "host key is not the known one"),
+            ({"key_file": str(folder / "stranger")}, "authorized_keys"),
+            ({"url": f"sftp://127.0.0.1:{cable.port}{root}/none.zip"}, "check the path"),
+        ):
+            status, said = told(configure(folder, {"name": "site", **source, **change}), "site", "--dry-run")
+            assert status == 1 and words in said, f"{change}: {status}\n{said}"
+        bare = subprocess.run([str(GATEWAY), "package", "fetch", "site", "--dry-run", "--config",
+                               str(configure(folder, {"name": "site", **source}))],
+                              capture_output=True, text=True, env={"PATH": str(folder)})
+        assert bare.returncode == 1 and "sftp is not installed" in bare.stdout, bare.stdout + bare.stderr
+
+
+class Daemon:
+    def __init__(self, folder: pathlib.Path, config: pathlib.Path):
+        self.config = config
+        self.log = open(folder / "gateway.log", "wb")
+        package = ROOT / "examples/quickstart/site"
+        for name in ("meter-1", "machine-1"):
+            secret = folder / "state/secrets" / name
+            secret.parent.mkdir(parents=True, exist_ok=True)
+            secret.write_text("secret")
+            secret.chmod(0o600)
+        words = [GATEWAY, "run", "--config", config, "--package", package]
+        self.process = subprocess.Popen([str(w) for w in words], stdout=self.log, stderr=self.log)
+        wait_until("it answers", lambda: self.process.poll() is None and self.status(), 20)
+
+    def status(self) -> dict:
+        asked = subprocess.run([str(GATEWAY), "status", "--json", "--config", str(self.config)], capture_output=True, text=True)
+        return json.loads(asked.stdout) if asked.returncode == 0 else {}
+
+    def kill(self):
+        self.process.terminate()
+        self.process.wait(15)
+
+
+def good_package(folder: pathlib.Path) -> pathlib.Path:
+    archive = folder / "good.tar.gz"
+    subprocess.run([str(GATEWAY), "package", "build", str(ROOT / "examples/quickstart/site"), "-o", str(archive)], check=True,
+                   capture_output=True)
+    return archive
+
+
+def a_running_gateway_takes_a_package_once_and_tells_why_another_is_refused(folder):
+    root, _ = served(folder)
+    shutil.copy(good_package(folder), root / "site.tar.gz")
+    drop = folder / "drop"
+    drop.mkdir()
+    with standing(server := nginx_plain(folder, root)):
+        sources = ({"name": "pull", "url": f"http://127.0.0.1:{server.port}/site.tar.gz", "when": "manual"},
+                   {"name": "closed", "url": f"http://127.0.0.1:{free_port()}/x.zip", "when": "manual"},
+                   {"name": "stick", "url": f"file://{drop}", "every_s": 10})
+        config = configure(folder, *sources)
+        with standing(daemon := Daemon(folder, config)):
+            status, said = told(config, "pull")
+            assert status == 0 and "ok      transfer" in said and "hand over" not in said.lower().split("ok")[0], said
+            status, said = told(config, "pull")
+            assert status == 0 and "unchanged" in said, said
+            status, said = told(config, "closed")
+            assert status == 1 and "is closed" in said and "open port" in said, said
+            (drop / "bad.zip").write_bytes(b"PK no zip")
+            status, said = told(config, "stick")
+            assert status == 1, said
+            note = wait_until("the note is there", lambda: (drop / "bad.zip.error.txt").exists() and (drop / "bad.zip.error.txt").read_text())
+            assert "was not taken" in note, note
+            shown = {source["name"]: source for source in daemon.status()["fetch"]}
+            assert shown["closed"]["trouble"]["step"] == "connect" and shown["pull"]["trouble"] is None, shown
+
+
+def nginx_plain(folder, root):
+    authority(folder)
+    return nginx(folder, root)
+
+
+def curl_pushes_with_a_certificate_or_a_token_and_is_told_every_fault(folder):
+    authority(folder)
+    good = good_package(folder)
+    token = "a token of some length"
+    port = free_port()
+    tls = {"cert_file": str(folder / "server.pem"), "key_file": str(folder / "server.key")}
+    for access, right, wrong in (
+        ({"client_ca_file": str(folder / "ca.pem")}, ["--cert", f"{folder}/client.pem", "--key", f"{folder}/client.key"], []),
+        ({"token": token}, ["-H", f"Authorization: Bearer {token}"], ["-H", "Authorization: Bearer another one"]),
+    ):
+        config = configure(folder, push={"listen": f"127.0.0.1:{port}", **tls, **access, "max_mb": 1})
+        with standing(Daemon(folder, config)):
+            def curl(*words):
+                base = [program("curl"), "-s", "-S", "--cacert", f"{folder}/ca.pem", "-w", "\n%{http_code}", "--max-time", "60"]
+                done = subprocess.run([*base, *words, f"https://127.0.0.1:{port}/package"], capture_output=True, text=True)
+                body, _, code = done.stdout.rpartition("\n")
+                return int(code or 0), body, done
+            code, body, done = curl("-T", str(good), *wrong)
+            assert code in (0, 401), (code, body, done)
+            sha256 = hashlib.sha256(good.read_bytes()).hexdigest()
+            code, body, done = curl("-T", str(good), "-H", f"x-sha256: {sha256}", *right)
+            assert code == 200 and json.loads(body)["taken"] is True, (code, body, done)
+            code, body, _ = curl("-T", str(good), "-H", f"x-sha256: {'0' * 64}", *right)
+            assert code == 400 and sha256 in body, (code, body)
+            (folder / "bad.zip").write_bytes(b"PK no zip")
+            code, body, _ = curl("-T", str(folder / "bad.zip"), *right)
+            assert code == 422 and json.loads(body)["faults"], (code, body)
+            (folder / "large.zip").write_bytes(bytes(2 << 20))
+            code, body, _ = curl("-T", str(folder / "large.zip"), *right)
+            assert code == 413, (code, body)
+            code, body, _ = curl(*right)
+            assert code == 200 and json.loads(body)["last"]["state"] == "refused", (code, body)
+
+
+STORIES = [
+    nginx_with_tls_is_resumed_after_every_cut,
+    an_archive_that_changes_at_nginx_is_never_put_together_from_two,
+    nginx_is_not_believed_without_its_certificate_and_leads_nowhere_else,
+    vsftpd_is_resumed_after_every_cut_and_its_address_of_another_host_ignored,
+    vsftpd_with_tls_and_required_session_reuse_is_resumed_after_every_cut,
+    pyftpdlib_with_tls_and_a_password_is_resumed_after_every_cut,
+    openssh_is_resumed_after_every_cut_and_known_by_its_key,
+    a_running_gateway_takes_a_package_once_and_tells_why_another_is_refused,
+    curl_pushes_with_a_certificate_or_a_token_and_is_told_every_fault,
+]
+
+
+def main() -> int:
+    for name in SERVERS:
+        program(name)
+    chosen = [story for story in STORIES if not sys.argv[1:] or any(word in story.__name__ for word in sys.argv[1:])]
+    failed = 0
+    for story in chosen:
+        folder = pathlib.Path(tempfile.mkdtemp(prefix="enos-fetch-"))
+        begun = time.monotonic()
+        try:
+            story(folder)
+            print(f"ok      {story.__name__} ({time.monotonic() - begun:.1f} s)", flush=True)
+            shutil.rmtree(folder, ignore_errors=True)
+        except Exception:
+            failed += 1
+            traceback.print_exc()
+            print(f"FAILED  {story.__name__}; its files: {folder}", flush=True)
+    print(f"fetch: {len(chosen) - failed} passed, {failed} failed", flush=True)
+    return 1 if failed or not chosen else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
