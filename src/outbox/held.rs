@@ -164,9 +164,11 @@ impl Tail {
         let key = (destination, keys);
         let held = self.shelf.by_device.contains_key(&key);
         if held && !self.closing {
-            self.shelf.wanted.insert(key);
+            self.shelf.wanted.insert(key.clone());
         }
-        held
+        // What is to be held once its parcel is acknowledged counts: otherwise nobody would ask for it again.
+        let soon = |part: &Held| part.keys == key.1;
+        held || self.destinations[destination].flights.values().any(|flight| flight.held.iter().any(soon))
     }
 
     /// The next device whose rows are to be read, when there is room for them.

@@ -2,7 +2,7 @@
 
 use super::{Now, Publisher, queue};
 use crate::cloud::in_flight::{Content, Piece};
-use crate::cloud::refusal::{Screened, Why};
+use crate::cloud::refusal::{Screened, Verdict, Why};
 use crate::cloud::upstream::measurepoints::{Route, sendable};
 use crate::model::{BatchBuilder, Lane, Names, SetAside};
 use std::collections::HashSet;
@@ -94,14 +94,25 @@ impl Publisher {
     }
 
     pub(super) fn aside(&mut self, piece: &Piece, code: i64, reason: &str, now: Now) {
-        self.effects.set_aside.push(SetAside {
+        let refused = SetAside {
             seq: piece.seq,
             names: Arc::clone(&piece.names),
             batch: piece.batch.clone(),
             code,
             reason: reason.to_owned(),
             at: now.wall,
-        });
+        };
+        if Verdict::of(code) != Verdict::Device {
+            self.effects.set_aside.push(refused);
+            return;
+        }
+        // The readings are good; their device is not in order yet.
+        for block in piece.batch.blocks().flatten() {
+            if let Some(names) = piece.names.devices.get(block.device as usize) {
+                self.held.insert((names.product_key.clone(), names.device_key.clone()));
+            }
+        }
+        self.effects.hold.push(refused);
     }
 }
 

@@ -6,6 +6,8 @@
 #[path = "../../../../tests/cloud_link/outlet.rs"]
 mod outlet;
 
+mod held;
+
 use enos_edge::cloud::{self, CloudExtras, CloudPorts, CloudSite, Login, Status};
 use enos_edge::config::{CloudConfig, SubDevicesConfig};
 use enos_edge::identity::device_secrets::DeviceSecrets;
