@@ -93,6 +93,8 @@ pub struct Publisher {
     overhead: usize,
     refusals: Refusals,
     shut: HashSet<(String, String)>,
+    /// Devices that are on their way into the topology: what is sent of them now would be refused.
+    absent: HashSet<(String, String)>,
     /// Devices that readings are held for.
     held: HashSet<(String, String)>,
     keys: KeyCache,
@@ -132,6 +134,7 @@ impl Publisher {
             overhead: TOPIC_AND_HEADERS + config.product_key.len() + config.device_key.len(),
             refusals: Refusals::default(),
             shut: HashSet::new(),
+            absent: HashSet::new(),
             held: HashSet::new(),
             keys: KeyCache::default(),
             ready: Default::default(),
@@ -170,6 +173,17 @@ impl Publisher {
         } else {
             self.shut.remove(&keys);
         }
+    }
+
+    /// These are on their way into the topology; their readings wait until [`Publisher::present`].
+    pub fn absent(&mut self, devices: Vec<(String, String)>) {
+        self.absent = devices.into_iter().collect();
+    }
+
+    /// It is not on its way any more. Returns whether something is held for it.
+    #[must_use]
+    pub fn present(&mut self, keys: &(String, String)) -> bool {
+        self.absent.remove(keys) && self.held.contains(keys) && !self.shut.contains(keys)
     }
 
     /// Readings of these are held in the outbox already.

@@ -263,6 +263,8 @@ impl<'a> Session<'a> {
             return;
         }
         self.flowing = true;
+        self.link.publisher.absent(self.link.sub_devices.absent());
+        self.link.sub_devices.settled();
         self.link.said = None;
         self.link.outlet.link(true);
         self.link.counters.cloud_connected.set(1);
@@ -430,6 +432,15 @@ impl<'a> Session<'a> {
         let slowed_to = self.link.publisher.slowed_to(now);
         let accounting = self.link.accounting.shown(now.wall);
         self.link.status.update(|s| (s.in_flight, s.slowed_to, s.accounting) = (in_flight, slowed_to, accounting));
+    }
+
+    /// Devices that stand in the topology now may send.
+    fn let_in(&mut self) {
+        for keys in self.link.sub_devices.settled() {
+            if self.link.publisher.present(&keys) {
+                self.release(keys);
+            }
+        }
     }
 
     /// What is held for this device is handed out again, some of it at a time.

@@ -118,7 +118,8 @@ fn merged(parts: impl IntoIterator<Item = Held>) -> Vec<Held> {
         }
     }
     let rows = rows.into_values().flatten();
-    rows.filter_map(|(first, mut builder, _)| Some(Held { batch: builder.finish(first.batch.epoch)?, ..first })).collect()
+    rows.filter_map(|(first, mut builder, _)| Some(Held { batch: builder.finish(first.batch.epoch)?, ..first }))
+        .collect()
 }
 
 impl Tail {
@@ -137,7 +138,8 @@ impl Tail {
     /// Since when they are ours counts, if their parcel was never stored.
     pub(super) fn keep(&mut self, parts: Vec<Held>, since: Instant) {
         for part in parts {
-            *self.shelf.by_device.entry((part.destination, part.keys.clone())).or_default() += u64::from(part.batch.count);
+            *self.shelf.by_device.entry((part.destination, part.keys.clone())).or_default() +=
+                u64::from(part.batch.count);
             self.shelf.pending_bytes += part.batch.bytes.len();
             self.shelf.pending.push_back(part);
         }

@@ -113,7 +113,8 @@ fn facts(row: &rusqlite::Row<'_>, names: &[&str]) -> rusqlite::Result<Option<Hel
     }))
 }
 
-const FACTS: &str = "SELECT id, destination, product_key, device_key, seq, readings, oldest, newest, length(body) FROM held";
+const FACTS: &str =
+    "SELECT id, destination, product_key, device_key, seq, readings, oldest, newest, length(body) FROM held";
 
 impl Store {
     /// The first rows of a device.

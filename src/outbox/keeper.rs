@@ -295,8 +295,7 @@ impl Keeper {
                 _ => {
                     let (seq, readings, bytes) = (segment.first, segment.readings, 0);
                     let (oldest, newest) = (segment.oldest, segment.newest);
-                    let facts =
-                        HeldFacts { id, destination, keys: keys.clone(), seq, readings, oldest, newest, bytes };
+                    let facts = HeldFacts { id, destination, keys: keys.clone(), seq, readings, oldest, newest, bytes };
                     self.shared.lock().drop_held(&facts, Reason::Damaged, Instant::now());
                 }
             }

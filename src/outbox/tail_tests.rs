@@ -427,7 +427,9 @@ impl World {
     }
 
     fn drop_held(&mut self, disk_works: bool) {
-        let Some(row) = self.disk.held_facts().into_iter().find(|row| !self.tail.shelf.has_left(row.id)) else { return };
+        let Some(row) = self.disk.held_facts().into_iter().find(|row| !self.tail.shelf.has_left(row.id)) else {
+            return;
+        };
         self.tail.drop_held(&row, Reason::Age, self.now);
         self.held[row.destination] -= row.readings;
         self.commit(Vec::new(), disk_works);
@@ -486,7 +488,8 @@ impl World {
     fn power_cut(&mut self, which: usize) {
         for (i, owed) in self.owed.iter().enumerate() {
             let kept = |seq: &&u64| **seq <= self.tail.stored_upto && !self.gone[i].contains(seq);
-            let on_disk: u64 = self.disk.held.values().filter(|h| h.destination == i).map(|h| u64::from(h.batch.count)).sum();
+            let on_disk: u64 =
+                self.disk.held.values().filter(|h| h.destination == i).map(|h| u64::from(h.batch.count)).sum();
             let pending = self.tail.shelf.pending.iter().filter(|h| h.destination == i);
             let pending: u64 = pending.map(|h| u64::from(h.batch.count)).sum();
             assert!(on_disk + pending >= self.held[i], "what is held is promised to be on disk for {i}");
@@ -536,7 +539,11 @@ impl World {
                 (0..3).for_each(|device| self.apply(&Step::Release { of: to, device }));
             }
             self.apply(&Step::Work { wait_ms: 400, disk_works: true });
-            if self.tail.waiting == 0 && !self.tail.holds_anything() && self.tail.rows_since.is_none() && self.tail.next_fetch_is_idle() {
+            if self.tail.waiting == 0
+                && !self.tail.holds_anything()
+                && self.tail.rows_since.is_none()
+                && self.tail.next_fetch_is_idle()
+            {
                 break;
             }
         }

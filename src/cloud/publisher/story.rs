@@ -53,6 +53,11 @@ enum Step {
         device: u32,
         shut: bool,
     },
+    /// A device is still on its way into the topology, or has arrived.
+    Absent {
+        device: u32,
+        absent: bool,
+    },
     /// The link is lost and comes back.
     Lose,
     /// The daemon dies: the publisher is gone, the outbox hands out what was not acknowledged.
@@ -76,6 +81,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (any::<u16>(), code()).prop_map(|(id, code)| Step::Unknown { id, code }),
         2 => prop::sample::select(vec![0u8, 1, 5, 31, 200]).prop_map(|seconds| Step::Wait { seconds }),
         1 => (0u32..3, any::<bool>()).prop_map(|(device, shut)| Step::Shut { device, shut }),
+        1 => (0u32..3, any::<bool>()).prop_map(|(device, absent)| Step::Absent { device, absent }),
         1 => Just(Step::Lose),
         1 => Just(Step::Crash),
     ]
@@ -216,6 +222,7 @@ impl World {
             }
             Step::Wait { seconds } => self.now += Duration::from_secs(seconds.into()) + Duration::from_millis(7),
             Step::Shut { device, shut } => self.shut(device, shut),
+            Step::Absent { device, absent } => self.absent(device, absent),
             Step::Lose => self.lose(),
             Step::Crash => {
                 self.lives += 1;
@@ -329,6 +336,15 @@ impl World {
         };
     }
 
+    fn absent(&mut self, device: u32, absent: bool) {
+        let keys = ("pk".to_owned(), format!("d{device}"));
+        if absent {
+            self.publisher.absent(vec![keys]);
+        } else if self.publisher.present(&keys) {
+            self.release(&keys);
+        }
+    }
+
     fn lose(&mut self) {
         self.publisher.lost(self.clock());
         self.forget_link();
@@ -378,7 +394,10 @@ impl World {
                 let removable = late && (*point == REMOVED_POINT || self.setup.policy == LatePolicy::Remove);
                 self.removable += u64::from(removable);
                 assert!(
-                    self.arrived.contains(&reading) || self.aside.contains(&reading) || waits.contains(&reading) || removable,
+                    self.arrived.contains(&reading)
+                        || self.aside.contains(&reading)
+                        || waits.contains(&reading)
+                        || removable,
                     "{reading:?} is acknowledged and did not arrive"
                 );
             }
@@ -413,6 +432,7 @@ impl World {
     fn drain(&mut self) {
         for device in 0..3 {
             self.shut(device, false);
+            self.absent(device, false);
         }
         for _ in 0..ROUNDS {
             self.step(Step::Work);
@@ -437,7 +457,8 @@ impl World {
     }
 
     fn check_the_end(&self) {
-        let all = self.parcels.values().map(|(_, readings)| readings.len() as u64).sum::<u64>() - self.origin.len() as u64;
+        let all =
+            self.parcels.values().map(|(_, readings)| readings.len() as u64).sum::<u64>() - self.origin.len() as u64;
         let first = |reading: &Reading| self.origin.get(reading).copied().unwrap_or(*reading);
         let seen = self.arrived.union(&self.aside).map(first).collect::<BTreeSet<_>>().len() as u64;
         assert!(seen + self.removed >= all, "{seen} seen and {} removed of {all}", self.removed);

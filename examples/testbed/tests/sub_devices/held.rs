@@ -6,10 +6,11 @@ use enos_edge::config::OutboxConfig;
 use enos_edge::model::Selection;
 use enos_edge::outbox::{self, DestinationSettings, Outbox};
 use std::path::Path;
-use testbed::cloud::{Change, Form};
+use testbed::cloud::{Change, Form, Refusal};
 
 struct Running {
     outbox: Outbox,
+    status: Arc<Status>,
     stop: watch::Sender<bool>,
     task: tokio::task::JoinHandle<anyhow::Result<()>>,
 }
@@ -32,10 +33,11 @@ fn start(folder: &Path, cloud: &Cloud, names: &Arc<Names>) -> Running {
         ..CloudConfig::new(&address.ip().to_string(), address.port(), "gwPK", "gw")
     };
     let (stop, stopped) = watch::channel(false);
-    let ports = CloudPorts::simple(outbox.outlet("enos"), Some(secret), counters, Arc::new(Status::default()));
+    let status = Arc::new(Status::default());
+    let ports = CloudPorts::simple(outbox.outlet("enos"), Some(secret), counters, Arc::clone(&status));
     let site = CloudSite { names: Arc::clone(names), credentials: known(names.devices.len()) };
     let task = tokio::spawn(cloud::run(config, site, ports, stopped));
-    Running { outbox, stop, task }
+    Running { outbox, status, stop, task }
 }
 
 impl Running {
@@ -81,6 +83,7 @@ async fn readings_of_a_disabled_device_wait_on_disk_and_arrive_when_it_is_enable
         let mut running = start(folder.path(), &cloud, &names);
         until(|| cloud.sub_devices_online() == 3).await;
         cloud.change(("subPK", "d1"), Change::Disable, form).unwrap();
+        until(|| running.status.snapshot().sub_devices[1].login == Login::Disabled).await;
         let begin = now() - 1000;
         let append = |running: &Running, n: i64| running.outbox.inlet().append(batch(&names, &[0, 1, 2], 1, begin + n));
         (0..40).for_each(|n| append(&running, n));
@@ -88,12 +91,14 @@ async fn readings_of_a_disabled_device_wait_on_disk_and_arrive_when_it_is_enable
         until(|| running.outbox.status().readings_on_disk == 0).await;
         tokio::time::sleep(Duration::from_millis(200)).await;
         running.kill().await;
+        cloud.knobs(|knobs| knobs.refusals.push(Refusal::device(723, "subPK", "d1")));
         // The new process knows nothing of the notice; the cloud refuses login and data, and all waits on.
         running = start(folder.path(), &cloud, &names);
         assert_eq!(running.held(), 40, "what is held survives a kill");
         (40..50).for_each(|n| append(&running, n));
         until(|| running.held() == 50 && running.waiting() == 0).await;
         assert_eq!(arrived(&cloud), 100, "the other two have lost no time, and the third sends nothing");
+        cloud.knobs(|knobs| knobs.refusals.clear());
         // On its own topic nobody hears it: the next login finds out.
         let told = cloud.change(("subPK", "d1"), Change::Enable, form);
         assert!(told.is_ok() || form == Form::OwnTopic);
