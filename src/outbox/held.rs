@@ -52,6 +52,8 @@ pub(super) struct Shelf {
     /// Readings that are held, for each destination and device.
     by_device: HashMap<(usize, Keys), u64>,
     wanted: BTreeSet<(usize, Keys)>,
+    /// Wanted, and what is held of them is still on its way to the disk: after the next commit.
+    soon: BTreeSet<(usize, Keys)>,
     /// Parcel -> the row it was made of.
     moved: BTreeMap<u64, i64>,
     /// Rows to be deleted.
@@ -188,10 +190,19 @@ impl Tail {
             && self.bytes < self.limits.memory_bytes / 4
     }
 
-    /// A row becomes a parcel again, for its destination alone. What that does not want any more waits for nothing.
-    pub fn put_back(&mut self, id: i64, row: Held, now: Instant) {
+    /// No row of it could be put back.
+    pub(super) fn nothing_found(&mut self, destination: usize, keys: Keys) {
+        let key = (destination, keys);
+        if self.shelf.by_device.contains_key(&key) {
+            self.shelf.soon.insert(key);
+        }
+    }
+
+    /// A row becomes a parcel again, for its destination alone. What that does not want any more waits for nothing. False
+    /// when it has become one already.
+    pub fn put_back(&mut self, id: i64, row: Held, now: Instant) -> bool {
         if self.shelf.has_left(id) || self.closing {
-            return;
+            return false;
         }
         let (destination, readings) = (row.destination, u64::from(row.batch.count));
         self.shelf.take_from(destination, &row.keys, readings);
@@ -204,7 +215,7 @@ impl Tail {
         let Some(batch) = batch else {
             self.shelf.over.insert(id);
             self.rows_since.get_or_insert(now);
-            return;
+            return true;
         };
         let seq = self.next_seq;
         self.next_seq += 1;
@@ -222,6 +233,7 @@ impl Tail {
         }
         // What it pushes out is counted there.
         let _ = self.bound_memory(now);
+        true
     }
 
     /// The row is lost, or makes room.
@@ -269,6 +281,8 @@ impl Tail {
         let gone: BTreeSet<i64> = group.unheld.iter().copied().collect();
         self.shelf.over.retain(|id| !gone.contains(id));
         self.shelf.moved.retain(|_, id| !gone.contains(id));
+        let mut soon = std::mem::take(&mut self.shelf.soon);
+        self.shelf.wanted.append(&mut soon);
     }
 
     pub(super) fn held_not_stored(&mut self, held: Vec<Held>) {

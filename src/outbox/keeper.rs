@@ -283,12 +283,13 @@ impl Keeper {
             Ok(rows) => rows,
             Err(e) => return self.trouble(&e),
         };
+        let mut found = false;
         for (id, segment) in rows {
             match (segment::decode(&segment), self.store.names(segment.epoch)) {
                 (Ok(parcels), Ok(names)) => {
                     for Numbered { seq, batch } in parcels {
                         let row = Held { destination, keys: keys.clone(), seq, names: names.clone(), batch };
-                        self.shared.lock().put_back(id, row, Instant::now());
+                        found |= self.shared.lock().put_back(id, row, Instant::now());
                     }
                 }
                 (Ok(_), Err(e)) if !matches!(e, StoreError::Damaged(_)) => return self.trouble(&e),
@@ -299,6 +300,9 @@ impl Keeper {
                     self.shared.lock().drop_held(&facts, Reason::Damaged, Instant::now());
                 }
             }
+        }
+        if !found {
+            self.shared.lock().nothing_found(destination, keys.clone());
         }
         self.shared.wake_destinations();
     }

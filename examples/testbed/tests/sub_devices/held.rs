@@ -102,7 +102,14 @@ async fn readings_of_a_disabled_device_wait_on_disk_and_arrive_when_it_is_enable
         // On its own topic nobody hears it: the next login finds out.
         let told = cloud.change(("subPK", "d1"), Change::Enable, form);
         assert!(told.is_ok() || form == Form::OwnTopic);
-        until(|| running.held() == 0 && running.waiting() == 0).await;
+        let begun = Instant::now();
+        until(|| {
+            let done = running.held() == 0 && running.waiting() == 0;
+            let late = !done && begun.elapsed() > PATIENCE * 9 / 10;
+            assert!(!late, "{form:?}: {:?} {:?}", running.outbox.status(), running.status.snapshot());
+            done
+        })
+        .await;
         let tally = balanced(&running.outbox);
         assert_eq!((tally.set_aside, tally.dropped), (0, 0));
         running.end().await;
