@@ -75,6 +75,13 @@ impl Content {
         devices
     }
 
+    /// Product key and device key of one of them.
+    #[must_use]
+    pub fn keys_of(&self, epoch: u64, device: u32) -> Option<(String, String)> {
+        let names = &self.pieces.iter().find(|piece| piece.names.epoch == epoch)?.names;
+        names.devices.get(device as usize).map(|names| (names.product_key.clone(), names.device_key.clone()))
+    }
+
     /// Two parts with half of the readings each, in order; `None` for a single reading.
     #[must_use]
     pub fn halves(&self) -> Option<[Content; 2]> {

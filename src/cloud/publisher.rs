@@ -41,6 +41,10 @@ const EXPANSION: usize = 5;
 #[derive(Debug, Default)]
 pub struct Effects {
     pub set_aside: Vec<SetAside>,
+    /// Readings of devices that are not in order at the cloud: they wait in the outbox until they are.
+    pub hold: Vec<SetAside>,
+    /// Product and device keys of devices whose readings were taken while others of them are held.
+    pub release: Vec<(String, String)>,
     pub acknowledge: Vec<u64>,
     /// Late readings among them that their points wanted removed.
     pub late_removed: u64,
@@ -89,6 +93,10 @@ pub struct Publisher {
     overhead: usize,
     refusals: Refusals,
     shut: HashSet<(String, String)>,
+    /// Devices that are on their way into the topology: what is sent of them now would be refused.
+    absent: HashSet<(String, String)>,
+    /// Devices that readings are held for.
+    held: HashSet<(String, String)>,
     keys: KeyCache,
     ready: [VecDeque<Piece>; 4],
     /// Messages that wait for a time of their own.
@@ -126,6 +134,8 @@ impl Publisher {
             overhead: TOPIC_AND_HEADERS + config.product_key.len() + config.device_key.len(),
             refusals: Refusals::default(),
             shut: HashSet::new(),
+            absent: HashSet::new(),
+            held: HashSet::new(),
             keys: KeyCache::default(),
             ready: Default::default(),
             parked: Vec::new(),
@@ -162,6 +172,51 @@ impl Publisher {
             self.shut.insert(keys);
         } else {
             self.shut.remove(&keys);
+        }
+    }
+
+    /// These are on their way into the topology; their readings wait until [`Publisher::present`].
+    pub fn absent(&mut self, devices: Vec<(String, String)>) {
+        self.absent = devices.into_iter().collect();
+    }
+
+    /// It is not on its way any more. Returns whether something is held for it.
+    #[must_use]
+    pub fn present(&mut self, keys: &(String, String)) -> bool {
+        self.absent.remove(keys) && self.held.contains(keys) && !self.shut.contains(keys)
+    }
+
+    /// Readings of these are held in the outbox already.
+    pub fn holds(&mut self, devices: Vec<(String, String)>) {
+        self.held.extend(devices);
+    }
+
+    /// Nothing is held for it any more.
+    pub fn is_free(&mut self, keys: &(String, String)) {
+        self.held.remove(keys);
+    }
+
+    /// The device has logged in: if its readings were refused, one is tried now. Returns whether some are held for it.
+    #[must_use]
+    pub fn is_well(&mut self, product_key: &str, device_key: &str, now: Now) -> bool {
+        let keys = (product_key.to_owned(), device_key.to_owned());
+        self.refusals.try_device(&keys, now.at);
+        self.held.contains(&keys) && !self.shut.contains(&keys)
+    }
+
+    /// The cloud took readings of these: what is held for them may follow.
+    fn taken(&mut self, content: &Content) {
+        if self.held.is_empty() {
+            return;
+        }
+        for piece in &content.pieces {
+            for block in piece.batch.blocks().flatten() {
+                let Some(names) = piece.names.devices.get(block.device as usize) else { continue };
+                let keys = (names.product_key.clone(), names.device_key.clone());
+                if self.held.contains(&keys) && !self.shut.contains(&keys) && !self.effects.release.contains(&keys) {
+                    self.effects.release.push(keys);
+                }
+            }
         }
     }
 

@@ -72,6 +72,8 @@ pub enum Screened<'a> {
 struct Guilty {
     why: Why,
     until: Duration,
+    /// Of a device that was refused as a whole.
+    keys: Option<(String, String)>,
     /// It was sent alone and the answer is out.
     on_trial: bool,
 }
@@ -97,23 +99,36 @@ impl Refusals {
 
     /// The cloud refused this value, and it was alone.
     pub fn refused(&mut self, who: Who, why: Why, now: Duration) {
+        self.device_refused(who, why, None, now);
+    }
+
+    /// The cloud refused a device, not a value of it.
+    pub fn device_refused(&mut self, who: Who, why: Why, keys: Option<(String, String)>, now: Duration) {
         if self.guilty.len() >= MOST {
             self.guilty.retain(|_, guilty| guilty.until > now);
         }
         if self.guilty.len() < MOST {
-            self.guilty.insert(who, Guilty { why, until: now + REMEMBERED, on_trial: false });
+            self.guilty.insert(who, Guilty { why, until: now + REMEMBERED, keys, on_trial: false });
             self.devices.insert((who.0, who.1));
         }
     }
 
     /// The cloud took a value that was on trial.
     pub fn forgiven(&mut self, who: Who) {
-        if self.guilty.get(&who).is_some_and(|guilty| guilty.on_trial) {
-            self.guilty.remove(&who);
+        let on_trial = |who: &Who| self.guilty.get(who).is_some_and(|guilty| guilty.on_trial);
+        let whole = (who.0, who.1, ALL_POINTS);
+        if let Some(found) = [whole, who].into_iter().find(on_trial) {
+            self.guilty.remove(&found);
             if !self.guilty.keys().any(|(epoch, device, _)| (*epoch, *device) == (who.0, who.1)) {
                 self.devices.remove(&(who.0, who.1));
             }
         }
+    }
+
+    /// The device has logged in: whether its readings are still refused is tried with the next one.
+    pub fn try_device(&mut self, keys: &(String, String), now: Duration) {
+        let of_it = self.guilty.values_mut().filter(|guilty| guilty.keys.as_ref() == Some(keys));
+        of_it.for_each(|guilty| guilty.until = guilty.until.min(now));
     }
 
     /// The link is new: no trial is under way.
@@ -176,6 +191,17 @@ mod tests {
         assert_eq!(refusals.screen(1, 2, 3, at(601)), Screened::Refused(&why), "one trial at a time");
         refusals.forgiven((1, 2, 3));
         assert_eq!(refusals.screen(1, 2, 3, at(602)), Screened::Clean);
+        assert!(refusals.is_empty() && refusals.clear_of(1, 2));
+    }
+
+    #[test]
+    fn a_device_that_was_refused_as_a_whole_is_forgiven_when_any_reading_of_it_was_taken() {
+        let mut refusals = Refusals::default();
+        let (why, keys) = (Why { code: 1212, reason: String::new() }, ("pk".to_owned(), "d".to_owned()));
+        refusals.device_refused((1, 2, ALL_POINTS), why, Some(keys.clone()), Duration::ZERO);
+        refusals.try_device(&keys, Duration::from_secs(1));
+        assert_eq!(refusals.screen(1, 2, 77, Duration::from_secs(1)), Screened::Retry);
+        refusals.forgiven((1, 2, 77));
         assert!(refusals.is_empty() && refusals.clear_of(1, 2));
     }
 

@@ -367,6 +367,7 @@ fn endpoint(config: &CloudConfig, proof: &Proof, sub_devices: usize) -> Result<E
         clean_session: true,
         keep_alive: config.keep_alive,
         largest_message: config.max_message_bytes,
+        devices: sub_devices,
         // Beside the window: a few answers to commands and requests, and some subscriptions for each sub-device.
         requests: config.in_flight + 160 + sub_devices / 8,
     })

@@ -215,6 +215,7 @@ impl<'a> Session<'a> {
 
     fn greet(&mut self) -> Result<(), Lost> {
         let now = self.link.now();
+        self.link.publisher.holds(self.link.outlet.held());
         self.look_at_the_field(now);
         self.link.sub_devices.connected();
         let mut topics = self.link.topics.commands();
@@ -262,6 +263,8 @@ impl<'a> Session<'a> {
             return;
         }
         self.flowing = true;
+        self.link.publisher.absent(self.link.sub_devices.absent());
+        self.link.sub_devices.settled();
         self.link.said = None;
         self.link.outlet.link(true);
         self.link.counters.cloud_connected.set(1);
@@ -412,8 +415,15 @@ impl<'a> Session<'a> {
             debug!(seq = refused.seq, readings = refused.batch.count, code = refused.code, "readings are set aside");
             self.link.outlet.set_aside(refused);
         }
+        for waits in effects.hold {
+            debug!(seq = waits.seq, readings = waits.batch.count, code = waits.code, "readings wait for their device");
+            self.link.outlet.hold(waits);
+        }
         if !effects.acknowledge.is_empty() {
             self.link.outlet.acknowledge(&effects.acknowledge);
+        }
+        for keys in effects.release {
+            self.release(keys);
         }
         for (product_key, device_key) in effects.log_in_again {
             self.link.sub_devices.log_in_again(&product_key, &device_key);
@@ -422,6 +432,22 @@ impl<'a> Session<'a> {
         let slowed_to = self.link.publisher.slowed_to(now);
         let accounting = self.link.accounting.shown(now.wall);
         self.link.status.update(|s| (s.in_flight, s.slowed_to, s.accounting) = (in_flight, slowed_to, accounting));
+    }
+
+    /// Devices that stand in the topology now may send.
+    fn let_in(&mut self) {
+        for keys in self.link.sub_devices.settled() {
+            if self.link.publisher.present(&keys) {
+                self.release(keys);
+            }
+        }
+    }
+
+    /// What is held for this device is handed out again, some of it at a time.
+    fn release(&mut self, keys: (String, String)) {
+        if !self.link.outlet.release(&keys.0, &keys.1) {
+            self.link.publisher.is_free(&keys);
+        }
     }
 
     /// Requests and answers, wherever they were sent from.

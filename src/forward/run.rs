@@ -166,6 +166,7 @@ fn endpoint(config: &DestinationConfig) -> anyhow::Result<Endpoint> {
         clean_session: config.clean_session,
         keep_alive: config.keep_alive,
         largest_message: config.max_message_bytes,
+        devices: 0,
         // Beside the window: subscriptions and answers to commands.
         requests: config.in_flight + 16 + MOST_JOBS,
     })

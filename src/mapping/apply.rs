@@ -126,6 +126,11 @@ impl DeviceMapper {
         std::mem::take(&mut self.held)
     }
 
+    #[must_use]
+    pub fn has_computed(&self) -> bool {
+        !self.computed.is_empty()
+    }
+
     /// Results of formulas since the last call.
     pub fn take_computed(&mut self) -> impl Iterator<Item = Computed> {
         self.computed.drain(..)

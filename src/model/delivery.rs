@@ -68,6 +68,23 @@ pub trait Outlet: Send + Sync {
     /// acknowledge the parcel as well.
     fn set_aside(&self, refused: SetAside);
 
+    /// These values are not taken before their device is in order at the destination. Acknowledge the parcel as well;
+    /// they are then kept apart, on disk, and handed out again, in a parcel of their own, after [`Outlet::release`].
+    fn hold(&self, refused: SetAside) {
+        self.set_aside(refused);
+    }
+
+    /// The device is well: some of what is held for it is to be handed out. False when nothing is held for it.
+    fn release(&self, product_key: &str, device_key: &str) -> bool {
+        let _ = (product_key, device_key);
+        false
+    }
+
+    /// Product and device keys of the devices that something is held for.
+    fn held(&self) -> Vec<(String, String)> {
+        Vec::new()
+    }
+
     /// The link went up or down. Down: what was handed out and not acknowledged will be handed out
     /// again, and nothing is kept in memory for this destination beyond the durability bound.
     fn link(&self, up: bool);

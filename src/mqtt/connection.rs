@@ -34,6 +34,9 @@ const ADDRESS_PATIENCE: Duration = Duration::from_secs(7);
 const UNACKNOWLEDGED: Duration = Duration::from_secs(15);
 /// Topology lists and commands are the largest things the cloud sends.
 const LARGEST_INCOMING: usize = 4 << 20;
+/// Two keys of 64 characters, of three bytes each, their names, and a secret that `topo/get` gives.
+const LISTED_DEVICE: usize = 512;
+const MOST_INCOMING: usize = 64 << 20;
 /// Events between the event loop and its reader; when full the event loop waits.
 const EVENTS: usize = 64;
 /// More packet ids than messages are ever in flight, so that the client never holds one back.
@@ -61,8 +64,16 @@ pub struct Endpoint {
     pub clean_session: bool,
     pub keep_alive: Duration,
     pub largest_message: usize,
+    /// Devices that one answer may list: an answer of that length is taken, whatever it is.
+    pub devices: usize,
     /// Messages, subscriptions and answers that may wait for the event loop. When full, `publish` says so.
     pub requests: usize,
+}
+
+impl Endpoint {
+    fn largest_incoming(&self) -> usize {
+        (self.devices.saturating_mul(LISTED_DEVICE)).clamp(LARGEST_INCOMING, MOST_INCOMING)
+    }
 }
 
 /// What the connection has to tell.
@@ -134,6 +145,7 @@ pub struct Connection {
     numbered: HashMap<u16, Option<u16>>,
     beside: Beside,
     compress: Compress,
+    largest_incoming: usize,
 }
 
 /// What was sent without a token since it was last asked.
@@ -166,6 +178,7 @@ impl Connection {
             numbered: HashMap::new(),
             beside: Beside::default(),
             compress: Compress::None,
+            largest_incoming: endpoint.largest_incoming(),
         }
     }
 
@@ -219,7 +232,7 @@ impl Connection {
             Event::Incoming(Packet::PubAck(ack)) => self.numbered.remove(&ack.pkid)?.map(Heard::Acknowledged),
             Event::Incoming(Packet::Publish(message)) => {
                 let topic = String::from_utf8(message.topic.to_vec()).ok()?;
-                match payload::unpack(self.compress, message.payload, LARGEST_INCOMING) {
+                match payload::unpack(self.compress, message.payload, self.largest_incoming) {
                     Ok(payload) => {
                         Some(Heard::Message { topic, payload, retained: message.retain, again: message.dup })
                     }
@@ -308,7 +321,7 @@ fn options(endpoint: &Endpoint, reach: watch::Sender<bool>) -> MqttOptions {
     }
     options.set_keep_alive(u16::try_from(endpoint.keep_alive.as_secs()).unwrap_or(u16::MAX));
     options.set_clean_session(endpoint.clean_session);
-    options.set_max_packet_size(LARGEST_INCOMING, endpoint.largest_message + (64 << 10));
+    options.set_max_packet_size(endpoint.largest_incoming(), endpoint.largest_message + (64 << 10));
     options.set_inflight(PACKET_IDS);
     options.set_max_request_batch(16);
     let (host, port, reach) = (endpoint.host.clone(), endpoint.port, Arc::new(reach));

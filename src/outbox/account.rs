@@ -1,10 +1,11 @@
 //! PURE. What became of each parcel at each destination: arrived, set aside or lost. The part of [`Tail`] that counts.
 //!
-//! For each destination `waiting at open + produced = acknowledged + set aside + dropped + waiting`. The counters of all
+//! For each destination `waiting and held at open + produced = acknowledged + set aside + dropped + waiting + held`. The counters of all
 //! together speak of a parcel when the last of those that want it is done with it: as dropped when that one lost it.
 
 use super::destination::{Destination, Facts};
 use super::gap::{self, Gap, Reason};
+use super::held::Held;
 use super::tail::Tail;
 use super::wishes::{Census, bit};
 use crate::model::SetAside;
@@ -21,36 +22,42 @@ impl Tail {
                 continue;
             }
             let flight = self.destinations[destination].flights.remove(seq);
-            let (facts, refused) = match flight {
-                Some(flight) => (flight.facts, flight.refused),
+            let (facts, refused, held) = match flight {
+                Some(flight) => (flight.facts, flight.refused, flight.held),
                 None => match self.entry(*seq).filter(|entry| entry.census.is_wanted_by(destination)) {
-                    Some(entry) => (entry.census.facts(*seq, destination), 0),
+                    Some(entry) => (entry.census.facts(*seq, destination), 0, Vec::new()),
                     None => continue,
                 },
             };
-            self.arrived(destination, facts, refused, now);
+            self.arrived(destination, facts, refused, held, now);
         }
     }
 
-    fn arrived(&mut self, destination: usize, facts: Facts, refused: u64, now: Instant) {
+    fn arrived(&mut self, destination: usize, facts: Facts, refused: u64, parts: Vec<Held>, now: Instant) {
+        let held = parts.iter().map(|part| u64::from(part.batch.count)).sum::<u64>();
         let one = &mut self.destinations[destination];
         one.done.insert(facts.seq, facts.seq);
-        one.tally.acknowledged += facts.readings - refused;
+        one.tally.acknowledged += facts.readings - refused - held;
         one.tally.set_aside += refused;
+        one.tally.held += held;
         one.tally.waiting -= facts.readings;
         if facts.seq <= self.taken_upto {
             one.dirty = true;
             self.acknowledged_bytes += facts.bytes;
             self.rows_since.get_or_insert(now);
         }
-        self.finish(facts, refused, false);
+        if held > 0 {
+            let born = self.entry(facts.seq).filter(|_| facts.seq > self.stored_upto).map_or(now, |entry| entry.born);
+            self.keep(parts, born);
+        }
+        self.finish(facts, (refused, held), false);
     }
 
     /// One destination is done with a parcel. When it is the last of those that want it, nobody waits any more.
-    fn finish(&mut self, facts: Facts, refused: u64, lost: bool) {
-        if refused > 0 {
+    fn finish(&mut self, facts: Facts, (refused, held): (u64, u64), lost: bool) {
+        if refused > 0 || held > 0 {
             let most = self.refused.entry(facts.seq).or_default();
-            *most = refused.max(*most);
+            *most = (refused.max(most.0), held.max(most.1));
         }
         let waits = |(i, d): (usize, &Destination)| {
             // What was dropped for one while it was on its way there, the store no longer keeps for it.
@@ -60,19 +67,21 @@ impl Tail {
         if self.destinations.iter().enumerate().any(waits) {
             return;
         }
-        let refused = self.refused.remove(&facts.seq).unwrap_or(0);
+        let (refused, held) = self.refused.remove(&facts.seq).unwrap_or_default();
         let counter = if lost { &self.counters.dropped } else { &self.counters.acknowledged };
-        counter.add(facts.any.saturating_sub(refused));
+        counter.add(facts.any.saturating_sub(refused + held));
         self.counters.set_aside.add(refused);
         self.wait(-(facts.any as i64));
         self.remove(facts.seq);
+        self.let_go_of_row(facts.seq);
     }
 
     /// These values of a parcel were refused for good.
     pub fn set_aside(&mut self, destination: usize, refused: &SetAside, now: Instant) {
         let one = &mut self.destinations[destination];
         let Some(flight) = one.flights.get_mut(&refused.seq) else { return };
-        flight.refused = (flight.refused + u64::from(refused.batch.count)).min(flight.facts.readings);
+        flight.refused = (flight.refused + u64::from(refused.batch.count))
+            .min(flight.facts.readings.saturating_sub(flight.held_readings()));
         self.set_aside.extend(gap::rows(&one.name, refused));
         while self.set_aside.len() > SET_ASIDE_PENDING {
             self.set_aside.pop_front();
@@ -106,7 +115,7 @@ impl Tail {
         one.tally.set_aside += refused;
         one.tally.waiting -= refused;
         self.lost_for(destination, Facts { readings: facts.readings - refused, ..facts }, reason, now);
-        self.finish(facts, refused, true);
+        self.finish(facts, (refused, 0), true);
     }
 
     /// Who waits for this will not get it from us any more, but for those it is on its way to: all, or `only` one.
@@ -122,7 +131,7 @@ impl Tail {
             }
             let facts = census.facts(seq, i);
             self.lost_for(i, facts, reason, now);
-            self.finish(facts, 0, true);
+            self.finish(facts, (0, 0), true);
         }
     }
 

@@ -7,6 +7,7 @@
 //! - at or above `scan_next` and below `live_from`: on disk, still to be read.
 
 use super::gap::Reason;
+use super::held::Held;
 use super::ranges::Ranges;
 use crate::model::{Batch, Lane, Names, Parcel, Timestamp};
 use serde::Serialize;
@@ -17,7 +18,7 @@ use std::sync::Arc;
 pub(super) const PREFETCH_BYTES: usize = 512 << 10;
 
 /// Readings of one destination, since the outbox was opened. Always
-/// `waiting_at_open + produced = acknowledged + set_aside + dropped + waiting`.
+/// `waiting_at_open + held_at_open + produced = acknowledged + set_aside + dropped + waiting + held`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Tally {
     pub waiting_at_open: u64,
@@ -26,6 +27,9 @@ pub struct Tally {
     pub set_aside: u64,
     pub dropped: u64,
     pub waiting: u64,
+    /// Held on disk until their device is in order.
+    pub held: u64,
+    pub held_at_open: u64,
 }
 
 #[derive(Debug)]
@@ -57,13 +61,21 @@ pub struct Read {
 }
 
 /// A parcel handed out and not acknowledged.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Flight {
     pub(super) facts: Facts,
     /// Values the destination refused; they count when the parcel is acknowledged.
     pub(super) refused: u64,
+    /// Values it does not take yet; they are held apart when the parcel is acknowledged.
+    pub(super) held: Vec<Held>,
     /// It was dropped meanwhile: it still counts as delivered if its acknowledgement comes.
     pub(super) gone: Option<Reason>,
+}
+
+impl Flight {
+    pub(super) fn held_readings(&self) -> u64 {
+        self.held.iter().map(|part| u64::from(part.batch.count)).sum()
+    }
 }
 
 /// What must be known of a parcel to account for it at one destination.
@@ -136,7 +148,7 @@ impl Destination {
     }
 
     pub(super) fn depart(&mut self, facts: Facts, batch: Batch, names: &Arc<Names>, lane: Lane) -> Parcel {
-        self.flights.insert(facts.seq, Flight { facts, refused: 0, gone: None });
+        self.flights.insert(facts.seq, Flight { facts, refused: 0, held: Vec::new(), gone: None });
         Parcel { seq: facts.seq, lane, names: names.clone(), batch }
     }
 

@@ -1,6 +1,7 @@
 //! PURE. What the state machine and the store tell each other.
 
 use super::gap::{Gap, SetAsideRow};
+use super::held::{Held, Keys};
 use super::ranges::Ranges;
 use super::segment::Numbered;
 use super::wishes::Census;
@@ -20,6 +21,9 @@ pub struct Group {
     pub cursors: Vec<(usize, Ranges)>,
     pub gaps: Vec<Gap>,
     pub set_aside: Vec<SetAsideRow>,
+    /// Rows of readings held back, and those that are to be deleted.
+    pub held: Vec<Held>,
+    pub unheld: Vec<i64>,
     /// Numbers below this may be handed out.
     pub seq_limit: u64,
     /// Segments that make room, by their first number: for one destination, or for all.
@@ -27,7 +31,7 @@ pub struct Group {
 }
 
 /// What the store thread does next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Job {
     /// Make room for about this many bytes, then take the group and write it.
     Commit {
@@ -39,6 +43,11 @@ pub enum Job {
         generation: u64,
         from: u64,
         until: u64,
+    },
+    /// Read what is held of a device that is well again.
+    Release {
+        destination: usize,
+        keys: Keys,
     },
     /// Give back space, look for old readings.
     Housekeep,

@@ -3,12 +3,13 @@
 use super::destination::Read;
 use super::gap::{Gap, Reason, SetAsideRow};
 use super::group::{Group, Job};
+use super::held::{Held, HeldFacts, Keys};
 use super::lock::Lock;
 use super::needs::{self, Need};
 use super::outlet::Shared;
 use super::quota::Quota;
 use super::salvage;
-use super::segment::{self, Segment};
+use super::segment::{self, Numbered, Segment};
 use super::settings::DestinationSettings;
 use super::space::Space;
 use super::start;
@@ -49,6 +50,7 @@ impl Keeper {
             match job {
                 Job::Commit { need } => self.commit(need),
                 Job::Fetch { destination, generation, from, until } => self.fetch(destination, generation, from, until),
+                Job::Release { destination, keys } => self.release(destination, &keys),
                 Job::Housekeep => self.housekeep(),
                 Job::Exit => break,
                 Job::Wait(_) => {}
@@ -108,10 +110,20 @@ impl Keeper {
     fn make_room(&mut self, need: u64) -> Vec<(Option<usize>, u64)> {
         let mut drops = Vec::new();
         let mut freed = self.trim(&mut drops).unwrap_or(0);
+        freed += self.drop_old_held(Timestamp::now()).unwrap_or(0);
+        let mut after = (0, 0);
         let (most, mut from) = (drops.len() + DROPS, 0);
         while drops.len() < most {
             let Some(reason) = self.reason_to_drop(need, freed, from) else { break };
-            let Ok(Some(segment)) = self.store.segment_at(from, u64::MAX) else { break };
+            let segment = self.store.segment_at(from, u64::MAX).ok().flatten();
+            let before = segment.as_ref().map_or(u64::MAX, |segment| segment.first);
+            if reason != Reason::Age
+                && let Some(bytes) = self.drop_held_before(before, &mut after, reason)
+            {
+                freed += bytes;
+                continue;
+            }
+            let Some(segment) = segment else { break };
             // Space of what nobody wants comes back by itself.
             freed += segment.body.len() as u64;
             from = segment.last + 1;
@@ -264,6 +276,76 @@ impl Keeper {
         }
     }
 
+    /// Rows of a device that is well become parcels again.
+    fn release(&mut self, destination: usize, keys: &Keys) {
+        let name = self.destinations[destination].name.clone();
+        let rows = match self.store.held_of(&name, keys) {
+            Ok(rows) => rows,
+            Err(e) => return self.trouble(&e),
+        };
+        let mut found = false;
+        for (id, segment) in rows {
+            match (segment::decode(&segment), self.store.names(segment.epoch)) {
+                (Ok(parcels), Ok(names)) => {
+                    for Numbered { seq, batch } in parcels {
+                        let row = Held { destination, keys: keys.clone(), seq, names: names.clone(), batch };
+                        found |= self.shared.lock().put_back(id, row, Instant::now());
+                    }
+                }
+                (Ok(_), Err(e)) if !matches!(e, StoreError::Damaged(_)) => return self.trouble(&e),
+                _ => {
+                    let (seq, readings, bytes) = (segment.first, segment.readings, 0);
+                    let (oldest, newest) = (segment.oldest, segment.newest);
+                    let facts = HeldFacts { id, destination, keys: keys.clone(), seq, readings, oldest, newest, bytes };
+                    self.shared.lock().drop_held(&facts, Reason::Damaged, Instant::now());
+                }
+            }
+        }
+        if !found {
+            self.shared.lock().nothing_found(destination, keys.clone());
+        }
+        self.shared.wake_destinations();
+    }
+
+    /// Lets go of held readings that are older than the segments there are. Returns the bytes, `None` when there are none.
+    fn drop_held_before(&mut self, before: u64, after: &mut (u64, i64), reason: Reason) -> Option<u64> {
+        let names = self.store.names_of();
+        let rows = self.store.oldest_held(&names, *after).ok()?;
+        let mut freed = None;
+        for row in rows.iter().take_while(|row| row.seq < before) {
+            *after = (row.seq, row.id);
+            *freed.get_or_insert(0) += row.bytes;
+            self.shared.lock().drop_held(row, reason, Instant::now());
+        }
+        freed
+    }
+
+    /// Held readings that are too old, or too much for a destination with a quota of its own.
+    fn drop_old_held(&mut self, now: Timestamp) -> Result<u64, StoreError> {
+        if !self.shared.lock().holds_anything() {
+            return Ok(0);
+        }
+        let mut excess = Vec::new();
+        for one in &self.destinations {
+            let held = if one.quota_bytes.is_some() { self.store.held_bytes(&one.name)? } else { 0 };
+            excess.push(held.saturating_sub(one.quota_bytes.unwrap_or(u64::MAX)));
+        }
+        let names = self.store.names_of();
+        let mut freed = 0;
+        for row in self.store.oldest_held(&names, (0, 0))? {
+            let max_age = self.destinations[row.destination].max_age.unwrap_or(self.max_age);
+            let age = u128::try_from(now.0.saturating_sub(row.newest.0)).unwrap_or(0);
+            let too_much = excess[row.destination] > 0;
+            let reason = if age > max_age.as_millis() { Reason::Age } else { Reason::Quota };
+            if reason == Reason::Age || too_much {
+                excess[row.destination] = excess[row.destination].saturating_sub(row.bytes);
+                freed += row.bytes;
+                self.shared.lock().drop_held(&row, reason, Instant::now());
+            }
+        }
+        Ok(freed)
+    }
+
     fn housekeep(&mut self) {
         let current = self.shared.lock().current_epochs();
         let drops = self.make_room(0);
@@ -338,7 +420,15 @@ impl Keeper {
         let done = self.shared.lock().done();
         self.quotas.iter_mut().for_each(Quota::forget);
         match start::adopt(&mut self.store, &self.destinations, &mut self.judge, targets, &done) {
-            Ok((each, all)) => self.shared.lock().reconcile(&each, all, Timestamp::now(), Instant::now()),
+            Ok((each, all)) => {
+                let held = self.store.all_held(&self.store.names_of());
+                let (found, now) = (Timestamp::now(), Instant::now());
+                let mut tail = self.shared.lock();
+                tail.reconcile(&each, all, found, now);
+                if let Ok(rows) = held {
+                    tail.reconcile_held(&rows, found, now);
+                }
+            }
             Err(e) => tracing::debug!(error = %chain(&e), "carried-over outbox can not be read yet"),
         }
     }

@@ -15,6 +15,8 @@ mod destination;
 mod file;
 mod gap;
 mod group;
+mod held;
+mod held_rows;
 mod keeper;
 mod lock;
 mod needs;

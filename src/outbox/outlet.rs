@@ -270,6 +270,19 @@ impl Outlet for Out {
         self.shared.change(|tail, now| tail.set_aside(self.destination, &refused, now));
     }
 
+    fn hold(&self, refused: SetAside) {
+        self.shared.change(|tail, _| tail.hold(self.destination, &refused));
+    }
+
+    fn release(&self, product_key: &str, device_key: &str) -> bool {
+        let keys = (product_key.to_owned(), device_key.to_owned());
+        self.shared.change(|tail, _| tail.want_release(self.destination, keys))
+    }
+
+    fn held(&self) -> Vec<(String, String)> {
+        self.shared.lock().held_devices(self.destination)
+    }
+
     fn link(&self, up: bool) {
         self.shared.change(|tail, now| tail.link(self.destination, up, now));
         self.shared.bells[self.destination].live.notify_one();

@@ -2,6 +2,7 @@
 
 use super::file::{self, beside};
 use super::gap::{Gap, Reason};
+use super::held_rows;
 use super::needs;
 use super::ranges::Ranges;
 use super::rows::{self, DestinationRow};
@@ -95,6 +96,7 @@ fn carry_over(
             rows::put_names(&tx, &names)?;
         }
     }
+    held_rows::carry_over(old, &tx)?;
     for (name, done) in &destinations {
         if Ranges::from_text(done).is_some() {
             // Who needs what is counted again when the file is opened.

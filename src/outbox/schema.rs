@@ -29,6 +29,13 @@ const MIGRATIONS: &[&str] = &[
      CREATE TABLE need (
          destination INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, readings INTEGER NOT NULL,
          anyone INTEGER NOT NULL, bytes INTEGER NOT NULL, PRIMARY KEY (destination, first)) WITHOUT ROWID;",
+    // Readings of one device that its destination takes when the device is in order again. The key makes a row that is
+    // written again after a failed commit the same row.
+    "CREATE TABLE held (
+         id INTEGER PRIMARY KEY, destination TEXT NOT NULL, product_key TEXT NOT NULL, device_key TEXT NOT NULL,
+         seq INTEGER NOT NULL, epoch INTEGER NOT NULL, readings INTEGER NOT NULL, oldest INTEGER NOT NULL,
+         newest INTEGER NOT NULL, body BLOB NOT NULL, UNIQUE (destination, product_key, device_key, seq));
+     CREATE INDEX held_by_age ON held (seq, id);",
 ];
 
 /// The version this engine writes.

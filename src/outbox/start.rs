@@ -1,6 +1,8 @@
 //! What a store holds for each destination, when it is opened or was replaced.
 
 use super::group::Group;
+use super::held::Keys;
+use super::held_rows;
 use super::needs::{self, Need};
 use super::ranges::Ranges;
 use super::recount;
@@ -40,7 +42,7 @@ pub fn load(store: &mut Store, configured: &[DestinationSettings], judge: &mut J
         rows.push(DestinationRow { name: settings.name.clone(), done: upto.to_text(), id, selection });
         done.push(upto);
     }
-    store.aim(rows.iter().map(|row| row.id).collect());
+    store.aim(rows.iter().map(|row| row.id).collect(), rows.iter().map(|row| row.name.clone()).collect());
     count_again(store, judge, &done, &rows, &changed)?;
     settle(store, &known, &rows)?;
     let sets: Vec<&Ranges> = done.iter().collect();
@@ -50,7 +52,12 @@ pub fn load(store: &mut Store, configured: &[DestinationSettings], judge: &mut J
     store.commit(&Group { cursors, seq_limit, ..Group::default() })?;
     let names = configured.iter().map(|settings| settings.name.clone());
     let destinations = names.zip(done).zip(each).map(|((name, done), waiting)| (name, done, waiting)).collect();
-    Ok(Loaded { next_seq, seq_limit, destinations, waiting: all })
+    Ok(Loaded { next_seq, seq_limit, destinations, waiting: all, held: held(store)? })
+}
+
+fn held(store: &Store) -> Result<Vec<(usize, Keys, u64)>, StoreError> {
+    let rows = store.all_held(&store.names_of())?;
+    Ok(rows.into_iter().map(|row| (row.destination, row.keys, row.readings)).collect())
 }
 
 /// Takes over a store that was made anew while the outbox runs: its rows of `need`, and what waits on it.
@@ -64,7 +71,7 @@ pub fn adopt(
     targets: &[i64],
     done: &[Ranges],
 ) -> Result<(Vec<u64>, u64), StoreError> {
-    store.aim(targets.to_vec());
+    store.aim(targets.to_vec(), configured.iter().map(|settings| settings.name.clone()).collect());
     recount::make(store, judge, done)?;
     let row = |(i, settings): (usize, &DestinationSettings)| DestinationRow {
         name: settings.name.clone(),
@@ -118,6 +125,7 @@ fn settle(store: &mut Store, known: &[DestinationRow], rows: &[DestinationRow]) 
         tx.execute("DELETE FROM segment", [])?;
     }
     rows.iter().try_for_each(|row| rows::put_destination(&tx, row))?;
+    held_rows::settle(&tx, &rows.iter().map(|row| row.name.as_str()).collect::<Vec<_>>())?;
     rows::put_meta(&tx, "needs", 1)?;
     Ok(tx.commit()?)
 }

@@ -6,6 +6,7 @@
 use super::file::{configure, create_private, identify, quick_check, read_side, write_side};
 use super::gap::{Gap, SetAsideRow};
 use super::group::Group;
+use super::held_rows;
 use super::needs::{self, Demand, Need};
 use super::rows::{self, DestinationRow, signed};
 use super::schema;
@@ -66,6 +67,7 @@ pub struct Store {
     is_open: bool,
     /// The numbers of the destinations in the table `need`, in their order.
     targets: Vec<i64>,
+    names_of: Vec<String>,
     flow: Vec<Flow>,
 }
 
@@ -99,6 +101,7 @@ impl Store {
             seq_limit: 0,
             is_open: true,
             targets: Vec::new(),
+            names_of: Vec::new(),
             flow: Vec::new(),
         };
         store.limit_pages()?;
@@ -125,7 +128,8 @@ impl Store {
         let fresh = Store::open(&self.path, self.space)?;
         let seq_limit = self.seq_limit.max(fresh.seq_limit);
         let (targets, flow) = (std::mem::take(&mut self.targets), std::mem::take(&mut self.flow));
-        *self = Store { seq_limit, targets, flow, ..fresh };
+        let names_of = std::mem::take(&mut self.names_of);
+        *self = Store { seq_limit, targets, names_of, flow, ..fresh };
         Ok(())
     }
 
@@ -174,6 +178,8 @@ impl Store {
         let tx = self.connection.transaction()?;
         let mut flow = self.flow.clone();
         write_group(&tx, group, &segments, &self.targets, &mut flow)?;
+        group.held.iter().try_for_each(|held| held_rows::put(&tx, &self.names_of[held.destination], held))?;
+        held_rows::delete(&tx, &group.unheld)?;
         if group.seq_limit > self.seq_limit {
             rows::put_meta(&tx, "seq_limit", group.seq_limit)?;
         }
@@ -184,9 +190,15 @@ impl Store {
     }
 
     /// Tells the destinations' numbers, in their order.
-    pub(super) fn aim(&mut self, targets: Vec<i64>) {
+    pub(super) fn aim(&mut self, targets: Vec<i64>, names: Vec<String>) {
+        self.names_of = names;
         self.flow = vec![Flow::default(); targets.len()];
         self.targets = targets;
+    }
+
+    /// The destinations' names, in their order.
+    pub(super) fn names_of(&self) -> Vec<&str> {
+        self.names_of.iter().map(String::as_str).collect()
     }
 
     pub(super) fn targets(&self) -> &[i64] {
@@ -278,7 +290,8 @@ impl Store {
             .collect::<Result<_, _>>()?;
         for epoch in epochs.iter().filter(|epoch| epochs.len() > 1 && !current.contains(epoch)) {
             self.connection.execute(
-                "DELETE FROM names WHERE epoch = ?1 AND NOT EXISTS (SELECT 1 FROM segment WHERE epoch = ?1)",
+                "DELETE FROM names WHERE epoch = ?1 AND NOT EXISTS (SELECT 1 FROM segment WHERE epoch = ?1)
+                 AND NOT EXISTS (SELECT 1 FROM held WHERE epoch = ?1)",
                 [*epoch as i64],
             )?;
             self.names.remove(epoch);
@@ -312,7 +325,9 @@ impl Store {
         let highest = self
             .connection
             .query_row("SELECT last FROM segment ORDER BY first DESC LIMIT 1", [], |row| row.get::<_, i64>(0));
-        Ok(highest.optional()?.unwrap_or(0) as u64)
+        let held = "SELECT coalesce(max(seq), 0) FROM held";
+        let held = self.connection.query_row(held, [], |row| row.get::<_, i64>(0))?;
+        Ok(highest.optional()?.unwrap_or(0).max(held) as u64)
     }
 
     pub(super) fn meta(&self, key: &str) -> Result<Option<u64>, StoreError> {
@@ -399,7 +414,8 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
 }
 
 fn group_bytes(group: &Group) -> u64 {
-    let rows = group.set_aside.len() * 256 + group.gaps.len() * 128;
+    let held: usize = group.held.iter().map(|held| held.batch.bytes.len() + 256).sum();
+    let rows = group.set_aside.len() * 256 + group.gaps.len() * 128 + held;
     (group.parcels.iter().map(|p| p.batch.bytes.len() + 16).sum::<usize>() + rows) as u64
 }
 

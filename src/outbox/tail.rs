@@ -6,6 +6,7 @@
 
 use super::destination::Destination;
 use super::gap::{Gap, Reason, SetAsideRow};
+use super::held::{Keys, Shelf};
 use super::ranges::Ranges;
 use super::wishes::{Census, Judge, Wishes, bit};
 use super::work::ACKNOWLEDGED_WINDOW;
@@ -41,6 +42,8 @@ pub struct Loaded {
     pub destinations: Vec<(String, Ranges, u64)>,
     /// Readings on disk that somebody waits for.
     pub waiting: u64,
+    /// Destination, device, readings held on disk.
+    pub held: Vec<(usize, Keys, u64)>,
 }
 
 pub struct Tail {
@@ -76,9 +79,10 @@ pub struct Tail {
     pub(super) waiting: u64,
     names: HashMap<u64, Epoch>,
     names_order: VecDeque<u64>,
-    judge: Judge,
-    /// Most values any destination refused of a parcel that others still wait for.
-    pub(super) refused: BTreeMap<u64, u64>,
+    pub(super) judge: Judge,
+    /// Most values any destination refused, or does not take yet, of a parcel that others still wait for.
+    pub(super) refused: BTreeMap<u64, (u64, u64)>,
+    pub(super) shelf: Shelf,
     pub(super) counters: Arc<Counters>,
 }
 
@@ -93,7 +97,7 @@ struct Epoch {
 pub(super) struct Entry {
     pub(super) batch: Batch,
     pub(super) names: Arc<Names>,
-    wishes: Arc<Wishes>,
+    pub(super) wishes: Arc<Wishes>,
     pub(super) census: Census,
     pub(super) born: Instant,
 }
@@ -107,8 +111,11 @@ impl Entry {
 impl Tail {
     #[must_use]
     pub fn new(limits: Limits, loaded: Loaded, judge: Judge, counters: Arc<Counters>) -> Tail {
-        let destinations =
-            loaded.destinations.iter().map(|(n, done, waiting)| Destination::new(n, done.clone(), *waiting));
+        let held = &loaded.held;
+        let destination = |(i, (n, done, waiting)): (usize, &(String, Ranges, u64))| {
+            Destination::new(n, done.clone(), *waiting).with_held(i, held)
+        };
+        let destinations = loaded.destinations.iter().enumerate().map(destination);
         counters.outbox_readings.set(loaded.waiting);
         Tail {
             limits,
@@ -139,6 +146,7 @@ impl Tail {
             names_order: VecDeque::new(),
             judge,
             refused: BTreeMap::new(),
+            shelf: Shelf::new(&loaded.held),
             counters,
         }
     }
@@ -194,7 +202,7 @@ impl Tail {
     }
 
     /// Stored parcels become backlog first; only when the disk is stuck are the oldest fresh ones dropped.
-    fn bound_memory(&mut self, now: Instant) -> Result<(), Reason> {
+    pub(super) fn bound_memory(&mut self, now: Instant) -> Result<(), Reason> {
         let mut result = Ok(());
         while self.bytes > self.limits.memory_bytes / 2 && self.front <= self.stored_upto && !self.entries.is_empty() {
             self.evict(self.front);

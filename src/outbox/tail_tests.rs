@@ -5,6 +5,7 @@
 use super::destination::Read;
 use super::gap::Reason;
 use super::group::{Group, Job};
+use super::held::{Held, HeldFacts, Keys};
 use super::ranges::Ranges;
 use super::segment::Numbered;
 use super::tail::{Limits, Loaded, SEQ_BLOCK, Tail};
@@ -53,6 +54,20 @@ enum Step {
     SetAside {
         at: usize,
     },
+    /// The first of what is on its way: its devices in this mask are not in order.
+    Hold {
+        at: usize,
+        devices: u32,
+    },
+    /// One of those is well, it seems.
+    Release {
+        of: usize,
+        device: usize,
+    },
+    /// The oldest held readings make room.
+    DropHeld {
+        disk_works: bool,
+    },
     DropOldest {
         only: Option<usize>,
         disk_works: bool,
@@ -70,6 +85,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => to.clone().prop_map(|to| Step::Backlog { to }),
         3 => (to.clone(), 1usize..4).prop_map(|(from, nth)| Step::Acknowledge { from, nth }),
         1 => to.clone().prop_map(|at| Step::SetAside { at }),
+        3 => (to.clone(), 1u32..8).prop_map(|(at, devices)| Step::Hold { at, devices }),
+        2 => (to.clone(), 0usize..3).prop_map(|(of, device)| Step::Release { of, device }),
+        1 => prop::bool::weighted(0.8).prop_map(|disk_works| Step::DropHeld { disk_works }),
         2 => (to.clone(), any::<bool>()).prop_map(|(of, up)| Step::Link { of, up }),
         6 => (0u64..700, prop::bool::weighted(0.85)).prop_map(|(wait_ms, disk_works)| Step::Work { wait_ms, disk_works }),
         1 => (prop::option::of(to), prop::bool::weighted(0.8))
@@ -105,6 +123,8 @@ struct Disk {
     needs: [BTreeSet<u64>; DESTINATIONS.len()],
     done: Vec<Ranges>,
     seq_limit: u64,
+    held: BTreeMap<i64, Held>,
+    next_id: i64,
 }
 
 impl Disk {
@@ -127,7 +147,26 @@ impl Disk {
             self.done[*destination] = done.clone();
         }
         self.seq_limit = group.seq_limit;
+        for held in &group.held {
+            self.next_id += 1;
+            self.held.insert(self.next_id, held.clone());
+        }
+        self.held.retain(|id, _| !group.unheld.contains(id));
         self.forget();
+    }
+
+    fn held_facts(&self) -> Vec<HeldFacts> {
+        let facts = |(id, held): (&i64, &Held)| HeldFacts {
+            id: *id,
+            destination: held.destination,
+            keys: held.keys.clone(),
+            seq: held.seq,
+            readings: u64::from(held.batch.count),
+            oldest: held.batch.oldest,
+            newest: held.batch.newest,
+            bytes: 0,
+        };
+        self.held.iter().map(facts).collect()
     }
 
     fn needed_by(&self, seq: u64) -> u64 {
@@ -155,7 +194,8 @@ impl Disk {
         let destinations = destinations.map(|(i, name)| ((*name).to_owned(), self.done[i].clone(), waiting(i)));
         let destinations = destinations.collect();
         let waiting = self.parcels.keys().map(|seq| u64::from(census[seq].any)).sum();
-        Loaded { next_seq, seq_limit: next_seq + SEQ_BLOCK, destinations, waiting }
+        let held = self.held_facts().into_iter().map(|row| (row.destination, row.keys, row.readings)).collect();
+        Loaded { next_seq, seq_limit: next_seq + SEQ_BLOCK, destinations, waiting, held }
     }
 }
 
@@ -174,6 +214,9 @@ struct World {
     owed: Vec<BTreeMap<u64, u32>>,
     /// Dropped while it was on its way.
     gone: Vec<BTreeSet<u64>>,
+    /// Held once their parcel is acknowledged, and held.
+    to_hold: BTreeMap<(usize, u64), u64>,
+    held: Vec<u64>,
 }
 
 fn names() -> Arc<Names> {
@@ -217,6 +260,8 @@ impl World {
             on_the_way: vec![BTreeSet::new(); DESTINATIONS.len()],
             owed: vec![BTreeMap::new(); DESTINATIONS.len()],
             gone: vec![BTreeSet::new(); DESTINATIONS.len()],
+            to_hold: BTreeMap::new(),
+            held: vec![0; DESTINATIONS.len()],
         }
     }
 
@@ -233,9 +278,16 @@ impl World {
             }
             Step::Acknowledge { from, nth } => self.acknowledge(from, nth),
             Step::SetAside { at } => self.set_aside(at),
+            Step::Hold { at, devices } => self.hold(at, devices),
+            Step::Release { of, device } => {
+                let device = &names().devices[device];
+                self.tail.want_release(of, (device.product_key.clone(), device.device_key.clone()));
+            }
+            Step::DropHeld { disk_works } => self.drop_held(disk_works),
             Step::Link { of, up } => {
                 self.tail.link(of, up, self.now);
                 if !up {
+                    self.to_hold.retain(|(at, _), _| *at != of);
                     self.on_the_way[of].clear();
                     let gone = std::mem::take(&mut self.gone[of]);
                     self.owed[of].retain(|seq, _| !gone.contains(seq));
@@ -269,10 +321,14 @@ impl World {
         }
         self.appended.insert(seq, batch.clone());
         if self.tail.append(batch, self.now) == Err(Reason::Memory) {
-            let gone = |seq: &u64| *seq > self.tail.taken_upto && self.tail.entry(*seq).is_none();
-            let gone: Vec<u64> = self.appended.keys().copied().filter(gone).collect();
-            gone.into_iter().for_each(|seq| self.dropped(seq, None));
+            self.forget_what_memory_lost();
         }
+    }
+
+    fn forget_what_memory_lost(&mut self) {
+        let gone = |seq: &u64| *seq > self.tail.taken_upto && self.tail.entry(*seq).is_none();
+        let gone: Vec<u64> = self.appended.keys().copied().filter(gone).collect();
+        gone.into_iter().for_each(|seq| self.dropped(seq, None));
     }
 
     /// For those it is not on its way to.
@@ -304,12 +360,19 @@ impl World {
 
     fn acknowledge(&mut self, from: usize, nth: usize) {
         let seqs: Vec<u64> = self.on_the_way[from].iter().copied().rev().step_by(nth).collect();
+        let dropped = |tail: &Tail| tail.destination_status().iter().map(|d| d.readings.dropped).collect::<Vec<_>>();
+        let before = dropped(&self.tail);
         self.tail.acknowledge(from, &seqs, self.now);
+        // Only what is held and can not be written in time is lost here.
+        let lost = dropped(&self.tail);
+        let lost: Vec<u64> = lost.iter().zip(before).map(|(after, before)| after - before).collect();
         for seq in seqs {
             self.on_the_way[from].remove(&seq);
             self.gone[from].remove(&seq);
             self.owed[from].remove(&seq);
+            self.held[from] += self.to_hold.remove(&(from, seq)).unwrap_or(0);
         }
+        self.held.iter_mut().zip(lost).for_each(|(held, lost)| *held -= lost);
     }
 
     fn set_aside(&mut self, at: usize) {
@@ -322,8 +385,60 @@ impl World {
         self.tail.set_aside(at, &SetAside { seq, names: names(), batch, code, reason, at: at_time }, self.now);
     }
 
+    fn hold(&mut self, at: usize, devices: u32) {
+        let Some(seq) = self.on_the_way[at].iter().copied().find(|seq| !self.to_hold.contains_key(&(at, *seq))) else {
+            return;
+        };
+        let whole = self.batch(seq);
+        let Some(owed) = self.wishes.cut(&self.wishes.census(&whole), at, &whole) else { return };
+        let Ok(Some(batch)) = owed.filter(|device, _, _| devices & (1 << device) != 0) else { return };
+        let before = self.tail.destinations[at].flights[&seq].refused;
+        if before + u64::from(batch.count) > u64::from(owed.count) {
+            return;
+        }
+        let count = u64::from(batch.count);
+        let refused =
+            SetAside { seq, names: names(), batch, code: 705, reason: "disabled".to_owned(), at: Timestamp(2) };
+        self.tail.hold(at, &refused);
+        self.to_hold.insert((at, seq), count);
+    }
+
+    /// As the store thread: all rows of the device.
+    fn release(&mut self, destination: usize, keys: &Keys) {
+        let rows = self.disk.held.iter().filter(|(_, row)| row.destination == destination && row.keys == *keys);
+        let rows: Vec<(i64, Held)> = rows.map(|(id, row)| (*id, row.clone())).collect();
+        for (id, row) in rows {
+            let (seq, waiting) = (self.tail.next_seq, self.tail.destinations[destination].tally.waiting);
+            if self.tail.shelf.has_left(id) {
+                continue;
+            }
+            let count = row.batch.count;
+            self.held[destination] -= u64::from(count);
+            let wanted = self.wishes.cut(&self.wishes.census(&row.batch), destination, &row.batch);
+            self.tail.put_back(id, row, self.now);
+            if let Some(batch) = wanted {
+                assert_eq!(self.tail.destinations[destination].tally.waiting, waiting + u64::from(batch.count));
+                self.highest = seq;
+                self.owed[destination].insert(seq, batch.count);
+                self.appended.insert(seq, batch);
+            }
+            self.forget_what_memory_lost();
+        }
+    }
+
+    fn drop_held(&mut self, disk_works: bool) {
+        let Some(row) = self.disk.held_facts().into_iter().find(|row| !self.tail.shelf.has_left(row.id)) else {
+            return;
+        };
+        self.tail.drop_held(&row, Reason::Age, self.now);
+        self.held[row.destination] -= row.readings;
+        self.commit(Vec::new(), disk_works);
+    }
+
     fn work(&mut self, disk_works: bool) {
         match self.tail.next_job(self.now) {
+            Job::Release { destination, keys } if disk_works => self.release(destination, &keys),
+            Job::Release { .. } => {}
             Job::Commit { .. } => self.commit(Vec::new(), disk_works),
             Job::Fetch { destination, generation, from, until } if disk_works => {
                 let read = |seq: &u64| {
@@ -373,6 +488,11 @@ impl World {
     fn power_cut(&mut self, which: usize) {
         for (i, owed) in self.owed.iter().enumerate() {
             let kept = |seq: &&u64| **seq <= self.tail.stored_upto && !self.gone[i].contains(seq);
+            let on_disk: u64 =
+                self.disk.held.values().filter(|h| h.destination == i).map(|h| u64::from(h.batch.count)).sum();
+            let pending = self.tail.shelf.pending.iter().filter(|h| h.destination == i);
+            let pending: u64 = pending.map(|h| u64::from(h.batch.count)).sum();
+            assert!(on_disk + pending >= self.held[i], "what is held is promised to be on disk for {i}");
             for seq in owed.keys().filter(kept) {
                 assert!(self.disk.needs[i].contains(seq), "{seq} is promised to be on disk for {i}");
             }
@@ -380,6 +500,10 @@ impl World {
         (self.tail, self.wishes) = boot(&mut self.disk, which, self.strict, &self.counters);
         self.on_the_way.iter_mut().for_each(BTreeSet::clear);
         self.gone.iter_mut().for_each(BTreeSet::clear);
+        self.to_hold.clear();
+        for (i, held) in self.held.iter_mut().enumerate() {
+            *held = self.disk.held.values().filter(|h| h.destination == i).map(|h| u64::from(h.batch.count)).sum();
+        }
         // The stated window: an acknowledgement or a drop the disk was not told of happens again.
         for (i, owed) in self.owed.iter_mut().enumerate() {
             let share = |seq: &u64| self.wishes.census(&self.disk.parcels[seq]).share(i).readings;
@@ -390,8 +514,10 @@ impl World {
     fn check(&self) {
         for (destination, owed) in self.tail.destination_status().iter().zip(&self.owed) {
             let r = destination.readings;
-            let all = r.acknowledged + r.set_aside + r.dropped + r.waiting;
-            assert_eq!(r.waiting_at_open + r.produced, all, "{destination:?}");
+            let all = r.acknowledged + r.set_aside + r.dropped + r.waiting + r.held;
+            assert_eq!(r.waiting_at_open + r.held_at_open + r.produced, all, "{destination:?}");
+            let held = &self.held[self.tail.destinations.iter().position(|d| d.name == destination.name).unwrap()];
+            assert_eq!(r.held, *held, "{destination:?}");
             assert_eq!(r.waiting, owed.values().map(|n| u64::from(*n)).sum::<u64>(), "{destination:?}");
         }
         let owed: BTreeSet<u64> = self.owed.iter().flat_map(BTreeMap::keys).copied().collect();
@@ -410,9 +536,14 @@ impl World {
                 self.apply(&Step::Live { to });
                 self.apply(&Step::Backlog { to });
                 self.apply(&Step::Acknowledge { from: to, nth: 1 });
+                (0..3).for_each(|device| self.apply(&Step::Release { of: to, device }));
             }
             self.apply(&Step::Work { wait_ms: 400, disk_works: true });
-            if self.tail.waiting == 0 && self.tail.rows_since.is_none() && self.tail.next_fetch_is_idle() {
+            if self.tail.waiting == 0
+                && !self.tail.holds_anything()
+                && self.tail.rows_since.is_none()
+                && self.tail.next_fetch_is_idle()
+            {
                 break;
             }
         }
@@ -420,6 +551,7 @@ impl World {
         for (destination, owed) in self.tail.destination_status().iter().zip(&self.owed) {
             assert_eq!((destination.readings.waiting, owed.len()), (0, 0));
         }
+        assert!(self.disk.held.is_empty(), "{:?} stay held on disk", self.disk.held.keys());
         assert!(self.disk.parcels.is_empty(), "{:?} stay on disk", self.disk.parcels.keys());
         for one in &self.tail.destinations {
             // What a destination never wanted must not tear its cursor to shreds.

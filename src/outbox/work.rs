@@ -48,6 +48,9 @@ impl Tail {
         if let Some(job) = self.fetch() {
             return job;
         }
+        if let Some((destination, keys)) = self.next_release() {
+            return Job::Release { destination, keys };
+        }
         let housekeep = *self.housekeep_at.get_or_insert(now + HOUSEKEEPING);
         if housekeep <= now {
             self.housekeep_at = Some(now + HOUSEKEEPING);
@@ -62,6 +65,7 @@ impl Tail {
     pub fn should_wake(&mut self, now: Instant) -> bool {
         let Some(asleep_until) = self.asleep_until else { return false };
         let early = self.closing
+            || self.may_release()
             || self.destinations.iter().any(|d| d.wants_fetch())
             || self.commit_due(now).is_some_and(|due| due < asleep_until);
         if early {
@@ -85,7 +89,7 @@ impl Tail {
     }
 
     fn need(&self) -> usize {
-        self.fresh_bytes.min(self.limits.group_bytes)
+        self.fresh_bytes.min(self.limits.group_bytes) + self.shelf.pending_bytes
     }
 
     fn fetch(&mut self) -> Option<Job> {
@@ -138,6 +142,7 @@ impl Tail {
         }
         group.gaps = std::mem::take(&mut self.gaps);
         group.set_aside = std::mem::take(&mut self.set_aside).into();
+        self.take_held(group);
     }
 
     /// The group is on disk, safe from a power cut.
@@ -149,6 +154,7 @@ impl Tail {
         self.lead = (took * 2 + Duration::from_millis(5))
             .clamp(Duration::from_millis(20).min(self.limits.bound / 2), self.limits.bound / 2);
         self.stored_upto = self.taken_upto;
+        self.held_stored(group);
         self.counters.outbox_commits.add(1);
         self.counters.outbox_stored.add(group.parcels.iter().map(|p| u64::from(p.batch.count)).sum());
         if self.waiting == 0 && !group.cursors.is_empty() {
@@ -175,6 +181,7 @@ impl Tail {
         for row in group.set_aside.into_iter().rev() {
             self.set_aside.push_front(row);
         }
+        self.held_not_stored(group.held);
         self.rows_since.get_or_insert(now);
     }
 

@@ -66,6 +66,8 @@ pub(super) struct State {
     /// The scan in which each point was last answered.
     pub marks: Vec<u32>,
     pub scan: u32,
+    /// No mapper has to be asked what is due before this time.
+    pub ticks_at: Duration,
     /// While stopping, the driver did not come back in time.
     pub cut_off: bool,
 }
@@ -226,6 +228,8 @@ impl Line {
         let fault = loop {
             let event = self.next_event(session.as_mut()).await;
             self.publish_pushed();
+            // A driver that answers at once would keep all other tasks from their turn.
+            tokio::task::coop::consume_budget().await;
             let step = match event {
                 Event::Stop => break Fault::Stopped,
                 Event::Tick | Event::Needed => Ok(()),
@@ -333,14 +337,19 @@ impl Line {
     /// Sends what waited for its interval.
     fn tick(&mut self) {
         let now = self.now();
-        for mapper in &mut self.mappers {
-            mapper.tick(now, &mut self.outbound);
+        // Not at each of ten thousand scans a second: nothing is due before that time.
+        if now >= self.state.ticks_at {
+            for mapper in &mut self.mappers {
+                mapper.tick(now, &mut self.outbound);
+            }
+            let due = self.mappers.iter().filter_map(DeviceMapper::wakes_at).min();
+            self.state.ticks_at = due.unwrap_or(Duration::MAX);
         }
         self.outbound.flush();
     }
 
     fn wakes_at(&self) -> Duration {
-        self.mappers.iter().filter_map(DeviceMapper::wakes_at).min().unwrap_or(Duration::MAX)
+        self.state.ticks_at
     }
 
     fn refuse_requests(&mut self) {

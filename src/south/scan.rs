@@ -153,13 +153,13 @@ impl Line {
             let mapper = &mut self.mappers[device];
             mapper.apply(&rest[..len], now, &mut self.outbound);
             self.counters.readings_held.add(mapper.take_held());
+            self.state.ticks_at = self.state.ticks_at.min(mapper.wakes_at().unwrap_or(Duration::MAX));
+            if mapper.has_computed() {
+                self.live.lock().store_computed(info.first_computed, mapper.take_computed());
+            }
             rest = &rest[len..];
         }
         self.outbound.flush();
-        let mut live = self.live.lock();
-        for (mapper, info) in self.mappers.iter_mut().zip(&self.live.devices) {
-            live.store_computed(info.first_computed, mapper.take_computed());
-        }
     }
 
     pub(super) fn publish_pushed(&mut self) {

@@ -14,6 +14,9 @@ struct Inner {
     handed_out: BTreeSet<u64>,
     acknowledged: BTreeSet<u64>,
     aside: Vec<SetAside>,
+    /// Held once their parcel is acknowledged, and held.
+    to_hold: Vec<SetAside>,
+    held: Vec<SetAside>,
     ups: u32,
 }
 
@@ -47,9 +50,17 @@ impl Store {
 
     /// Device, point and code of every value set aside.
     pub fn aside(&self) -> Vec<(String, String, i64)> {
-        let inner = self.inner.lock().unwrap();
+        Store::values(&self.inner.lock().unwrap().aside)
+    }
+
+    /// The same of every value that waits for its device.
+    pub fn held_values(&self) -> Vec<(String, String, i64)> {
+        Store::values(&self.inner.lock().unwrap().held)
+    }
+
+    fn values(of: &[SetAside]) -> Vec<(String, String, i64)> {
         let mut all = Vec::new();
-        for refused in &inner.aside {
+        for refused in of {
             for block in refused.batch.blocks().flatten() {
                 for entry in block.entries().flatten() {
                     let point = refused.names.point(block.device, entry.point).map_or("?", |p| p.id.as_str());
@@ -120,6 +131,8 @@ impl Outlet for Store {
             assert!(inner.waiting.remove(seq).is_some(), "parcel {seq} acknowledged twice");
             assert!(inner.handed_out.remove(seq), "parcel {seq} was not handed out");
             inner.acknowledged.insert(*seq);
+            let Inner { to_hold, held, .. } = &mut *inner;
+            held.extend(to_hold.extract_if(.., |part| part.seq == *seq));
         }
         self.changed.notify_waiters();
     }
@@ -131,8 +144,37 @@ impl Outlet for Store {
         self.changed.notify_waiters();
     }
 
+    fn hold(&self, refused: SetAside) {
+        let mut inner = self.inner.lock().unwrap();
+        assert!(inner.waiting.contains_key(&refused.seq), "hold comes before acknowledge");
+        inner.to_hold.push(refused);
+    }
+
+    fn release(&self, product_key: &str, device_key: &str) -> bool {
+        let mut inner = self.inner.lock().unwrap();
+        let all = std::mem::take(&mut inner.held);
+        for part in all {
+            let of_it = |device: u32| {
+                let names = &part.names.devices[device as usize];
+                names.product_key == product_key && names.device_key == device_key
+            };
+            if let Some(batch) = part.batch.filter(|device, _, _| of_it(device)).unwrap() {
+                inner.next += 1;
+                let seq = inner.next;
+                inner.waiting.insert(seq, (true, batch));
+            }
+            if let Some(batch) = part.batch.filter(|device, _, _| !of_it(device)).unwrap() {
+                inner.held.push(SetAside { batch, ..part });
+            }
+        }
+        self.changed.notify_waiters();
+        // What is about to be held makes it worth asking again.
+        !inner.to_hold.is_empty()
+    }
+
     fn link(&self, up: bool) {
         let mut inner = self.inner.lock().unwrap();
+        inner.to_hold.clear();
         inner.handed_out.clear();
         inner.ups += u32::from(up);
         self.changed.notify_waiters();

@@ -105,6 +105,7 @@ pub async fn drain(outlet: &dyn Outlet, outbox: &Outbox) -> BTreeMap<u64, (u64, 
 pub fn balanced(outbox: &Outbox) {
     for destination in outbox.status().destinations {
         let r = destination.readings;
-        assert_eq!(r.waiting_at_open + r.produced, r.acknowledged + r.set_aside + r.dropped + r.waiting, "{r:?}");
+        let gone = r.acknowledged + r.set_aside + r.dropped + r.waiting + r.held;
+        assert_eq!(r.waiting_at_open + r.held_at_open + r.produced, gone, "{r:?}");
     }
 }

@@ -25,6 +25,7 @@ impl Publisher {
                 self.throttle.delivered(sent.bytes + self.overhead, now.at);
                 self.pause.delivered();
                 self.delivered += 1;
+                self.taken(&sent.content);
                 if sent.content.trial {
                     whos(&sent.content).for_each(|who| self.refusals.forgiven(who));
                 }
@@ -76,7 +77,8 @@ impl Publisher {
         } else {
             for (epoch, device) in devices {
                 let why = Why { code, reason: reason.to_owned() };
-                self.refusals.refused((epoch, device, ALL_POINTS), why, now.at);
+                let keys = content.keys_of(epoch, device);
+                self.refusals.device_refused((epoch, device, ALL_POINTS), why, keys, now.at);
             }
             self.give_up(&content, code, reason, now);
         }

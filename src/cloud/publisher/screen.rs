@@ -2,7 +2,7 @@
 
 use super::{Now, Publisher, queue};
 use crate::cloud::in_flight::{Content, Piece};
-use crate::cloud::refusal::{Screened, Why};
+use crate::cloud::refusal::{Screened, Verdict, Why};
 use crate::cloud::upstream::measurepoints::{Route, sendable};
 use crate::model::{BatchBuilder, Lane, Names, SetAside};
 use std::collections::HashSet;
@@ -11,16 +11,19 @@ use std::sync::Arc;
 /// Codes of our own for what never went out.
 const UNSENDABLE: i64 = 0;
 const SHUT: i64 = 723;
+const ABSENT: i64 = 1212;
 
 impl Publisher {
     /// The piece without what is known to be refused. What is to be tried once more goes a way of its own.
     pub(super) fn screened(&mut self, piece: Piece, lane: Lane, route: Route, now: Now) -> Option<Piece> {
-        if self.refusals.is_empty() && self.shut.is_empty() {
+        if self.refusals.is_empty() && self.shut.is_empty() && self.absent.is_empty() {
             return Some(piece);
         }
         let epoch = piece.names.epoch;
         let clear = piece.batch.blocks().flatten().all(|block| {
-            self.refusals.clear_of(epoch, block.device) && !is_shut(&self.shut, &piece.names, block.device)
+            self.refusals.clear_of(epoch, block.device)
+                && !is_in(&self.shut, &piece.names, block.device)
+                && !is_in(&self.absent, &piece.names, block.device)
         });
         if clear { Some(piece) } else { self.sorted(piece, lane, route, now) }
     }
@@ -44,12 +47,14 @@ impl Publisher {
         let epoch = piece.names.epoch;
         let mut refused: Vec<(Why, BatchBuilder)> = Vec::new();
         let mut retry = BatchBuilder::default();
-        let (refusals, shut) = (&mut self.refusals, &self.shut);
+        let (refusals, shut, absent) = (&mut self.refusals, &self.shut, &self.absent);
         let clean = piece.batch.filter(|device, time, entry| {
             let why = if let Err(reason) = sendable(&keys, device, entry) {
                 Why { code: UNSENDABLE, reason: reason.to_owned() }
-            } else if is_shut(shut, &piece.names, device) {
+            } else if is_in(shut, &piece.names, device) {
                 Why { code: SHUT, reason: "the cloud has disabled the device".to_owned() }
+            } else if is_in(absent, &piece.names, device) {
+                Why { code: ABSENT, reason: "the device is still being added to the topology".to_owned() }
             } else {
                 match refusals.screen(epoch, device, entry.point, now.at) {
                     Screened::Clean => return true,
@@ -94,21 +99,32 @@ impl Publisher {
     }
 
     pub(super) fn aside(&mut self, piece: &Piece, code: i64, reason: &str, now: Now) {
-        self.effects.set_aside.push(SetAside {
+        let refused = SetAside {
             seq: piece.seq,
             names: Arc::clone(&piece.names),
             batch: piece.batch.clone(),
             code,
             reason: reason.to_owned(),
             at: now.wall,
-        });
+        };
+        if Verdict::of(code) != Verdict::Device {
+            self.effects.set_aside.push(refused);
+            return;
+        }
+        // The readings are good; their device is not in order yet.
+        for block in piece.batch.blocks().flatten() {
+            if let Some(names) = piece.names.devices.get(block.device as usize) {
+                self.held.insert((names.product_key.clone(), names.device_key.clone()));
+            }
+        }
+        self.effects.hold.push(refused);
     }
 }
 
-fn is_shut(shut: &HashSet<(String, String)>, names: &Names, device: u32) -> bool {
-    !shut.is_empty()
+fn is_in(devices: &HashSet<(String, String)>, names: &Names, device: u32) -> bool {
+    !devices.is_empty()
         && names
             .devices
             .get(device as usize)
-            .is_some_and(|d| shut.contains(&(d.product_key.clone(), d.device_key.clone())))
+            .is_some_and(|d| devices.contains(&(d.product_key.clone(), d.device_key.clone())))
 }

@@ -53,6 +53,11 @@ enum Step {
         device: u32,
         shut: bool,
     },
+    /// A device is still on its way into the topology, or has arrived.
+    Absent {
+        device: u32,
+        absent: bool,
+    },
     /// The link is lost and comes back.
     Lose,
     /// The daemon dies: the publisher is gone, the outbox hands out what was not acknowledged.
@@ -76,6 +81,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (any::<u16>(), code()).prop_map(|(id, code)| Step::Unknown { id, code }),
         2 => prop::sample::select(vec![0u8, 1, 5, 31, 200]).prop_map(|seconds| Step::Wait { seconds }),
         1 => (0u32..3, any::<bool>()).prop_map(|(device, shut)| Step::Shut { device, shut }),
+        1 => (0u32..3, any::<bool>()).prop_map(|(device, absent)| Step::Absent { device, absent }),
         1 => Just(Step::Lose),
         1 => Just(Step::Crash),
     ]
@@ -136,6 +142,11 @@ struct World {
     answered: Vec<u16>,
     arrived: BTreeSet<Reading>,
     aside: BTreeSet<Reading>,
+    /// Held in the outbox until their device is well.
+    held: BTreeSet<Reading>,
+    to_hold: BTreeSet<Reading>,
+    /// What a parcel made of held readings was before.
+    origin: BTreeMap<Reading, Reading>,
     shut: BTreeSet<u32>,
     removed: u64,
     /// Readings of acknowledged parcels that may have been removed.
@@ -170,6 +181,9 @@ impl World {
             answered: Vec::new(),
             arrived: BTreeSet::new(),
             aside: BTreeSet::new(),
+            held: BTreeSet::new(),
+            to_hold: BTreeSet::new(),
+            origin: BTreeMap::new(),
             shut: BTreeSet::new(),
             removed: 0,
             removable: 0,
@@ -208,12 +222,14 @@ impl World {
             }
             Step::Wait { seconds } => self.now += Duration::from_secs(seconds.into()) + Duration::from_millis(7),
             Step::Shut { device, shut } => self.shut(device, shut),
+            Step::Absent { device, absent } => self.absent(device, absent),
             Step::Lose => self.lose(),
             Step::Crash => {
                 self.lives += 1;
                 self.publisher = publisher(&self.setup, self.lives);
                 self.shut.clear();
                 self.forget_link();
+                self.publisher.holds(self.held_devices());
             }
         }
         self.settle();
@@ -320,12 +336,22 @@ impl World {
         };
     }
 
+    fn absent(&mut self, device: u32, absent: bool) {
+        let keys = ("pk".to_owned(), format!("d{device}"));
+        if absent {
+            self.publisher.absent(vec![keys]);
+        } else if self.publisher.present(&keys) {
+            self.release(&keys);
+        }
+    }
+
     fn lose(&mut self) {
         self.publisher.lost(self.clock());
         self.forget_link();
     }
 
     fn forget_link(&mut self) {
+        self.to_hold.clear();
         self.handed_out.clear();
         self.with_cloud.clear();
         // What waited out the loss lies on disk.
@@ -343,17 +369,35 @@ impl World {
                 self.aside.extend(points);
             }
         }
+        // Held from the moment their parcel is acknowledged; until then the parcel itself comes again.
+        for waits in effects.hold {
+            assert!(self.handed_out.contains(&waits.seq), "only what is under way is held");
+            for block in waits.batch.blocks().flatten() {
+                let points = block.entries().flatten().map(|entry| (waits.seq, block.device, entry.point));
+                self.to_hold.extend(points);
+            }
+        }
+        for keys in effects.release {
+            assert!(!self.shut.contains(&device_of(&keys)), "a device that is shut gets nothing handed out");
+            self.release(&keys);
+        }
         for seq in effects.acknowledge {
             assert!(self.handed_out.remove(&seq), "{seq} is acknowledged and was not handed out");
             assert!(self.waiting.remove(&seq));
             let (time, readings) = &self.parcels[&seq];
+            let waits: Vec<Reading> = self.to_hold.iter().filter(|r| r.0 == seq).copied().collect();
+            self.held.extend(&waits);
+            self.to_hold.retain(|r| r.0 != seq);
             let late = *time < self.clock().wall.0 - 30_000;
             for (device, point) in readings {
                 let reading = (seq, *device, *point);
                 let removable = late && (*point == REMOVED_POINT || self.setup.policy == LatePolicy::Remove);
                 self.removable += u64::from(removable);
                 assert!(
-                    self.arrived.contains(&reading) || self.aside.contains(&reading) || removable,
+                    self.arrived.contains(&reading)
+                        || self.aside.contains(&reading)
+                        || waits.contains(&reading)
+                        || removable,
                     "{reading:?} is acknowledged and did not arrive"
                 );
             }
@@ -362,10 +406,33 @@ impl World {
         assert!(self.removed <= self.removable, "{} removed of at most {}", self.removed, self.removable);
     }
 
+    fn held_devices(&self) -> Vec<(String, String)> {
+        let devices: BTreeSet<u32> = self.held.iter().map(|reading| reading.1).collect();
+        devices.into_iter().map(|device| ("pk".to_owned(), format!("d{device}"))).collect()
+    }
+
+    /// As the outbox: the first few of a device become a parcel of their own, with the time they had.
+    fn release(&mut self, keys: &(String, String)) {
+        let some: Vec<Reading> = self.held.iter().filter(|r| r.1 == device_of(keys)).take(3).copied().collect();
+        if some.is_empty() && !self.to_hold.iter().any(|r| r.1 == device_of(keys)) {
+            return self.publisher.is_free(keys);
+        }
+        for reading in some {
+            self.held.remove(&reading);
+            let (time, _) = self.parcels[&reading.0];
+            self.parcels.insert(self.next_seq, (time, vec![(reading.1, reading.2)]));
+            self.waiting.insert(self.next_seq);
+            let origin = self.origin.get(&reading).copied().unwrap_or(reading);
+            self.origin.insert((self.next_seq, reading.1, reading.2), origin);
+            self.next_seq += 1;
+        }
+    }
+
     /// The cloud is well from here on. All must come to its end.
     fn drain(&mut self) {
         for device in 0..3 {
             self.shut(device, false);
+            self.absent(device, false);
         }
         for _ in 0..ROUNDS {
             self.step(Step::Work);
@@ -373,7 +440,13 @@ impl World {
                 self.step(Step::Answer { which: 0, code: Some(200) });
                 assert!(!self.with_cloud.contains_key(&id));
             }
-            if self.waiting.is_empty() {
+            // As the session after a login.
+            for keys in self.held_devices() {
+                if self.publisher.is_well(&keys.0, &keys.1, self.clock()) {
+                    self.release(&keys);
+                }
+            }
+            if self.waiting.is_empty() && self.held.is_empty() {
                 return;
             }
             // As the session: until something is due, and no longer than it sleeps at most.
@@ -384,12 +457,18 @@ impl World {
     }
 
     fn check_the_end(&self) {
-        let all: u64 = self.parcels.values().map(|(_, readings)| readings.len() as u64).sum();
-        let seen = self.arrived.union(&self.aside).count() as u64;
+        let all =
+            self.parcels.values().map(|(_, readings)| readings.len() as u64).sum::<u64>() - self.origin.len() as u64;
+        let first = |reading: &Reading| self.origin.get(reading).copied().unwrap_or(*reading);
+        let seen = self.arrived.union(&self.aside).map(first).collect::<BTreeSet<_>>().len() as u64;
         assert!(seen + self.removed >= all, "{seen} seen and {} removed of {all}", self.removed);
         assert_eq!(self.publisher.messages_in_flight(), 0);
         assert!(self.publisher.removed.is_empty(), "counts of removed readings are not kept for ever");
     }
+}
+
+fn device_of(keys: &(String, String)) -> u32 {
+    keys.1[1..].parse().unwrap()
 }
 
 fn publisher(setup: &Setup, life: u64) -> Publisher {

@@ -203,6 +203,7 @@ impl Session<'_> {
                 let news = self.link.sub_devices.answered(&ask, reply, now.at);
                 self.tell(news);
                 self.put_secrets_away();
+                self.let_in();
                 self.welcome(now);
             }
             Purpose::Setting(setting) => {

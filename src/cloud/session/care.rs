@@ -18,6 +18,13 @@ impl Session<'_> {
         if online.is_empty() {
             return;
         }
+        for at in &online {
+            let whose = self.link.sub_devices.whose(*at);
+            let keys = (whose.product_key.to_owned(), whose.device_key.to_owned());
+            if self.link.publisher.is_well(&keys.0, &keys.1, now) {
+                self.release(keys);
+            }
+        }
         let settings = &self.link.config.sub_devices;
         for at in &online {
             let index = self.link.sub_devices.index(*at);

@@ -65,6 +65,7 @@ impl SubDevices {
         let told = some.iter().all(known);
         for at in some {
             self.devices[*at as usize].under_us = true;
+            self.settled.push(*at);
             if self.goes_on(*at) {
                 self.begin(*at);
             }
@@ -176,6 +177,7 @@ impl SubDevices {
         let wait = FIRST_RETRY.saturating_mul(1 << device.tries.min(16)).min(LONGEST_RETRY);
         device.tries += 1;
         device.under_us = false;
+        self.settled.push(at);
         self.wait_in(at, Stage::Later(now + wait));
     }
 

@@ -120,6 +120,8 @@ pub struct SubDevices {
     changed: Vec<u32>,
     field_changed: Vec<u32>,
     came_online: Vec<u32>,
+    /// Their first steps were answered, well or not.
+    settled: Vec<u32>,
     new_secrets: Vec<(u32, Secret)>,
 }
 
@@ -202,6 +204,7 @@ impl SubDevices {
             changed: Vec::new(),
             field_changed: Vec::new(),
             came_online: Vec::new(),
+            settled: Vec::new(),
             new_secrets: Vec::new(),
             names,
             devices,
@@ -218,6 +221,7 @@ impl SubDevices {
         self.unknown.clear();
         self.expel.clear();
         self.came_online.clear();
+        self.settled.clear();
         for at in 0..number(self.devices.len()) {
             let device = &mut self.devices[at as usize];
             let (wanted, away, storing) = (device.wanted(), device.away, device.stage == Stage::Storing);
@@ -332,12 +336,29 @@ impl SubDevices {
         }
     }
 
-    /// Whether data meets devices that are known: all stand in the topology as far as that can be had, and the first
-    /// logins were answered. The others go on logging in meanwhile.
+    /// Whether data may flow: the topology is known and a login was answered. The others come in meanwhile; what is read
+    /// of those that are still [absent](Self::absent) waits for them.
     #[must_use]
     pub fn ready(&self) -> bool {
-        let placed = self.register.is_empty() && self.add.is_empty() && self.adding == 0;
-        self.unanswered == 0 || self.topology_known && self.first_login && placed
+        self.unanswered == 0 || self.topology_known && self.first_login
+    }
+
+    /// Keys of devices that are still being registered or added to the topology for the first time.
+    #[must_use]
+    pub fn absent(&self) -> Vec<Keys> {
+        let absent = |device: &&Device| {
+            let coming = matches!(device.stage, Stage::Register | Stage::Add | Stage::Asked | Stage::Storing);
+            coming && !device.under_us && !(device.secret.is_none() && device.product_secret.is_some())
+        };
+        let keys = self.devices.iter().filter(absent).map(|device| keys_of(&self.names, device));
+        keys.map(|(product_key, device_key)| (product_key.to_owned(), device_key.to_owned())).collect()
+    }
+
+    /// Keys of devices that are not absent any more since the last call: they were added, or it failed.
+    pub fn settled(&mut self) -> Vec<Keys> {
+        let settled = std::mem::take(&mut self.settled);
+        let keys = settled.into_iter().map(|at| keys_of(&self.names, &self.devices[at as usize]));
+        keys.map(|(product_key, device_key)| (product_key.to_owned(), device_key.to_owned())).collect()
     }
 
     #[must_use]

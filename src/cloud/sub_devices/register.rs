@@ -28,6 +28,7 @@ impl SubDevices {
             } else if some.len() > 1 && reply.is_some() {
                 // All or nothing: one of them is to blame, and each is asked for alone to find it.
                 self.devices[*at as usize].alone = true;
+                self.settled.push(*at);
                 self.wait_in(*at, Stage::Later(now + FIRST_RETRY));
             } else if self.goes_on(*at) {
                 news.extend(self.not_registered(*at, code, message, now));

@@ -6,6 +6,8 @@
 #[path = "../../../../tests/cloud_link/outlet.rs"]
 mod outlet;
 
+mod held;
+
 use enos_edge::cloud::{self, CloudExtras, CloudPorts, CloudSite, Login, Status};
 use enos_edge::config::{CloudConfig, SubDevicesConfig};
 use enos_edge::identity::device_secrets::DeviceSecrets;
@@ -186,6 +188,7 @@ async fn a_cloud_that_takes_two_hundred_is_not_hammered_and_gets_all_data() {
         link.store.until_acknowledged(usize::try_from(n).unwrap() + 1).await;
     }
     assert!(link.store.aside().is_empty(), "data of devices that are offline is data");
+    until(|| link.store.held_values().is_empty()).await;
     let logins = sent(&cloud, "combine/login/batch").len();
     assert!(logins <= 5, "{logins} requests to log in");
     link.stop().await;
