@@ -225,8 +225,7 @@ impl Task {
         if let Err(problem) = self.keep_pace(self.schedule.clone()).await {
             debug!("{problem}");
         }
-        let quiet = self.schedule.quiet_for(steady());
-        let next = self.parts.clock.wall().0.saturating_add(i64::try_from(quiet.as_millis()).unwrap_or(0));
+        let next = steady() + self.schedule.quiet_for(steady());
         match &told {
             Ok(_) => self.parts.slots.tell(None, None),
             Err(problem) => self.parts.slots.tell(Some(problem.clone()), Some(next)),

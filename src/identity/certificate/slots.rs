@@ -11,8 +11,8 @@ use crate::identity::Certificates;
 use crate::identity::activation::Keys;
 use crate::identity::connects::Moment;
 use crate::identity::store::Disk;
-use crate::model::Secret;
 use crate::model::identity::{ClientCertificate, Failed};
+use crate::model::{Secret, Timestamp};
 use driver::Answer;
 use serde_json::{Value as Json, json};
 use std::path::{Path, PathBuf};
@@ -38,8 +38,8 @@ struct State {
     effects: Vec<Effect>,
     /// Why the last request brought nothing, for people.
     last_error: Option<String>,
-    /// When the next one may go out, for people: milliseconds UTC.
-    next_request: Option<i64>,
+    /// When the next one may go out, for people; on the clock that never jumps.
+    next_request: Option<Instant>,
 }
 
 #[derive(Clone, Debug)]
@@ -201,7 +201,7 @@ impl Slots {
         Ok(())
     }
 
-    pub(super) fn tell(&self, last_error: Option<String>, next_request: Option<i64>) {
+    pub(super) fn tell(&self, last_error: Option<String>, next_request: Option<Instant>) {
         let mut state = self.lock();
         (state.last_error, state.next_request) = (last_error, next_request);
     }
@@ -316,7 +316,10 @@ impl Certificates for Slots {
             "slots": roles.into_iter().filter_map(shown).collect::<Vec<Json>>(),
             "asked_for": waiting,
             "last_error": state.last_error,
-            "next_request": state.next_request,
+            "next_request": state.next_request.map(|at| {
+                let left = at.saturating_duration_since(now()).as_millis();
+                Timestamp::now().0.saturating_add(i64::try_from(left).unwrap_or(i64::MAX))
+            }),
         })
     }
 }

@@ -1,3 +1,5 @@
+//! Ids that come again: what counts as the same command, and for how long it is remembered.
+
 use super::*;
 use std::time::Duration;
 
