@@ -211,10 +211,9 @@ def bad_days(folder, name, site) -> list:
         broker = Amqtt(folder, broker.port)
         with running(broker):
             more("data flows after the broker's restart", 90)
-            try:
-                wait_until("nothing waits", lambda: kept(gateway, name)["waiting"] < 60, 90)
-            except AssertionError as error:
-                raise AssertionError(f"{error}: {kept(gateway, name)} {gateway.ask('status')['cloud']}") from error
+            # Live readings go first, so what waits may lie before what arrived: only nothing is nothing lost.
+            peer.kill()
+            wait_until("nothing waits", lambda: kept(gateway, name)["waiting"] == 0, 120)
             balanced(gateway)
             if name != "enos":
                 assert gateway.told("not acknowledged") >= 1, "the patience was never over"
@@ -338,7 +337,7 @@ def logic_and_device_assets_behind_one_connection_survive_a_rest_outage(folder):
     )
     meter = Peer(TESTBED, "meter", "--port", port, "--units", 3, "--pattern", "reads")
     write_site(
-        folder, modbus_connection(port, 50), COUNTER.splitlines()[0] + "\nreads,1000,ushort,ai,1,0,\n", [("counter", 2)],
+        folder, modbus_connection(port, 100), COUNTER.splitlines()[0] + "\nreads,1000,ushort,ai,1,0,\n", [("counter", 2)],
         [("reads", "int")], [("reads", "ai.1000")],
         f"cloud:\n  product_key: gwPK01\n  device_key: edge\n  url: tcp://127.0.0.1:{cloud.port}\n  device_secret: edgeSecret\n"
         f"rest:\n  url: {cloud.rest}\n  access_key: testbed-access-key\n  secret_key: testbed-secret-key\n  org_id: o1\n"
@@ -353,7 +352,7 @@ def logic_and_device_assets_behind_one_connection_survive_a_rest_outage(folder):
         return cloud.ask("rest stats")
 
     with running(cloud, meter, gateway):
-        wait_until(f"both flow; {gateway.tail()}", lambda: rest()["values"] > 40 and cloud.ask("stats")["values"] > 40, 40)
+        wait_until(f"both flow; {gateway.tail()}", lambda: rest()["values"] > 20 and cloud.ask("stats")["values"] > 20, 40)
         for mood, state in (
             ("status 503", "slowed"), ("withhold true", "waiting"), ("down true", "waiting"),
             ("unauthorised true", "not_authorised"), ("code 24001 orgId is not known", "refused"),
@@ -361,7 +360,7 @@ def logic_and_device_assets_behind_one_connection_survive_a_rest_outage(folder):
             cloud.order(f"rest {mood}")
             wait_until(f"{mood} shows; {gateway.tail()}", lambda: gateway.ask("status")["integration"]["state"] == state, 40)
             waiting = kept(gateway, "integration")["waiting"]
-            wait_until("it waits", lambda: kept(gateway, "integration")["waiting"] > waiting + 40, 30)
+            wait_until("it waits", lambda: kept(gateway, "integration")["waiting"] > waiting + 20, 30)
             assert kept(gateway, "enos")["waiting"] < 60, f"{mood}: the other door is delayed: {kept(gateway, 'enos')}"
             page = gateway.command("status").stdout
             assert "rest " in page and "readings wait" in page and cloud.rest in page, page

@@ -13,8 +13,8 @@ import traceback
 
 import cloud_stories
 import command_stories
-import identity_stories
 import destination_stories
+import identity_stories
 from broker import Cable, Listener, Mosquitto
 from counters import counter_site, missing, modbus_connection
 from site_files import GATEWAY, ROOT, Gateway, Peer, free_port, plain_broker, running, wait_until, write_site
