@@ -130,7 +130,8 @@ def libmodbus_rtu_over_a_serial_line_never_gives_a_late_answer_to_another_questi
             devices = gateway.ask("status").get("south", {}).get("connections", [{}])[0].get("devices", [])
             return sum(device["timeouts"] for device in devices if device["name"] == "meter")
 
-        wait_until("some answers were late", lambda: timeouts() >= 4, 60)
+        scans = lambda: len(listener.values[("meter", "requests")])
+        wait_until("some answers were late and others came", lambda: timeouts() >= 4 and scans() >= 10, 60)
         for point, value in (("first", 1000), ("middle", 1100), ("far", 1199), ("coil", 1)):
             got = {v for _, v in listener.values[("meter", point)]}
             assert got == {value}, f"{point}: {got}, wanted {value} only"
