@@ -42,7 +42,11 @@ async fn a_service_that_fails_in_the_middle_says_what_was_done_and_stops() {
     let request = json!({"device": "Meter 1", "service": "start", "input": {"level": 4}, "id": "s1"});
     let outcome = gateway.ask("invoke", &request);
     assert_eq!(outcome["code"], code::PARTLY, "{outcome}");
-    assert_eq!((&outcome["data"]["running"]["code"], written(&meters, 101)), (&json!(code::DONE), vec![1]), "{outcome}");
+    assert_eq!(
+        (&outcome["data"]["running"]["code"], written(&meters, 101)),
+        (&json!(code::DONE), vec![1]),
+        "{outcome}"
+    );
     assert_eq!(outcome["data"]["setpoint"]["code"], code::DEVICE_REFUSED, "{outcome}");
     meters.set_all_faults(Faults::default());
     assert_eq!(gateway.ask("invoke", &request), outcome, "repeated");
