@@ -1,3 +1,5 @@
+//! Claims about what is remembered of commands, and for how long.
+
 use super::*;
 use std::time::Duration;
 
