@@ -52,6 +52,12 @@ fn look(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         }
     };
     let folder = state_dir.join("audit");
+    anyhow::ensure!(
+        folder.exists(),
+        "there is no audit in {}: no gateway has run with this state folder; name its configuration with --config, or \
+         the folder with --state-dir",
+        folder.display()
+    );
     let context = || format!("read the audit in {}", folder.display());
     if arguments.verify {
         let found = verify(&folder).with_context(context)?;

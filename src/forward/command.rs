@@ -85,7 +85,8 @@ fn understand(
 ) -> Result<Command, String> {
     let id = match body.get("id") {
         None | Some(Json::Null) => None,
-        Some(Json::String(id)) => Some(id.clone()),
+        // An empty one tells nothing apart.
+        Some(Json::String(id)) => Some(id.clone()).filter(|id| !id.is_empty()),
         Some(Json::Number(id)) => Some(id.to_string()),
         Some(_) => return Err("id is neither a text nor a number".to_owned()),
     };

@@ -24,6 +24,25 @@ pub(super) const OPERATION: Operation = Operation {
     },
 };
 
+/// What can not be understood is refused: without its id a command could be carried out twice, without its time late.
+fn id(id: &Json) -> Result<Option<String>, Refusal> {
+    match id {
+        Json::Null => Ok(None),
+        // An empty one tells nothing apart.
+        Json::String(id) => Ok(Some(id.clone()).filter(|id| !id.is_empty())),
+        Json::Number(id) => Ok(Some(id.to_string())),
+        _ => Err(Refusal::new("bad_argument", "id is neither a text nor a number")),
+    }
+}
+
+fn issued_at(time: &Json) -> Result<Option<Timestamp>, Refusal> {
+    let problem = || Refusal::new("bad_argument", format!("issued_at: {time} is no number of milliseconds since 1970"));
+    match time {
+        Json::Null => Ok(None),
+        time => time.as_i64().map(|time| Some(Timestamp(time))).ok_or_else(problem),
+    }
+}
+
 /// Makes the command and tells its outcome: `{"code","message","data"}`, whatever it is.
 pub(super) async fn carry_out(gateway: &dyn Gateway, arguments: &Json, what: What) -> Result<Json, Refusal> {
     let device = arguments["device"]
@@ -37,10 +56,10 @@ pub(super) async fn carry_out(gateway: &dyn Gateway, arguments: &Json, what: Wha
     };
     let command = Command {
         door: DOOR.to_owned(),
-        id: arguments["id"].as_str().map(str::to_owned),
+        id: id(&arguments["id"])?,
         target: Target::Name(device.to_owned()),
         what,
-        issued_at: arguments["issued_at"].as_i64().map(Timestamp),
+        issued_at: issued_at(&arguments["issued_at"])?,
         time_to_live: Some(Duration::from_millis(time_to_live)),
         retained: false,
         again: false,
@@ -52,4 +71,21 @@ pub(super) async fn carry_out(gateway: &dyn Gateway, arguments: &Json, what: Wha
         Data::Raw(bytes) => json!(bytes),
     };
     Ok(json!({"code": outcome.code, "message": outcome.message, "data": data}))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_or_a_time_that_is_none_is_refused_and_not_left_out() {
+        let known = |value: Json| id(&value).ok();
+        assert_eq!(known(json!("a")), Some(Some("a".to_owned())));
+        assert_eq!(known(json!(5)), Some(Some("5".to_owned())));
+        assert_eq!((known(json!("")), known(json!(null))), (Some(None), Some(None)));
+        assert_eq!((known(json!({})), known(json!([1])), known(json!(true))), (None, None, None));
+        let issued = |value: Json| issued_at(&value).ok();
+        assert_eq!((issued(json!(5)), issued(json!(null))), (Some(Some(Timestamp(5))), Some(None)));
+        assert_eq!((issued(json!("x")), issued(json!(1.5)), issued(json!(u64::MAX))), (None, None, None));
+    }
 }

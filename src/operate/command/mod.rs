@@ -14,9 +14,10 @@ mod lines;
 mod orders;
 mod record;
 mod window;
+mod words;
 
 use crate::config::CommandConfig;
-use crate::model::command::{Target, What, code};
+use crate::model::command::{Target, code};
 use crate::model::{Command, Commands, Outcome, Site, Template, Timestamp};
 use crate::telemetry::Counters;
 use anyhow::Context;
@@ -24,13 +25,14 @@ use driver::Answer;
 use entrance::{Entrance, Entry, Ticket};
 use field::Field;
 use record::{Books, Identified, Note, Record};
-use serde_json::{Map, Value as Json, json};
+use serde_json::{Map, json};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use window::{Key, Seen};
+use words::{contents, kind, short, shown, what};
 
 /// What a device may take to answer a command that was begun in time.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -314,70 +316,5 @@ impl Devices {
 
     fn get(&self, device: u32) -> Option<&(String, Arc<Template>)> {
         self.all.get(device as usize)?.as_ref()
-    }
-}
-
-/// What its topic says besides the device.
-fn kind(what: &What) -> String {
-    match what {
-        What::Set(_) => "set".to_owned(),
-        What::Get(_) => "get".to_owned(),
-        What::Service { id, .. } => format!("service {id:?}"),
-        What::Raw(_) => "raw".to_owned(),
-        What::Ota(_) => "ota".to_owned(),
-        What::Unknown { method } => format!("unknown {method:?}"),
-    }
-}
-
-/// Equal for equal wishes. Maps of JSON are sorted by key.
-fn contents(what: &What) -> String {
-    match what {
-        What::Set(points) => format!("set {}", Json::Object(points.clone())),
-        What::Get(points) => format!("get {}", json!(points)),
-        What::Service { id, input } => format!("service {id:?} {}", Json::Object(input.clone())),
-        What::Raw(bytes) => format!("raw {}", lines::hex(bytes)),
-        What::Ota(offer) => format!("ota {offer}"),
-        What::Unknown { method } => format!("unknown {method:?}"),
-    }
-}
-
-/// What is asked for, bounded whatever somebody sends.
-fn what(what: &What) -> Json {
-    /// Bytes of a wish that the audit shows.
-    const SHOWN: usize = 2000;
-    match what {
-        What::Set(points) => cut("set", &Json::Object(points.clone()), SHOWN),
-        What::Get(points) => cut("get", &json!(points), SHOWN),
-        What::Service { id, input } => {
-            let mut service = cut("input", &Json::Object(input.clone()), SHOWN);
-            service["service"] = json!(short(id));
-            service
-        }
-        What::Raw(bytes) => json!({
-            "raw": lines::hex(&bytes[..bytes.len().min(64)]), "bytes": bytes.len(), "sha256": lines::sha256(&[bytes]),
-        }),
-        What::Ota(_) => json!({ "ota": true }),
-        What::Unknown { method } => json!({ "unknown": short(method) }),
-    }
-}
-
-fn cut(key: &str, value: &Json, most: usize) -> Json {
-    let text = value.to_string();
-    if text.len() <= most {
-        return json!({ key: value });
-    }
-    let start: String = text.chars().take(most / 4).collect();
-    json!({ key: start, "bytes": text.len(), "sha256": lines::sha256(&[text.as_bytes()]) })
-}
-
-fn short(text: &str) -> String {
-    text.chars().take(100).collect()
-}
-
-fn shown(target: &Target) -> String {
-    match target {
-        Target::Edge => "the gateway".to_owned(),
-        Target::Keys { product_key, device_key } => format!("{}/{}", short(product_key), short(device_key)),
-        Target::Name(name) => format!("device \"{}\"", short(name)),
     }
 }

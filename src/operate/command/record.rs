@@ -4,10 +4,12 @@ use super::audit::Audit;
 use super::window::{Key, NotTaken, Seen, Window};
 use crate::config::CommandConfig;
 use crate::model::{Outcome, Timestamp};
-use serde_json::{Map, Value as Json};
+use serde_json::{Map, Value as Json, json};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
@@ -68,6 +70,8 @@ impl From<io::Error> for Refusal {
 #[derive(Clone)]
 pub(super) struct Record {
     jobs: mpsc::Sender<Job>,
+    /// Refusals that the audit did not take since the last one it took.
+    missing: Arc<AtomicU64>,
 }
 
 pub(super) struct Books {
@@ -159,7 +163,7 @@ impl Record {
                 books.perform(job);
             }
         })?;
-        Ok(Record { jobs })
+        Ok(Record { jobs, missing: Arc::default() })
     }
 
     pub(super) async fn look(&self, identified: Identified) -> Result<Seen, Refusal> {
@@ -182,9 +186,16 @@ impl Record {
     }
 
     /// Best effort: there may be more refusals than the disk takes.
-    pub(super) fn note(&self, note: Note) {
+    pub(super) fn note(&self, mut note: Note) {
+        let missing = self.missing.swap(0, Ordering::Relaxed);
+        if missing > 0 {
+            note.insert("missing_before".to_owned(), json!(missing));
+        }
         if self.jobs.try_send(Job::Note(note)).is_err() {
-            tracing::warn!("more commands are refused than the audit takes; one is missing there");
+            self.missing.fetch_add(missing + 1, Ordering::Relaxed);
+            if missing == 0 {
+                tracing::warn!("more commands are refused than the audit takes; some are missing there");
+            }
         }
     }
 

@@ -63,7 +63,7 @@ async fn raw_requests_reach_their_unit_and_its_exceptions_come_back() {
     assert_eq!(raw(&[6, 0, 103, 0, 9]).await[..], [6, 0, 103, 0, 9]);
     assert_eq!(written(&meters, 103), [9]);
     assert_eq!(raw(&[3, 0, 103, 0, 1]).await[..], [3, 2, 0, 9]);
-    let exception = raw(&[3, 0xff, 0, 0, 1]).await;
+    let exception = raw(&[3, 0, 100, 0, 200]).await;
     assert_eq!(exception[0], 0x83, "{exception:?}");
     for nonsense in [vec![], vec![6; 254], vec![0x83, 1]] {
         let refused: Value = serde_json::from_slice(&raw(&nonsense).await).unwrap();

@@ -5,6 +5,7 @@
 
 mod gateway;
 mod links;
+mod trouble;
 
 use enos_edge::model::command::code;
 use enos_edge::model::{DataType, Timestamp};
