@@ -401,7 +401,11 @@ impl World {
             assert_eq!(r.waiting, owed.values().map(|n| u64::from(*n)).sum::<u64>(), "{destination:?}");
             let unwritten = self.tail.gaps.iter().filter(|gap| gap.destination == destination.name);
             let written = self.disk.gaps.get(&destination.name).copied().unwrap_or(0);
-            assert_eq!(r.dropped, written + unwritten.map(|gap| gap.readings).sum::<u64>(), "what was dropped is a gap");
+            assert_eq!(
+                r.dropped,
+                written + unwritten.map(|gap| gap.readings).sum::<u64>(),
+                "what was dropped is a gap"
+            );
         }
         let owed: BTreeSet<u64> = self.owed.iter().flat_map(BTreeMap::keys).copied().collect();
         let any = |seq: &u64| u64::from(self.wishes.census(&self.batch(*seq)).any);
