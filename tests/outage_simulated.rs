@@ -120,8 +120,9 @@ impl Story {
         let began = Instant::now();
         for _ in 0..seconds * 10 {
             self.append();
-            if self.tenth.is_multiple_of(500) {
-                until("the disk keeps up", || self.outbox.status().readings_in_memory < 300_000);
+            if self.tenth.is_multiple_of(200) {
+                // Below a half of the memory, and above what the store would wait for its bound with.
+                until("the disk keeps up", || self.outbox.status().readings_in_memory < 500_000);
             }
         }
         all_stored(&self.outbox);

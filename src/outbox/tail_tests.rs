@@ -122,6 +122,8 @@ struct Disk {
     /// For each destination the parcels it still needs.
     needs: [BTreeSet<u64>; DESTINATIONS.len()],
     done: Vec<Ranges>,
+    /// Readings in the gaps written since the start, by destination.
+    gaps: BTreeMap<String, u64>,
     seq_limit: u64,
     held: BTreeMap<i64, Held>,
     next_id: i64,
@@ -145,6 +147,9 @@ impl Disk {
         for (destination, done) in &group.cursors {
             self.needs[*destination].retain(|seq| !done.contains(*seq));
             self.done[*destination] = done.clone();
+        }
+        for gap in &group.gaps {
+            *self.gaps.entry(gap.destination.clone()).or_default() += gap.readings;
         }
         self.seq_limit = group.seq_limit;
         for held in &group.held {
@@ -181,6 +186,7 @@ impl Disk {
     /// As the daemon starts: the rows are counted by the selections of today.
     fn load(&mut self, wishes: &Wishes) -> Loaded {
         let next_seq = self.seq_limit.max(1);
+        self.gaps.clear();
         if self.done.is_empty() {
             self.done = vec![Ranges::up_to(next_seq - 1); DESTINATIONS.len()];
         }
@@ -519,6 +525,13 @@ impl World {
             let held = &self.held[self.tail.destinations.iter().position(|d| d.name == destination.name).unwrap()];
             assert_eq!(r.held, *held, "{destination:?}");
             assert_eq!(r.waiting, owed.values().map(|n| u64::from(*n)).sum::<u64>(), "{destination:?}");
+            let unwritten = self.tail.gaps.iter().filter(|gap| gap.destination == destination.name);
+            let written = self.disk.gaps.get(&destination.name).copied().unwrap_or(0);
+            assert_eq!(
+                r.dropped,
+                written + unwritten.map(|gap| gap.readings).sum::<u64>(),
+                "what was dropped is a gap"
+            );
         }
         let owed: BTreeSet<u64> = self.owed.iter().flat_map(BTreeMap::keys).copied().collect();
         let any = |seq: &u64| u64::from(self.wishes.census(&self.batch(*seq)).any);

@@ -1,5 +1,6 @@
 //! The whole story of publisher, outlet and cloud, told by chance: whatever is interleaved, no parcel is acknowledged
 //! whose readings did not arrive (or were set aside, or removed by policy), and in the end none is left over.
+//! The faults it was shown, and caught, are listed in SPECIFICATION.md.
 
 use super::*;
 use crate::config::LateDataConfig;
