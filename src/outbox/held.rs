@@ -103,10 +103,13 @@ pub fn by_device(destination: usize, refused: &SetAside) -> Vec<Held> {
     parts.into_iter().filter_map(held).collect()
 }
 
+/// A row under construction: its first part, what is in it, and its bytes.
+type Growing = (Held, BatchBuilder, usize);
+
 /// Small parts of one device become rows of a good size. What comes later is only added at the end, so that a commit
 /// that is made again writes the same rows.
 fn merged(parts: impl IntoIterator<Item = Held>) -> Vec<Held> {
-    let mut rows: BTreeMap<(usize, Keys, u64), Vec<(Held, BatchBuilder, usize)>> = BTreeMap::new();
+    let mut rows: BTreeMap<(usize, Keys, u64), Vec<Growing>> = BTreeMap::new();
     for part in parts {
         let of_device = rows.entry((part.destination, part.keys.clone(), part.batch.epoch)).or_default();
         if of_device.last().is_none_or(|(_, _, bytes)| bytes + part.batch.bytes.len() > ROW_BYTES) {
