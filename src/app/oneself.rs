@@ -3,7 +3,7 @@
 use crate::cloud::NoticeQueue;
 use crate::config::{CertificateConfig, CloudConfig, Config};
 use crate::identity::certificate::{Cloud, Handle, IdentityNames, Renewer, Slots, SystemClock};
-use crate::identity::store::{Disk, RealDisk};
+use crate::store::{Disk, RealDisk};
 use crate::identity::{Certificates, FOLDER, Keeper};
 use crate::rest::{Client, RestError};
 use crate::telemetry::Counters;

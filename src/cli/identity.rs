@@ -8,7 +8,7 @@ use super::terminal::say;
 use crate::config::{CloudConfig, Config};
 use crate::identity::activation::{Keys, Known};
 use crate::identity::certificate::Slots;
-use crate::identity::store::{Disk, RealDisk};
+use crate::store::{Disk, RealDisk};
 use crate::identity::{FOLDER, Keeper};
 use anyhow::Context;
 use std::path::PathBuf;

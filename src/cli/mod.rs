@@ -5,6 +5,7 @@ mod certificate;
 pub mod check;
 mod cloud;
 mod command;
+mod generations;
 mod identity;
 mod moments;
 mod monitor;
@@ -57,7 +58,7 @@ enum Command {
 }
 
 /// How to reach a running gateway.
-#[derive(clap::Args)]
+#[derive(clap::Args, Debug)]
 struct DoorArguments {
     /// Control socket of the gateway; default: the one its configuration names.
     #[arg(long, value_name = "PATH", global = true)]

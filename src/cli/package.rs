@@ -1,5 +1,6 @@
 //! `enos-edge package`: seals a package folder, and builds the archive of one.
 
+use super::generations;
 use super::terminal::say;
 use crate::diagnostic::Diagnostic;
 use crate::package::source::Limits;
@@ -30,6 +31,14 @@ enum Command {
         #[arg(short, long)]
         output: PathBuf,
     },
+    /// Check a package and let the gateway go on with it; what has not changed is not interrupted
+    Install(generations::Install),
+    /// Show the packages this gateway keeps, and which one runs
+    List(generations::Door),
+    /// Go back to an older package
+    Rollback(generations::Rollback),
+    /// Show what happened to the package: installed, refused, taken back
+    History(generations::Door),
 }
 
 /// Runs the command. Faults go to standard error, one a line with its help, and the exit code is 1.
@@ -37,6 +46,10 @@ enum Command {
 pub fn run(args: PackageArgs) -> ExitCode {
     let limits = Limits::default();
     let done = match &args.command {
+        Command::Install(install) => return generations::install(install),
+        Command::List(door) => return generations::list(door),
+        Command::Rollback(rollback) => return generations::rollback(rollback),
+        Command::History(door) => return generations::history(door),
         Command::Seal { dir } => {
             seal::seal(dir, &limits).map(|files| format!("sealed {files} files of {}", dir.display()))
         }

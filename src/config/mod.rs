@@ -11,6 +11,7 @@ mod integration;
 mod late_data;
 mod numbers;
 mod outbox;
+mod package_watch;
 mod read;
 mod rest;
 mod secret;
@@ -28,6 +29,7 @@ pub use destinations::{DestinationConfig, Join, Payload};
 pub use integration::IntegrationConfig;
 pub use late_data::{LateDataConfig, Order};
 pub use outbox::{Durability, OutboxConfig};
+pub use package_watch::PackageWatchConfig;
 pub use rest::RestConfig;
 pub use sub_devices::SubDevicesConfig;
 pub use subscribe::{Pick, Subscription};
@@ -42,6 +44,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// The resource package: a folder or an archive.
     pub package: Option<PathBuf>,
+    /// How a new package is judged by its readings.
+    pub package_watch: PackageWatchConfig,
     pub cloud: Option<CloudConfig>,
     /// The cloud's REST interface, for certificates and logic assets.
     pub rest: Option<RestConfig>,

@@ -18,6 +18,7 @@ const KEYS: &[&str] = &[
     // One a line, so that sections can be added side by side.
     "state_dir",
     "package",
+    "package_watch",
     "control_socket",
     "cloud",
     "rest",
@@ -59,6 +60,7 @@ pub(super) fn all_keys() -> impl Iterator<Item = &'static str> {
         super::subscribe::KEYS,
         outbox::KEYS,
         commands::KEYS,
+        super::package_watch::KEYS,
         LOG_KEYS,
     ];
     sections.into_iter().flatten().copied()
@@ -146,6 +148,10 @@ fn config(fields: &Fields<'_, '_>, folder: &Path, overrides: Overrides, faults: 
         Some(fields) => commands::read(&fields, faults),
         None => CommandConfig::default(),
     };
+    let package_watch = match section(fields, "package_watch", super::package_watch::KEYS, faults) {
+        Some(fields) => super::package_watch::read(&fields, faults),
+        None => super::PackageWatchConfig::default(),
+    };
     let log = section(fields, "log", LOG_KEYS, faults);
     let (log_level, log_format) = match &log {
         Some(log) => (log.word("level", LEVELS, faults), log.word("format", FORMATS, faults)),
@@ -156,6 +162,7 @@ fn config(fields: &Fields<'_, '_>, folder: &Path, overrides: Overrides, faults: 
         control_socket: socket.unwrap_or_else(|| state_dir.join(SOCKET)),
         state_dir,
         package,
+        package_watch,
         cloud,
         rest,
         integration,

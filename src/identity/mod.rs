@@ -8,9 +8,6 @@ pub mod certificate;
 pub mod connects;
 pub mod device_secrets;
 mod files;
-#[cfg(test)]
-pub(crate) mod power_cut;
-pub mod store;
 mod turns;
 
 use crate::config::CloudConfig;
@@ -23,7 +20,7 @@ use serde_json::{Value as Json, json};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use store::Disk;
+use crate::store::Disk;
 use tracing::{info, warn};
 use turns::{Turn, Turns};
 

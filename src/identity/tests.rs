@@ -1,6 +1,6 @@
 //! The keeper through whole stories: activation with the power cut at every step, refusals, restarts.
 
-use super::power_cut::{AFTERMATHS, CutDisk};
+use crate::store::power_cut::{AFTERMATHS, CutDisk};
 use super::*;
 use std::path::Path;
 

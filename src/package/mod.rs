@@ -7,6 +7,8 @@ pub mod commands;
 pub mod connections;
 mod details;
 pub mod faults;
+pub mod generations;
+mod inputs;
 pub mod late;
 mod load;
 pub mod manifest;

@@ -8,7 +8,7 @@ use enos_edge::cloud::State;
 use enos_edge::config::{CloudConfig, Secret};
 use enos_edge::identity::Keeper;
 use enos_edge::identity::activation::{Keys, Known};
-use enos_edge::identity::store::RealDisk;
+use enos_edge::store::RealDisk;
 use enos_edge::model::Names;
 use enos_edge::model::identity::{Activation, Identity, LoginSecret};
 use serde_json::{Value, json};

@@ -5,7 +5,7 @@
 
 use crate::identity::activation::{Keys, hex};
 use crate::identity::connects::Moment;
-use crate::identity::store::{self, Disk};
+use crate::store::{self, Disk};
 use crate::model::Secret;
 use serde::{Deserialize, Serialize};
 use std::path::Path;

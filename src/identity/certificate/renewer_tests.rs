@@ -3,7 +3,7 @@
 use super::*;
 use crate::identity::Certificates;
 use crate::identity::certificate::test_ca::TestCa;
-use crate::identity::power_cut::{AFTERMATHS, CutDisk};
+use crate::store::power_cut::{AFTERMATHS, CutDisk};
 use crate::model::identity::{ClientCertificate, Failed};
 use driver::Answer;
 use rcgen::KeyPair;

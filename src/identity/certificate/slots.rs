@@ -10,7 +10,7 @@ use super::turns::{Effect, Turns};
 use crate::identity::Certificates;
 use crate::identity::activation::Keys;
 use crate::identity::connects::Moment;
-use crate::identity::store::Disk;
+use crate::store::Disk;
 use crate::model::Secret;
 use crate::model::identity::{ClientCertificate, Failed};
 use driver::Answer;
