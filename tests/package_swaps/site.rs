@@ -34,7 +34,7 @@ pub fn write(home: &Path, version: &str, make: Make) -> PathBuf {
     let mut device = |name: &str, template: &str, connection: &str| {
         let _ = writeln!(
             assets,
-            "  - {{ name: {name}, product_key: pk, device_key: {name}, device_secret: s, template: {template}, connection: {connection} }}"
+            "  - {{ name: {name}, product_key: pk, device_key: {name}, device_secret: s, template: {template}, connection: {connection}, address: {name} }}"
         );
     };
     (0..make.before).for_each(|at| device(&format!("other-{at}"), "other", "other"));
