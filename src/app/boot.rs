@@ -70,7 +70,9 @@ pub(super) fn first(config: &Config) -> anyhow::Result<(Generations, Arc<Site>)>
         match load(config, &generations.path(facts.generation)) {
             Ok(site) => {
                 if facts.generation != generations.record().current {
-                    generations.go_back(&facts, false, "the current generation can not be loaded").context("go back")?;
+                    generations
+                        .go_back(&facts, false, "the current generation can not be loaded")
+                        .context("go back")?;
                 }
                 return Ok((generations, Arc::new(site)));
             }

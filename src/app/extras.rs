@@ -4,9 +4,9 @@ use super::packages::FieldOf;
 use crate::cloud::CloudExtras;
 use crate::config::Config;
 use crate::identity::device_secrets::DeviceSecrets;
-use crate::store::RealDisk;
 use crate::model::{Site, ThingModel};
 use crate::south::South;
+use crate::store::RealDisk;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

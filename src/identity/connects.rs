@@ -5,8 +5,8 @@
 //! moment that lies in its future counts as now.
 
 use super::activation::Keys;
-use crate::store::Disk;
 use crate::model::Timestamp;
+use crate::store::Disk;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::path::Path;

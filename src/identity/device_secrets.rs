@@ -1,8 +1,8 @@
 //! Secrets the cloud gave to sub-devices, in `device-secrets/` of the state folder: one small file for each answer that
 //! brought some, later ones win. So what is stored is never written over, and a torn file costs its own secrets only.
 
-use crate::store::{self, Disk};
 use crate::model::{Secret, SecretShelf};
+use crate::store::{self, Disk};
 use driver::Answer;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -13,6 +13,7 @@ mod turns;
 use crate::config::CloudConfig;
 use crate::model::Secret;
 use crate::model::identity::{Activation, ClientCertificate, Failed, Identity, LoginSecret, Proof};
+use crate::store::Disk;
 use activation::{Keys, Known};
 use connects::Connects;
 use driver::Answer;
@@ -20,7 +21,6 @@ use serde_json::{Value as Json, json};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use crate::store::Disk;
 use tracing::{info, warn};
 use turns::{Turn, Turns};
 

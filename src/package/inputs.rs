@@ -28,7 +28,12 @@ impl Sum {
 
     fn finish(self) -> String {
         let digest = self.0.finish();
-        digest.as_ref().iter().flat_map(|b| [b >> 4, b & 15]).map(|n| char::from(b"0123456789abcdef"[usize::from(n)])).collect()
+        digest
+            .as_ref()
+            .iter()
+            .flat_map(|b| [b >> 4, b & 15])
+            .map(|n| char::from(b"0123456789abcdef"[usize::from(n)]))
+            .collect()
     }
 }
 
@@ -49,7 +54,8 @@ impl Digests {
         let _ = write!(sum, "{:?} {protocol:?} {parameters:?}", connection.name.text);
         for (device, template) in devices {
             let template = self.0.entry(Arc::as_ptr(template)).or_insert_with(|| of_template(template));
-            let keys = [text(&device.product_key), text(&device.device_key), text(&device.asset_id), text(&device.address)];
+            let keys =
+                [text(&device.product_key), text(&device.device_key), text(&device.asset_id), text(&device.address)];
             let _ = write!(sum, "{:?} {keys:?} {:?} {template}", device.name.text, device.offsets.offsets);
         }
         sum.finish()

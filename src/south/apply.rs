@@ -56,7 +56,7 @@ fn goes_on(line: &Handle, connection: &Connection) -> bool {
     !line.inputs.is_empty()
         && line.inputs == connection.inputs
         && line.live.devices.len() == connection.devices.len()
-        && !line.task.seen.has_changed().is_err()
+        && line.task.seen.has_changed().is_ok()
 }
 
 /// Waits until every task counts by the new names. One that is late goes on with the old ones, which stay known.

@@ -1,9 +1,9 @@
 //! What commands need of running connections: plan a write, write, read some points now, pass bytes through.
 
+use super::lines::Handle;
 use super::live::DeviceInfo;
 use super::request::{Ask, Moments};
 use super::status::{self, DeviceState, Filter, PointNow};
-use super::lines::Handle;
 use super::{AskError, Lines};
 use crate::mapping::control;
 use crate::model::{Argument, Value};

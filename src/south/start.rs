@@ -55,13 +55,7 @@ fn go_on(old: &Handle, connection: &Connection, epoch: u64) -> Handle {
     }
 }
 
-fn begin(
-    connection: &Connection,
-    live: Live,
-    epoch: u64,
-    inlet: &Arc<dyn Inlet>,
-    counters: &Arc<Counters>,
-) -> Handle {
+fn begin(connection: &Connection, live: Live, epoch: u64, inlet: &Arc<dyn Inlet>, counters: &Arc<Counters>) -> Handle {
     let live = Arc::new(live);
     let tap = Arc::new(Tap::default());
     // Requests of people and clouds; a full queue refuses the next one as busy.

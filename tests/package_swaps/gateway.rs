@@ -54,7 +54,11 @@ impl Running {
     pub fn until(&self, what: &str, happened: impl Fn(&Json) -> bool) {
         let began = Instant::now();
         while !self.status().is_some_and(|status| happened(&status["package"])) {
-            assert!(began.elapsed() < PATIENCE, "{what} never happened: {:?}", self.status().map(|s| s["package"].clone()));
+            assert!(
+                began.elapsed() < PATIENCE,
+                "{what} never happened: {:?}",
+                self.status().map(|s| s["package"].clone())
+            );
             std::thread::sleep(Duration::from_millis(50));
         }
     }

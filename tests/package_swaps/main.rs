@@ -82,7 +82,14 @@ async fn many_swaps_under_load_lose_nothing_of_unchanged_devices_and_leak_nothin
     let (early, rate) = (early.unwrap(), sums.readings as f64 / sums.seconds);
     println!(
         "{SWAPS} swaps at {rate:.0} values/s: p50 {:?}, p99 {:?}; tasks {} -> {}, files {} -> {}, rss {} -> {} KiB",
-        took[SWAPS / 2], took[SWAPS * 99 / 100], early.0, late.0, early.1, late.1, early.2, late.2
+        took[SWAPS / 2],
+        took[SWAPS * 99 / 100],
+        early.0,
+        late.0,
+        early.1,
+        late.1,
+        early.2,
+        late.2
     );
     assert_eq!(sums.broken, Vec::<String>::new(), "counters of kept devices have no gap and no repetition");
     assert_eq!(sums.streams, KEPT * POINTS);
@@ -137,7 +144,12 @@ fn a_package_that_halves_the_good_values_is_taken_back_and_an_unsound_one_change
         .map(|event| format!("{} {}", event["event"].as_str().unwrap(), event["version"].as_str().unwrap()))
         .collect();
     let expected = [
-        "installed 1.0.0", "installed 1.1.0", "kept 1.1.0", "refused 1.2.0", "installed 1.3.0", "rolled_back 1.1.0",
+        "installed 1.0.0",
+        "installed 1.1.0",
+        "kept 1.1.0",
+        "refused 1.2.0",
+        "installed 1.3.0",
+        "rolled_back 1.1.0",
         "refused 1.3.0",
     ];
     assert_eq!(events, expected);

@@ -49,8 +49,7 @@ pub fn write(home: &Path, version: &str, make: Make) -> PathBuf {
         );
     }
     let kind = |at: usize| if make.retyped && at == 7 { "double" } else { "int" };
-    let points: String =
-        (0..POINTS).map(|at| format!("  - {{ id: p{at}, data_type: {} }}\n", kind(at))).collect();
+    let points: String = (0..POINTS).map(|at| format!("  - {{ id: p{at}, data_type: {} }}\n", kind(at))).collect();
     put("models/m.yaml", &format!("id: M\nmeasurepoints:\n{points}"));
     template(&put, "kept", 0, 0);
     if make.before > 0 {

@@ -45,22 +45,24 @@ impl Session<'_> {
     /// Takes a package that waits, as soon as no answer about sub-devices is out.
     pub(super) fn adopt(&mut self, now: Now) -> Result<(), Lost> {
         let rosters = Arc::clone(&self.link.extras.rosters);
-        if rosters.is_waiting() && self.stopping.is_none() && self.holds_no_positions() {
-            if let Some(update) = rosters.take() {
-                self.link.adopt(update, now);
-                let no_reports = self.chores.no_reports();
-                self.chores = Chores::begun_anew(&self.chores, no_reports);
-                if !self.link.config.sub_device_login {
-                    let keys: Vec<_> =
-                        self.link.sub_devices.keys().map(|(p, d)| (p.to_owned(), d.to_owned())).collect();
-                    let topics = keys.iter().flat_map(|(p, d)| sub_device_commands(p, d)).collect();
-                    self.subscribe(topics, now)?;
-                }
-                self.look_at_the_field(now);
-                self.welcome(now);
+        if rosters.is_waiting()
+            && self.stopping.is_none()
+            && self.holds_no_positions()
+            && let Some(update) = rosters.take()
+        {
+            self.link.adopt(update, now);
+            self.chores = Chores::begun_anew(&self.chores);
+            if !self.link.config.sub_device_login {
+                let keys: Vec<_> = self.link.sub_devices.keys().map(|(p, d)| (p.to_owned(), d.to_owned())).collect();
+                let topics = keys.iter().flat_map(|(p, d)| sub_device_commands(p, d)).collect();
+                self.subscribe(topics, now)?;
             }
+            self.look_at_the_field(now);
+            self.welcome(now);
         }
-        if self.flowing && !rosters.is_waiting() && (!self.link.config.sub_device_login || self.link.sub_devices.ready())
+        if self.flowing
+            && !rosters.is_waiting()
+            && (!self.link.config.sub_device_login || self.link.sub_devices.ready())
         {
             rosters.set_ready(self.link.sub_devices.names().epoch);
         }

@@ -93,17 +93,13 @@ impl Purpose {
 }
 
 impl Chores {
-    pub(super) fn no_reports(&self) -> bool {
-        self.no_reports
-    }
-
     /// For another list of devices: they are looked at and reported anew.
-    pub(super) fn begun_anew(before: &Chores, no_reports: bool) -> Chores {
+    pub(super) fn begun_anew(before: &Chores) -> Chores {
         Chores {
             informed: before.informed,
             notice_under_way: before.notice_under_way,
             notice_after: before.notice_after,
-            no_reports,
+            no_reports: before.no_reports,
             ..Chores::default()
         }
     }

@@ -18,14 +18,8 @@ impl SubDevices {
     /// The list of another package, with what is known of its devices already. Only when [`SubDevices::is_settled`], or
     /// before [`SubDevices::connected`].
     #[must_use]
-    pub fn adopt(
-        mut self,
-        roster: Roster,
-        stored: impl Fn(&str, &str) -> Option<Secret>,
-        now: Duration,
-    ) -> SubDevices {
-        let mut next =
-            SubDevices::new(roster, self.gateway.clone(), self.config.clone(), self.message_bytes, stored);
+    pub fn adopt(mut self, roster: Roster, stored: impl Fn(&str, &str) -> Option<Secret>, now: Duration) -> SubDevices {
+        let mut next = SubDevices::new(roster, self.gateway.clone(), self.config.clone(), self.message_bytes, stored);
         (next.topology_known, next.topology_asked) = (self.topology_known, self.topology_asked);
         (next.first_login, next.capacity, next.unanswered) = (self.first_login, self.capacity, 0);
         std::mem::swap(&mut next.paces, &mut self.paces);
@@ -89,5 +83,100 @@ impl SubDevices {
             }
             self.expel.push_back(keys);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cloud::reply::OK;
+    use crate::cloud::status::Login;
+    use crate::cloud::sub_devices::tests::{S, config, devices_with, names, reply};
+    use crate::cloud::sub_devices::{Ask, SubDevicesConfig};
+    use crate::model::{Credential, Names};
+    use serde_json::Value;
+    use std::sync::Arc;
+
+    /// Answers everything well, and says what was asked.
+    fn bring_in(d: &mut SubDevices, from: Duration) -> Vec<Ask> {
+        let (mut at, mut asked) = (from, Vec::new());
+        for _ in 0..40 {
+            while let Some(ask) = d.next(at) {
+                d.answered(&ask, Some(&reply(OK, Value::Null, "")), at);
+                asked.push(ask);
+            }
+            at += Duration::from_millis(100);
+        }
+        asked
+    }
+
+    /// Devices of these numbers, in this order.
+    fn roster(numbers: &[usize], secret: &str) -> Roster {
+        let all = names(9);
+        let names = Names::new(numbers.iter().map(|n| all.devices[*n - 1].clone()).collect());
+        let credentials = vec![Credential::Device { secret: Secret::new(secret.to_owned()) }; numbers.len()];
+        Roster { names: Arc::new(names), credentials, details: Vec::new() }
+    }
+
+    fn online(config: SubDevicesConfig) -> SubDevices {
+        let mut d = devices_with(3, config);
+        d.connected();
+        bring_in(&mut d, S(0));
+        assert_eq!(d.counts(), (3, 0));
+        d
+    }
+
+    #[test]
+    fn those_who_stay_keep_their_login_new_ones_come_and_removed_ones_leave_later() {
+        let d = online(config());
+        assert!(d.is_settled());
+        let mut d = d.adopt(roster(&[7, 3, 1], "x"), |_, _| None, S(100));
+        assert_eq!(d.counts(), (2, 0));
+        assert!(!d.ready(), "the new one is not known to the cloud yet");
+        let asked = bring_in(&mut d, S(100));
+        assert_eq!(asked, [Ask::TopoAdd(vec![0]), Ask::Login(vec![0])], "nobody else is asked for");
+        assert_eq!((d.counts(), d.ready()), ((3, 0), true));
+        assert_eq!(d.wake(), Some(S(130)), "readings of the removed one go first");
+        assert_eq!(bring_in(&mut d, S(130)), [Ask::Expel(("subPK02".to_owned(), "subDK02".to_owned()))]);
+        assert_eq!((d.wake(), d.len()), (None, 3));
+        d.connected();
+        assert_eq!(bring_in(&mut d, S(200)).len(), 3, "a new connection begins with all of them");
+        assert_eq!(d.counts(), (3, 0));
+    }
+
+    #[test]
+    fn one_that_comes_back_before_it_left_stays_and_another_secret_is_another_login() {
+        let d = online(config()).adopt(roster(&[1, 2], "x"), |_, _| None, S(100));
+        let mut d = d.adopt(roster(&[1, 2, 3], "x"), |_, _| None, S(101));
+        let asked = bring_in(&mut d, S(101));
+        assert_eq!(asked, [Ask::TopoAdd(vec![2]), Ask::Login(vec![2])]);
+        assert_eq!(bring_in(&mut d, S(200)), [], "it is not logged out afterwards");
+        let mut d = d.adopt(roster(&[1, 2, 3], "other"), |_, _| None, S(300));
+        assert_eq!(bring_in(&mut d, S(300)).len(), 2, "all are added and logged in anew");
+        assert_eq!(d.counts(), (3, 0));
+    }
+
+    #[test]
+    fn what_is_under_way_holds_the_list_and_queues_move_over() {
+        let mut d = devices_with(3, config());
+        d.connected();
+        let ask = d.next(S(0)).unwrap();
+        assert!(!d.is_settled(), "an answer would mean other devices then");
+        d.answered(&ask, None, S(0));
+        assert!(d.is_settled());
+        let mut d = d.adopt(roster(&[4, 2], "x"), |_, _| None, S(1));
+        assert_eq!(bring_in(&mut d, S(1)), [Ask::TopoAdd(vec![0, 1]), Ask::Login(vec![0, 1])]);
+    }
+
+    #[test]
+    fn a_refused_one_keeps_its_wait_and_a_silent_one_its_silence() {
+        let mut d = online(SubDevicesConfig { remove_unknown: true, ..config() });
+        d.field(2, Some(S(0)), S(50));
+        let mut d = d.adopt(roster(&[3], "x"), |_, _| None, S(60));
+        assert_eq!(d.wake(), Some(S(90)));
+        let asked = bring_in(&mut d, S(110));
+        assert!(asked.contains(&Ask::Logout(0)), "silent for 60 s, across the packages: {asked:?}");
+        assert_eq!(asked.iter().filter(|ask| matches!(ask, Ask::Remove(_))).count(), 2);
+        assert_eq!(d.logins().collect::<Vec<_>>(), [(0, Login::Away)]);
     }
 }

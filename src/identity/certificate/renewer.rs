@@ -84,12 +84,7 @@ impl Renewer {
         // One place: a second request by hand while one is under way is refused with words.
         let (orders, ordered) = mpsc::channel(1);
         let now = steady();
-        let schedule = Schedule::new(
-            self.config.renew_percent_left,
-            self.slots.since_asked(),
-            self.slots.pace(),
-            now,
-        );
+        let schedule = Schedule::new(self.config.renew_percent_left, self.slots.since_asked(), self.slots.pace(), now);
         let task = Task { schedule, expiry: Expiry::default(), renewal_refused: false, said: None, parts: self };
         (Handle(orders), task.run(ordered, stop))
     }

@@ -35,7 +35,10 @@ pub fn refuse(record: &Record, new: &Facts, site: &Site, old: Option<&Site>, exp
             && now != then
         {
             // R23: devices of one OU are invisible in another, and a gateway has one identity.
-            refuse(&format!("org \"{now}\" is not the OU of this gateway's package, \"{then}\""), "one gateway, one OU");
+            refuse(
+                &format!("org \"{now}\" is not the OU of this gateway's package, \"{then}\""),
+                "one gateway, one OU",
+            );
         }
     }
     for (model, point, now) in types(site) {
@@ -76,7 +79,8 @@ fn types(site: &Site) -> impl Iterator<Item = (&str, &str, DataType)> {
     let mut templates: Vec<&Template> = templates.into_values().collect();
     templates.sort_by(|a, b| a.name.cmp(&b.name));
     templates.into_iter().flat_map(|template| {
-        let points = template.rules.iter().filter_map(|rule| template.model.measurepoints.get(rule.measurepoint as usize));
+        let points =
+            template.rules.iter().filter_map(|rule| template.model.measurepoints.get(rule.measurepoint as usize));
         points.map(|point| (template.model.id.as_str(), point.id.as_str(), point.data_type))
     })
 }

@@ -132,10 +132,13 @@ mod tests {
     #[test]
     fn readings_that_the_cloud_refuses_bring_it_back_and_a_few_do_not() {
         let with = |good, all| Look { accepted: Share { good, all }, ..look(90) };
-        let mut judge = Judge::new(PackageWatchConfig { window: 100 * S, ..PackageWatchConfig::default() }, with(99, 100));
+        let mut judge =
+            Judge::new(PackageWatchConfig { window: 100 * S, ..PackageWatchConfig::default() }, with(99, 100));
         assert_eq!(judge.look(15 * S, &with(0, 10)), Verdict::Watching);
         assert_eq!(judge.look(30 * S, &with(0, 10)), Verdict::Watching);
         assert_eq!(judge.look(40 * S, &with(50, 100)), Verdict::Watching);
-        assert!(matches!(judge.look(55 * S, &with(50, 100)), Verdict::Back(why) if why.starts_with("accepted readings fell")));
+        assert!(
+            matches!(judge.look(55 * S, &with(50, 100)), Verdict::Back(why) if why.starts_with("accepted readings fell"))
+        );
     }
 }

@@ -142,7 +142,8 @@ impl Generations {
     /// # Errors
     /// What keeps it from being a package, or the disk from taking it.
     pub fn stage(&mut self, from: &Path, shown: &str, at: i64) -> Result<Staged, Vec<Diagnostic>> {
-        let limits = Limits { staging: Some(self.folder.clone()).filter(|folder| folder.is_dir()), ..Limits::default() };
+        let limits =
+            Limits { staging: Some(self.folder.clone()).filter(|folder| folder.is_dir()), ..Limits::default() };
         let source = Source::open(from, &limits)?;
         let (manifest, faults) = manifest::read(&source);
         let broken = faults.iter().any(|fault| fault.severity == Severity::Error);
@@ -188,7 +189,8 @@ impl Generations {
         if free >= needed {
             return Ok(());
         }
-        let problem = format!("{needed} bytes are needed on the disk of {}, and {free} are free", self.folder.display());
+        let problem =
+            format!("{needed} bytes are needed on the disk of {}, and {free} are free", self.folder.display());
         Err(io::Error::new(io::ErrorKind::StorageFull, problem))
     }
 
@@ -196,7 +198,13 @@ impl Generations {
     ///
     /// # Errors
     /// Each guard that refuses it.
-    pub fn admit(&self, staged: &Staged, site: &Site, old: Option<&Site>, how: Admission) -> Result<(), Vec<Diagnostic>> {
+    pub fn admit(
+        &self,
+        staged: &Staged,
+        site: &Site,
+        old: Option<&Site>,
+        how: Admission,
+    ) -> Result<(), Vec<Diagnostic>> {
         if how.force {
             return Ok(());
         }
@@ -250,7 +258,9 @@ impl Generations {
         };
         match wanted {
             Some(number) if number == self.record.current => Err(format!("generation {number} is the one that runs")),
-            Some(number) => self.record.facts(number).cloned().ok_or_else(|| format!("generation {number}: {}", known())),
+            Some(number) => {
+                self.record.facts(number).cloned().ok_or_else(|| format!("generation {number}: {}", known()))
+            }
             None => {
                 let before = self.record.generations.iter().rev().find(|one| one.generation < self.record.current);
                 before.cloned().ok_or_else(|| format!("no generation before the current one is kept; {}", known()))
