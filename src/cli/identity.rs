@@ -9,7 +9,7 @@ use crate::config::{CloudConfig, Config};
 use crate::identity::activation::{Keys, Known};
 use crate::identity::certificate::Slots;
 use crate::identity::{FOLDER, Keeper};
-use crate::store::RealDisk;
+use crate::store::{Disk, RealDisk};
 use anyhow::Context;
 use std::path::PathBuf;
 use std::process::ExitCode;
