@@ -1,25 +1,31 @@
 //! The only place that joins the parts: makes channels, spawns tasks, stops them in order.
 
+mod boot;
 mod cloud_link;
 mod destinations;
 mod extras;
 mod fetch;
 mod field;
 mod gateway;
+mod offline;
 mod oneself;
+mod packages;
+
+pub use offline::{install_offline, package_history_offline, packages_offline, roll_back_offline};
 
 use crate::config::Config;
 use crate::doors::local::LocalDoor;
+use crate::forward::FeedDesk;
 use crate::model::{Commands, Inlet, Site};
 use crate::operate::Gateway;
 use crate::operate::command::Carrier;
 use crate::outbox::Outbox;
 use crate::south::South;
-use crate::south::protocols::Protocols;
 use crate::telemetry::Counters;
-use crate::{diagnostic, outbox, package, shutdown};
+use crate::{outbox, shutdown};
 use anyhow::Context;
 use gateway::Running;
+use packages::{Packages, Parts};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -64,7 +70,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let stop_signal = shutdown::signal().context("watch for signals")?;
     make_state_dir(&config.state_dir)?;
     let counters = Arc::new(Counters::default());
-    let site = load(&config)?;
+    let (generations, site) = boot::first(&config)?;
     let destinations = destinations::settings(&config);
     destinations::warn_of_idle_filters(&destinations, &site);
     let outbox = outbox::open(
@@ -79,7 +85,9 @@ async fn run(config: Config) -> anyhow::Result<()> {
 
     let inlet: Arc<dyn Inlet> = outbox.inlet();
     let south = Arc::new(South::start(&site, inlet, Arc::clone(&counters)));
-    let commands = open_commands(&config, &site, &south, &counters)?;
+    let carrier = open_commands(&config, &site, &south, &counters)?;
+    let commands: Arc<dyn Commands> = Arc::new(carrier.clone());
+    let feed = Arc::new(FeedDesk::new(destinations::feed(&site)));
     let (stop, stopped) = watch::channel(false);
     let ground = Ground {
         config: &config,
@@ -90,16 +98,28 @@ async fn run(config: Config) -> anyhow::Result<()> {
         stopped: &stopped,
     };
     let cloud = cloud_link::start(&ground, &south);
-    let forward = destinations::start(&ground);
+    let forward = destinations::start(&ground, &feed);
     let integration = destinations::start_integration(&ground);
-    let fetch = fetch::start(&config, &cloud, &stopped).await;
+    let outbox = Arc::new(outbox);
+    let parts = Parts {
+        config: config.clone(),
+        south: Arc::clone(&south),
+        outbox: Arc::clone(&outbox),
+        carrier,
+        feed,
+        rosters: cloud.as_ref().map(|c| Arc::clone(&c.rosters)),
+        notices: cloud.as_ref().map(|c| Arc::clone(&c.oneself.notices)),
+        counters: Arc::clone(&counters),
+    };
+    let packages = Arc::new(Packages::new(parts, generations, Arc::clone(&site)));
+    let fetch = fetch::start(&config, &cloud, &packages, &stopped).await;
     let running = Arc::new(Running {
         begun: Instant::now(),
-        site: Arc::clone(&site),
+        packages,
         south,
         commands,
         audit_dir: config.state_dir.join("audit"),
-        outbox: Arc::new(outbox),
+        outbox,
         endpoint: cloud.as_ref().map(|c| c.endpoint.clone()),
         cloud: cloud.as_ref().map(|c| Arc::clone(&c.status)),
         keeper: cloud.as_ref().map(|c| Arc::clone(&c.oneself.keeper)),
@@ -112,6 +132,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     });
     let gateway: Arc<dyn Gateway> = Arc::clone(&running) as Arc<dyn Gateway>;
     let door = tokio::spawn(door.serve(gateway));
+    running.packages.ready(running.packages.current().await).await;
     announce_ready(&site);
 
     let signal = stop_signal.await;
@@ -119,6 +140,8 @@ async fn run(config: Config) -> anyhow::Result<()> {
     // Best effort: without systemd nobody listens.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     door.abort();
+    running.packages.stop();
+    running.packages.ready(None).await;
     for late in running.south.stop(shutdown::PART).await {
         tracing::warn!(connection = %late, "a request was still under way and was cut off");
     }
@@ -146,19 +169,6 @@ async fn run(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The checked package as the daemon runs it. Faults keep the gateway from starting.
-fn load(config: &Config) -> anyhow::Result<Arc<Site>> {
-    let path =
-        config.package.as_deref().context("no package is configured; name one in edge.yaml or with --package")?;
-    let secrets = config.state_dir.join("secrets");
-    match package::load(path, &Protocols::new(&config.state_dir).list(), Some(&secrets)) {
-        Ok(site) => Ok(Arc::new(site)),
-        Err(faults) => {
-            anyhow::bail!("package {} can not be used:\n{}", path.display(), diagnostic::joined(&faults))
-        }
-    }
-}
-
 /// Readable by the daemon alone: it holds readings and keys.
 fn make_state_dir(path: &Path) -> anyhow::Result<()> {
     std::fs::DirBuilder::new()
@@ -174,11 +184,10 @@ fn open_commands(
     site: &Site,
     south: &Arc<South>,
     counters: &Arc<Counters>,
-) -> anyhow::Result<Arc<dyn Commands>> {
+) -> anyhow::Result<Carrier> {
     let edge = config.cloud.as_ref().map(|cloud| (cloud.product_key.clone(), cloud.device_key.clone()));
-    let field = Arc::new(field::Wired(Arc::clone(south)));
-    let carrier = Carrier::open(&config.state_dir, &config.commands, edge, site, field, Arc::clone(counters))?;
-    Ok(Arc::new(carrier))
+    let field = Arc::new(field::Wired(south.now()));
+    Carrier::open(&config.state_dir, &config.commands, edge, site, field, Arc::clone(counters))
 }
 
 fn announce_ready(site: &Site) {

@@ -22,6 +22,7 @@ pub mod privacy;
 pub mod rest;
 pub mod shutdown;
 pub mod south;
+pub mod store;
 pub mod telemetry;
 pub mod trigger;
 pub mod yaml;

@@ -117,6 +117,7 @@ fn site(plan: ScriptedPlan, rows: u32, upload: Upload) -> Site {
         connections: vec![Connection {
             name: "line".into(),
             protocol: "scripted".into(),
+            inputs: "same".into(),
             devices: (0..devices)
                 .map(|device| ConnectedDevice { device, first_point: device * rows, template: Arc::clone(&template) })
                 .collect(),

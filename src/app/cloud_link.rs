@@ -17,6 +17,8 @@ pub(super) struct CloudTask {
     pub status: Arc<cloud::Status>,
     pub desk: Arc<AskDesk>,
     pub oneself: Oneself,
+    /// Where another package waits for the link.
+    pub rosters: Arc<cloud::RosterDesk>,
     /// Where the cloud is, for people.
     pub endpoint: String,
 }
@@ -33,7 +35,7 @@ pub(super) fn start(ground: &Ground<'_>, south: &Arc<South>) -> Option<CloudTask
     let extras = extras::extras(ground.config, ground.site, south);
     let extras = CloudExtras { notices: Arc::clone(&oneself.notices), ..extras };
     let status = Arc::new(cloud::Status::default());
-    let desk = Arc::clone(&extras.desk);
+    let (desk, rosters) = (Arc::clone(&extras.desk), Arc::clone(&extras.rosters));
     let ports = CloudPorts {
         outlet: ground.outbox.outlet(ENOS),
         commands: Arc::clone(ground.commands),
@@ -49,7 +51,7 @@ pub(super) fn start(ground: &Ground<'_>, south: &Arc<South>) -> Option<CloudTask
             tracing::error!("cloud link ended: {error:#}; readings wait in the outbox");
         }
     });
-    Some(CloudTask { task, status, desk, oneself, endpoint })
+    Some(CloudTask { task, status, desk, oneself, rosters, endpoint })
 }
 
 fn endpoint(cloud: &CloudConfig) -> String {

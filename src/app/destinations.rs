@@ -4,7 +4,7 @@ use super::Ground;
 use super::cloud_link::ENOS;
 use crate::config::{Config, DestinationConfig};
 use crate::forward::integration::{self, IntegrationPorts};
-use crate::forward::{self, Feed, ForwardPorts};
+use crate::forward::{self, Feed, FeedDesk, ForwardPorts};
 use crate::model::{AssetKind, DeviceNames, Selection, Site};
 use crate::outbox::DestinationSettings;
 use std::sync::Arc;
@@ -73,13 +73,12 @@ pub(super) struct ForwardTask {
     pub status: Arc<forward::Status>,
 }
 
-pub(super) fn start(ground: &Ground<'_>) -> Vec<ForwardTask> {
+pub(super) fn start(ground: &Ground<'_>, feed: &Arc<FeedDesk>) -> Vec<ForwardTask> {
     let config = ground.config;
     let place = forward::Place {
         gateway: config.cloud.as_ref().map(|cloud| cloud.device_key.clone()).unwrap_or_default(),
         site: ground.site.package.name.clone(),
     };
-    let feed = Arc::new(feed(ground.site));
     let start = |one: &DestinationConfig| {
         let scheme = if one.tls.is_some() { "ssl" } else { "tcp" };
         let endpoint = format!("{scheme}://{}:{}", one.host, one.port);
@@ -87,7 +86,7 @@ pub(super) fn start(ground: &Ground<'_>) -> Vec<ForwardTask> {
         let ports = ForwardPorts {
             outlet: ground.outbox.outlet(&one.name),
             inlet: ground.outbox.inlet(),
-            feed: Arc::clone(&feed),
+            feed: Arc::clone(feed),
             commands: Arc::clone(ground.commands),
             counters: Arc::clone(ground.counters),
             status: Arc::clone(&status),
@@ -99,7 +98,7 @@ pub(super) fn start(ground: &Ground<'_>) -> Vec<ForwardTask> {
 }
 
 /// The points that brokers may feed.
-fn feed(site: &Site) -> Feed {
+pub(super) fn feed(site: &Site) -> Feed {
     let mut models = vec![None; site.names.devices.len()];
     for device in site.connections.iter().flat_map(|connection| &connection.devices) {
         if let Some(model) = models.get_mut(device.device as usize) {

@@ -1,6 +1,7 @@
 //! Starts the ways in of packages and joins them to whoever takes the archives.
 
 use super::cloud_link::CloudTask;
+use super::packages::Packages;
 use crate::config::Config;
 use crate::diagnostic;
 use crate::fetch::push::{Push, PushStatus};
@@ -8,11 +9,9 @@ use crate::fetch::{self, Desk, Fetching};
 use crate::model::notice::NobodyListens;
 use crate::model::{Accepted, Arrivals, Notices, Origin, Refused};
 use crate::operate::Refusal;
-use crate::package::check;
-use crate::south::protocols::Protocols;
 use driver::Answer;
 use serde_json::{Value as Json, json};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -31,12 +30,17 @@ pub(super) struct Shown {
 }
 
 /// A listener that can not be opened is told and does not keep the gateway from starting.
-pub(super) async fn start(config: &Config, cloud: &Option<CloudTask>, stopped: &watch::Receiver<bool>) -> FetchTasks {
+pub(super) async fn start(
+    config: &Config,
+    cloud: &Option<CloudTask>,
+    packages: &Arc<Packages>,
+    stopped: &watch::Receiver<bool>,
+) -> FetchTasks {
     let notices: Arc<dyn Notices> = match cloud {
         Some(cloud) => Arc::clone(&cloud.oneself.notices) as _,
         None => Arc::new(NobodyListens),
     };
-    let arrivals = Arc::new(Checked { state_dir: config.state_dir.clone() });
+    let arrivals = Arc::new(Installing(Arc::clone(packages)));
     let desk = Arc::new(Desk::new(arrivals, notices));
     let (fetching, mut tasks) = fetch::start(&config.fetch, &config.state_dir, &desk, stopped);
     let mut push = None;
@@ -84,32 +88,11 @@ impl Shown {
     }
 }
 
-/// Checks what arrives and keeps a good archive beside the running package, for the next start.
-struct Checked {
-    state_dir: PathBuf,
-}
+/// What arrives becomes the next generation, or is refused with its faults.
+struct Installing(Arc<Packages>);
 
-impl Arrivals for Checked {
+impl Arrivals for Installing {
     fn arrived<'a>(&'a self, path: &'a Path, _from: Origin) -> Answer<'a, Result<Accepted, Refused>> {
-        let (state_dir, path) = (self.state_dir.clone(), path.to_owned());
-        Box::pin(async move {
-            let checked = tokio::task::spawn_blocking(move || checked(&state_dir, &path)).await;
-            checked.unwrap_or_else(|error| Err(refused(format!("the check did not end: {error}"), Vec::new(), true)))
-        })
+        Box::pin(self.0.take_over(path.to_owned()))
     }
-}
-
-fn checked(state_dir: &Path, path: &Path) -> Result<Accepted, Refused> {
-    let found = check(path, &Protocols::new(state_dir).list());
-    let faults = found.diagnostics;
-    if faults.iter().any(|fault| fault.severity == diagnostic::Severity::Error) {
-        return Err(refused("the package does not pass the check".to_owned(), faults, false));
-    }
-    let keep = state_dir.join(fetch::FOLDER).join("checked.package");
-    std::fs::rename(path, &keep).map_err(|error| refused(format!("keep the package: {error}"), Vec::new(), true))?;
-    Ok(Accepted { package: "package".to_owned(), outcome: format!("checked and kept as {}", keep.display()) })
-}
-
-fn refused(reason: String, faults: Vec<diagnostic::Diagnostic>, passing: bool) -> Refused {
-    Refused { reason, faults, passing }
 }

@@ -3,12 +3,12 @@
 use crate::model::Value;
 use crate::model::command::code;
 use crate::operate::command::field::{By, Failed, Field, Latest, PlannedWrite, Presence};
-use crate::south::{self, AskError, DeviceState, Moments, South};
+use crate::south::{self, AskError, DeviceState, Lines, Moments};
 use driver::Answer;
 use std::sync::Arc;
 
-/// Joins the two.
-pub struct Wired(pub Arc<South>);
+/// Joins the two, by the numbers of one package.
+pub struct Wired(pub Arc<Lines>);
 
 impl Field for Wired {
     fn presence(&self, device: u32) -> Presence {

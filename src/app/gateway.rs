@@ -1,11 +1,12 @@
 //! All parts as operations see them: what `enos-edge status` shows, and who does what is asked.
 
 use super::oneself;
+use super::packages::Packages;
 use crate::cloud::AskDesk;
 use crate::forward::{self, integration};
 use crate::identity::Keeper;
 use crate::model::cloud_ask::{CloudAsk, Wish};
-use crate::model::{Command, Commands, Outcome, Site};
+use crate::model::{Command, Commands, Outcome};
 use crate::operate::{self, Gateway, Refusal};
 use crate::outbox::{self, Outbox};
 use crate::south::{Filter, South};
@@ -39,7 +40,7 @@ fn no_certificate() -> Refusal {
 /// All parts, as operations see them.
 pub(super) struct Running {
     pub begun: Instant,
-    pub site: Arc<Site>,
+    pub packages: Arc<Packages>,
     pub south: Arc<South>,
     pub commands: Arc<dyn Commands>,
     pub audit_dir: PathBuf,
@@ -71,11 +72,7 @@ impl Gateway for Running {
             json!({
                 "version": env!("CARGO_PKG_VERSION"),
                 "uptime_s": self.begun.elapsed().as_secs(),
-                "package": {
-                    "name": self.site.package.name,
-                    "version": self.site.package.version,
-                    "epoch": self.site.names.epoch,
-                },
+                "package": self.packages.status(),
                 "south": self.south.status(),
                 "cloud": self.cloud.as_ref().map(|cloud| {
                     let mut cloud = json!(cloud.snapshot());
@@ -124,6 +121,22 @@ impl Gateway for Running {
         self.fetch.ask(name, look)
     }
 
+    fn install_package(&self, from: PathBuf, force: bool) -> Answer<'_, Result<Json, Refusal>> {
+        Box::pin(self.packages.install(from, force))
+    }
+
+    fn roll_package_back(&self, to: Option<u64>) -> Answer<'_, Result<Json, Refusal>> {
+        Box::pin(self.packages.roll_back(to))
+    }
+
+    fn packages(&self) -> Answer<'_, Json> {
+        Box::pin(self.packages.list())
+    }
+
+    fn package_history(&self) -> Answer<'_, Json> {
+        Box::pin(self.packages.history())
+    }
+
     fn values(&self, filter: &str) -> Json {
         let text = (!filter.is_empty()).then(|| filter.to_owned());
         json!(self.south.values(&Filter { text, ..Filter::default() }))
@@ -131,11 +144,12 @@ impl Gateway for Running {
 
     fn read<'a>(&'a self, device: &'a str, point: Option<&'a str>) -> Answer<'a, Result<Json, Refusal>> {
         Box::pin(async move {
-            let connection = self.south.connection_of(device).ok_or_else(|| {
-                let known = diagnostic::did_you_mean(device, self.south.devices());
+            let lines = self.south.now();
+            let connection = lines.connection_of(device).ok_or_else(|| {
+                let known = diagnostic::did_you_mean(device, lines.devices());
                 Refusal::new("unknown_device", format!("device \"{device}\" is not in the package; {known}"))
             })?;
-            let read = self.south.read_now(connection, device, READ_PATIENCE).await;
+            let read = lines.read_now(connection, device, READ_PATIENCE).await;
             let mut values = read.map_err(|e| Refusal::new(operate::NO_ANSWER, format!("device \"{device}\": {e}")))?;
             if let Some(point) = point {
                 let all: Vec<String> = values.iter().map(|v| v.id.clone()).collect();

@@ -3,9 +3,9 @@
 use crate::cloud::NoticeQueue;
 use crate::config::{CertificateConfig, CloudConfig, Config};
 use crate::identity::certificate::{Cloud, Handle, IdentityNames, Renewer, Slots, SystemClock};
-use crate::identity::store::{Disk, RealDisk};
 use crate::identity::{Certificates, FOLDER, Keeper};
 use crate::rest::{Client, RestError};
+use crate::store::{Disk, RealDisk};
 use crate::telemetry::Counters;
 use serde_json::Value as Json;
 use std::sync::Arc;

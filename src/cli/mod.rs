@@ -7,6 +7,7 @@ mod cloud;
 mod command;
 mod destinations;
 mod fetch;
+mod generations;
 mod identity;
 mod moments;
 mod monitor;

@@ -32,6 +32,26 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// Only what somebody should know of the package: it is watched, was taken back, or one was refused.
+fn package(package: &Json, now: i64) -> Vec<String> {
+    let mut lines = Vec::new();
+    let watch = &package["watch"];
+    match watch["state"].as_str() {
+        Some("watching") => lines.push(format!("generation {} is watched", text(&package["generation"]))),
+        Some("rolled_back" | "failed") => lines.push(format!(
+            "generation {} runs; the one after it was taken back: {}",
+            text(&package["generation"]),
+            text(&watch["why"])
+        )),
+        _ => {}
+    }
+    if let Some(why) = package["last_refusal"]["why"].as_str() {
+        let when = relative(package["last_refusal"]["at"].as_i64().unwrap_or(now), now);
+        lines.push(format!("refused {when}: {}", why.lines().next().unwrap_or_default()));
+    }
+    lines
+}
+
 /// The status as a page.
 pub(super) fn shown(status: &Json, now: i64) -> String {
     let mut lines = vec![format!(
@@ -41,6 +61,7 @@ pub(super) fn shown(status: &Json, now: i64) -> String {
         text(&status["package"]["name"]),
         text(&status["package"]["version"]),
     )];
+    lines.extend(labelled("package", package(&status["package"], now)));
     lines.extend(labelled("cloud", cloud(&status["cloud"], now)));
     let kept = &status["outbox"]["destinations"];
     let others = status["destinations"].as_array().into_iter().flatten();

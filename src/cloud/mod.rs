@@ -14,6 +14,7 @@ pub mod publisher;
 mod refusal;
 mod reply;
 mod requests;
+mod roster;
 mod run;
 mod session;
 mod sign;
@@ -25,5 +26,6 @@ pub mod upstream;
 
 pub use desk::AskDesk;
 pub use notices::NoticeQueue;
+pub use roster::{CloudUpdate, RosterDesk};
 pub use run::{CloudExtras, CloudPorts, CloudSite, run};
 pub use status::{Login, Snapshot, State, Status, SubDevice};

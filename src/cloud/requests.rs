@@ -81,6 +81,12 @@ impl<P> Requests<P> {
         MOST.saturating_sub(self.held.len() + self.open.len())
     }
 
+    /// Whether one of those that wait or are under way is of this kind.
+    #[must_use]
+    pub fn any(&self, kind: impl Fn(&P) -> bool) -> bool {
+        self.held.iter().any(|(_, purpose)| kind(purpose)) || self.open.values().any(|open| kind(&open.purpose))
+    }
+
     /// Takes a request; it goes out with one of the next [`Requests::steps`].
     pub fn submit(&mut self, message: Message, purpose: P) {
         let reply_topic = message.reply_topic();

@@ -6,6 +6,7 @@ use super::first_login;
 use super::notices::NoticeQueue;
 use super::properties::Properties;
 use super::publisher::Publisher;
+use super::roster::RosterDesk;
 use super::session::{End, Link, Session, Storing, stopped};
 use super::sign::{self, SecureMode};
 use super::status::{State, Status};
@@ -69,6 +70,8 @@ pub struct CloudExtras {
     pub notices: Arc<NoticeQueue>,
     /// What people ask.
     pub desk: Arc<AskDesk>,
+    /// Where another package waits.
+    pub rosters: Arc<RosterDesk>,
     /// The models of the package.
     pub models: Vec<Arc<ThingModel>>,
     /// In the order of the names, or empty.

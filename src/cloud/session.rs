@@ -1,5 +1,6 @@
 //! One connection from CONNACK to its end: subscribes, brings the sub-devices under the gateway, then moves data.
 
+mod adopt;
 mod ask;
 mod care;
 
@@ -186,6 +187,7 @@ impl<'a> Session<'a> {
         let in_order = self.link.publisher.in_order();
         let notices = Arc::clone(&self.link.extras.notices);
         let desk = Arc::clone(&self.link.extras.desk);
+        let rosters = Arc::clone(&self.link.extras.rosters);
         loop {
             self.work()?;
             if self.is_finished() {
@@ -205,6 +207,7 @@ impl<'a> Session<'a> {
                 stored = self.link.storing.done() => self.secrets_stored(stored),
                 () = notices.news() => {}
                 () = desk.news() => {}
+                () = rosters.news() => {}
                 parcels = outlet.in_order(live.unwrap_or(1)), if in_order && live.is_some() => self.take(parcels),
                 parcels = outlet.live(live.unwrap_or(1)), if !in_order && live.is_some() => self.take(parcels),
                 parcels = outlet.backlog(backlog.unwrap_or(1)), if backlog.is_some() => self.take(parcels),
@@ -216,6 +219,10 @@ impl<'a> Session<'a> {
     fn greet(&mut self) -> Result<(), Lost> {
         let now = self.link.now();
         self.link.publisher.holds(self.link.outlet.held());
+        // Nothing is under way, so a package that waits is taken at once.
+        if let Some(update) = self.link.extras.rosters.take() {
+            self.link.adopt(update, now);
+        }
         self.look_at_the_field(now);
         self.link.sub_devices.connected();
         let mut topics = self.link.topics.commands();
@@ -242,6 +249,7 @@ impl<'a> Session<'a> {
                 break;
             }
         }
+        self.adopt(now)?;
         self.ask(now)?;
         self.begin_to_flow();
         if self.stopping.is_none() && self.leave_at.is_some_and(|at| at <= now.at) {

@@ -15,6 +15,7 @@ mod neighbours;
 mod numbers;
 mod outbox;
 mod package_trust;
+mod package_watch;
 mod push;
 mod read;
 mod rest;
@@ -36,6 +37,7 @@ pub use integration::IntegrationConfig;
 pub use late_data::{LateDataConfig, Order};
 pub use outbox::{Durability, OutboxConfig};
 pub use package_trust::{PackageTrustConfig, RequireSignature};
+pub use package_watch::PackageWatchConfig;
 pub use push::PushConfig;
 pub use rest::RestConfig;
 pub use sub_devices::SubDevicesConfig;
@@ -53,6 +55,8 @@ pub struct Config {
     pub package: Option<PathBuf>,
     /// Whose packages are taken.
     pub package_trust: PackageTrustConfig,
+    /// How a new package is judged by its readings.
+    pub package_watch: PackageWatchConfig,
     pub cloud: Option<CloudConfig>,
     /// The cloud's REST interface, for certificates and logic assets.
     pub rest: Option<RestConfig>,

@@ -19,6 +19,7 @@ const KEYS: &[&str] = &[
     "state_dir",
     "package",
     "package_trust",
+    "package_watch",
     "control_socket",
     "cloud",
     "rest",
@@ -65,6 +66,7 @@ pub(super) fn all_keys() -> impl Iterator<Item = &'static str> {
         outbox::KEYS,
         super::package_trust::KEYS,
         commands::KEYS,
+        super::package_watch::KEYS,
         LOG_KEYS,
     ];
     sections.into_iter().flatten().copied()
@@ -158,6 +160,10 @@ fn config(fields: &Fields<'_, '_>, folder: &Path, overrides: Overrides, faults: 
     };
     let package_trust = section(fields, "package_trust", super::package_trust::KEYS, faults)
         .map(|fields| super::package_trust::read(&fields, folder, faults));
+    let package_watch = match section(fields, "package_watch", super::package_watch::KEYS, faults) {
+        Some(fields) => super::package_watch::read(&fields, faults),
+        None => super::PackageWatchConfig::default(),
+    };
     let log = section(fields, "log", LOG_KEYS, faults);
     let (log_level, log_format) = match &log {
         Some(log) => (log.word("level", LEVELS, faults), log.word("format", FORMATS, faults)),
@@ -169,6 +175,7 @@ fn config(fields: &Fields<'_, '_>, folder: &Path, overrides: Overrides, faults: 
         state_dir,
         package,
         package_trust: package_trust.unwrap_or_default(),
+        package_watch,
         cloud,
         rest,
         integration,

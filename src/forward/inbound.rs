@@ -4,7 +4,7 @@ use crate::config::{Pick, Subscription};
 use crate::model::{DataType, Names, ThingModel, Timestamp, Value};
 use serde_json::Value as Json;
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 /// Longest text a measurement point takes, in bytes, as for values of devices.
 const TEXT_LIMIT: usize = 1024;
@@ -18,6 +18,27 @@ pub struct Feed {
     devices: HashMap<String, u32>,
     /// In the order of `names.devices`; `None` where nothing is known of the model.
     models: Vec<Option<Arc<ThingModel>>>,
+}
+
+/// The points of the package that runs now.
+#[derive(Debug)]
+pub struct FeedDesk(RwLock<Arc<Feed>>);
+
+impl FeedDesk {
+    #[must_use]
+    pub fn new(feed: Feed) -> FeedDesk {
+        FeedDesk(RwLock::new(Arc::new(feed)))
+    }
+
+    #[must_use]
+    pub fn now(&self) -> Arc<Feed> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Another package.
+    pub fn put(&self, feed: Feed) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(feed);
+    }
 }
 
 /// A value for a local point.

@@ -14,7 +14,7 @@ mod status;
 mod suspicion;
 mod topics;
 
-pub use inbound::Feed;
+pub use inbound::{Feed, FeedDesk};
 pub use run::{ForwardPorts, run};
 pub use status::{Received, Snapshot, State, Status};
 pub use topics::Place;

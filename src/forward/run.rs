@@ -2,7 +2,7 @@
 //! daemon stops. A destination has its own end of the outbox, so a dead one delays nobody.
 
 use super::composer::{Composer, TopicCache};
-use super::inbound::Feed;
+use super::inbound::FeedDesk;
 use super::ledger::Ledger;
 use super::payload::Form;
 use super::session::{End, MOST_JOBS, Session, Traffic, stopped};
@@ -33,7 +33,7 @@ pub struct ForwardPorts {
     pub outlet: Arc<dyn Outlet>,
     /// Where readings made of the broker's messages go.
     pub inlet: Arc<dyn Inlet>,
-    pub feed: Arc<Feed>,
+    pub feed: Arc<FeedDesk>,
     pub commands: Arc<dyn Commands>,
     pub counters: Arc<Counters>,
     pub status: Arc<Status>,
@@ -58,7 +58,7 @@ pub(super) struct Link {
 
 /// Runs until `stop` says true, then finishes what is under way. The network never ends it.
 pub async fn run(config: DestinationConfig, place: Place, ports: ForwardPorts, mut stop: watch::Receiver<bool>) {
-    for wrong in ports.feed.unknown(&config.subscribe) {
+    for wrong in ports.feed.now().unknown(&config.subscribe) {
         warn!(destination = %config.name, "a subscription can feed nothing: {wrong}");
     }
     let form = Arc::new(Form::new(config.payload.clone(), config.join, place.clone()));

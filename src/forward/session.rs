@@ -398,7 +398,7 @@ impl<'a> Session<'a> {
 
     /// A message of the broker that may feed local points.
     fn receive(&mut self, topic: &str, payload: &[u8], retained: bool) {
-        let feed = Arc::clone(&self.link.ports.feed);
+        let feed = self.link.ports.feed.now();
         let read = feed.read(&self.link.config.subscribe, topic, payload, retained, Timestamp::now());
         self.link.ports.status.update(|s| s.received.messages += 1);
         for fed in read {

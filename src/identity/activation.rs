@@ -4,9 +4,9 @@
 //! this secret, and the first one finds it again. It lies there twice, and a secret that a newer one took the place of
 //! stays beside it: nothing the cloud sends, and no worn flash, takes away a secret that worked.
 
-use super::store::{self, Disk};
 use crate::model::identity::Activation;
 use crate::model::{Secret, Timestamp};
+use crate::store::{self, Disk};
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 use std::path::Path;

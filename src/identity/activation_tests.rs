@@ -1,7 +1,7 @@
 //! The power is cut at every step of storing a secret; the next start always has one that works.
 
 use super::*;
-use crate::identity::power_cut::{AFTERMATHS, CutDisk};
+use crate::store::power_cut::{AFTERMATHS, CutDisk};
 
 const FOLDER: &str = "/state/identity";
 

@@ -5,8 +5,8 @@
 //! moment that lies in its future counts as now.
 
 use super::activation::Keys;
-use super::store::Disk;
 use crate::model::Timestamp;
+use crate::store::Disk;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::path::Path;
@@ -97,7 +97,7 @@ impl Connects {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::power_cut::CutDisk;
+    use crate::store::power_cut::CutDisk;
 
     fn moment(wall: i64, up: u64, boot: &str) -> Moment {
         Moment { wall, up, boot: boot.to_owned() }

@@ -1,8 +1,8 @@
 //! Secrets the cloud gave to sub-devices, in `device-secrets/` of the state folder: one small file for each answer that
 //! brought some, later ones win. So what is stored is never written over, and a torn file costs its own secrets only.
 
-use super::store::{self, Disk};
 use crate::model::{Secret, SecretShelf};
+use crate::store::{self, Disk};
 use driver::Answer;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -135,7 +135,7 @@ fn write(disk: &dyn Disk, folder: &Path, number: u32, rows: &[(Keys, Secret)]) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::store::RealDisk;
+    use crate::store::RealDisk;
     use std::os::unix::fs::PermissionsExt;
 
     fn open(at: &Path) -> (DeviceSecrets, Vec<String>) {

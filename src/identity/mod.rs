@@ -8,14 +8,12 @@ pub mod certificate;
 pub mod connects;
 pub mod device_secrets;
 mod files;
-#[cfg(test)]
-pub(crate) mod power_cut;
-pub mod store;
 mod turns;
 
 use crate::config::CloudConfig;
 use crate::model::Secret;
 use crate::model::identity::{Activation, ClientCertificate, Failed, Identity, LoginSecret, Proof};
+use crate::store::Disk;
 use activation::{Keys, Known};
 use connects::Connects;
 use driver::Answer;
@@ -23,7 +21,6 @@ use serde_json::{Value as Json, json};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use store::Disk;
 use tracing::{info, warn};
 use turns::{Turn, Turns};
 

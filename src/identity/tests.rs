@@ -1,7 +1,7 @@
 //! The keeper through whole stories: activation with the power cut at every step, refusals, restarts.
 
-use super::power_cut::{AFTERMATHS, CutDisk};
 use super::*;
+use crate::store::power_cut::{AFTERMATHS, CutDisk};
 use std::path::Path;
 
 const SECRET: &str = "planted-device";

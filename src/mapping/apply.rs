@@ -84,6 +84,11 @@ impl DeviceMapper {
         }
     }
 
+    /// Readings from now on carry this index into `names.devices`; all it remembers stays.
+    pub fn renumber(&mut self, device: u32) {
+        self.device = device;
+    }
+
     /// Maps samples of this device, in their order; formulas follow, each once, with the newest inputs.
     /// Samples of other devices are ignored.
     pub fn apply(&mut self, samples: &[Sample], now: Duration, out: &mut impl Readings) {

@@ -53,6 +53,8 @@ pub struct Connection {
     pub name: String,
     pub protocol: String,
     pub plan: Arc<dyn Plan>,
+    /// Digest of all it is made of: with an equal one it goes on under a new package. Empty: nobody knows.
+    pub inputs: String,
     pub devices: Vec<ConnectedDevice>,
 }
 

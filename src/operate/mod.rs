@@ -6,6 +6,7 @@ mod cloud;
 pub mod command;
 mod fetch;
 mod invoke;
+mod package;
 mod read;
 mod status;
 mod values;
@@ -37,6 +38,14 @@ pub trait Gateway: Send + Sync {
     fn renew_certificate(&self) -> Answer<'_, Result<Json, Refusal>>;
     /// Reads all points of a device now, between the scans that are due.
     fn read<'a>(&'a self, device: &'a str, point: Option<&'a str>) -> Answer<'a, Result<Json, Refusal>>;
+    /// Checks a package and goes on with it, if it passes.
+    fn install_package(&self, from: PathBuf, force: bool) -> Answer<'_, Result<Json, Refusal>>;
+    /// Goes back to an older generation; none named: the one before.
+    fn roll_package_back(&self, to: Option<u64>) -> Answer<'_, Result<Json, Refusal>>;
+    /// The generations on disk.
+    fn packages(&self) -> Answer<'_, Json>;
+    /// What happened to the package, the newest last.
+    fn package_history(&self) -> Answer<'_, Json>;
     /// Asks the cloud through the running link.
     fn cloud(&self, wish: Wish) -> Answer<'_, Result<Json, Refusal>>;
     /// Sources of packages; with `look`, one of them or all are asked now.
@@ -81,6 +90,10 @@ pub const OPERATIONS: &[Operation] = &[
     certificate::SHOW,
     certificate::RENEW,
     fetch::OPERATION,
+    package::INSTALL,
+    package::LIST,
+    package::HISTORY,
+    package::ROLLBACK,
 ];
 
 /// Finds the operation and runs it.

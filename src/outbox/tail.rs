@@ -21,7 +21,7 @@ const PARCEL_OVERHEAD: usize = 128;
 /// Numbers reserved at a time: at 1,000 parcels a second, seven weeks.
 pub const SEQ_BLOCK: u64 = 1 << 32;
 /// Names of packages that readings may still come for.
-const NAMES_KEPT: usize = 4;
+const NAMES_KEPT: usize = 6;
 
 /// How much and how long.
 #[derive(Clone, Copy, Debug)]
@@ -155,9 +155,10 @@ impl Tail {
     pub fn use_names(&mut self, names: Arc<Names>) {
         let wishes = self.judge.wishes(&names);
         let epoch = names.epoch;
-        if self.names.insert(epoch, Epoch { names, wishes }).is_none() {
-            self.names_order.push_back(epoch);
-        }
+        self.names.insert(epoch, Epoch { names, wishes });
+        // Also one that comes back is the newest: it must not be forgotten while it is in use.
+        self.names_order.retain(|other| *other != epoch);
+        self.names_order.push_back(epoch);
         while self.names_order.len() > NAMES_KEPT {
             let oldest = self.names_order.pop_front().expect("there are too many");
             self.names.remove(&oldest);

@@ -5,6 +5,7 @@ use super::check::cross::Templates;
 use super::check::plans::Planned;
 use super::check::{Checked, check_with};
 use super::fields::Faults;
+use super::inputs::Digests;
 use super::manifest::Manifest;
 use super::texts::Texts;
 use crate::config::Secret;
@@ -59,7 +60,8 @@ pub(super) fn build(
         credentials.push(credential(device, secrets, faults));
         details.push(device.details.clone());
     }
-    let connections = plans.into_iter().map(|planned| connection(planned, &texts, templates)).collect();
+    let mut digests = Digests::default();
+    let connections = plans.into_iter().map(|planned| connection(planned, &texts, templates, &mut digests)).collect();
     if faults.errors() > before {
         return None;
     }
@@ -150,7 +152,10 @@ fn refuse_secret(named: &Text, path: &Path, why: &str, faults: &mut Faults) -> S
     String::new()
 }
 
-fn connection(planned: Planned, texts: &Texts, templates: &Templates) -> Connection {
+fn connection(planned: Planned, texts: &Texts, templates: &Templates, digests: &mut Digests) -> Connection {
+    let placed = planned.devices.iter().map(|(index, _)| &texts.assets.devices[*index]);
+    let devices = placed.map(|device| (device, template_of(device, templates)));
+    let inputs = digests.of(&texts.connections[planned.connection], planned.protocol, devices);
     let device = |(index, first_point): (usize, u32)| ConnectedDevice {
         device: u32::try_from(index).expect("the parser caps a file far below four billion devices"),
         first_point,
@@ -160,6 +165,7 @@ fn connection(planned: Planned, texts: &Texts, templates: &Templates) -> Connect
         name: texts.connections[planned.connection].name.text.clone(),
         protocol: planned.protocol.to_owned(),
         plan: planned.plan,
+        inputs,
         devices: planned.devices.into_iter().map(device).collect(),
     }
 }

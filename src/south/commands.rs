@@ -1,12 +1,14 @@
 //! What commands need of running connections: plan a write, write, read some points now, pass bytes through.
 
+use super::lines::Handle;
 use super::live::DeviceInfo;
 use super::request::{Ask, Moments};
 use super::status::{self, DeviceState, Filter, PointNow};
-use super::{AskError, Handle, South};
+use super::{AskError, Lines};
 use crate::mapping::control;
 use crate::model::{Argument, Value};
 use driver::ValueType;
+use std::sync::Arc;
 
 /// A write that fits the point and the wire.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,8 +24,8 @@ pub struct PlannedWrite {
 /// A 32-bit float that went through a(x+b) twice keeps six digits.
 const RELATIVE: f64 = 2e-6;
 
-impl South {
-    fn place(&self, device: u32) -> Result<(&Handle, usize), AskError> {
+impl Lines {
+    fn place(&self, device: u32) -> Result<(&Arc<Handle>, usize), AskError> {
         let found = self.lines.iter().find_map(|line| {
             let at = line.live.devices.iter().position(|info| info.device == device)?;
             Some((line, at))
@@ -41,7 +43,7 @@ impl South {
     /// True when the driver reads anything of the device.
     #[must_use]
     pub fn is_read(&self, device: u32) -> bool {
-        let has = |(line, at): (&Handle, usize)| line.plan.scan_groups().iter().any(|g| g.device as usize == at);
+        let has = |(line, at): (&Arc<Handle>, usize)| line.plan.scan_groups().iter().any(|g| g.device as usize == at);
         self.place(device).is_ok_and(has)
     }
 
@@ -84,7 +86,7 @@ impl South {
     /// Writes what was planned.
     ///
     /// # Errors
-    /// As [`South::write`].
+    /// As [`Lines::write`].
     pub async fn write_planned(&self, device: u32, write: &PlannedWrite, moments: Moments) -> Result<(), AskError> {
         let (line, _) = self.place(device)?;
         line.ask(Ask::Write(write.point, write.raw.clone()), moments).await.map(drop)
@@ -96,7 +98,7 @@ impl South {
         self.place(device).is_ok_and(|(line, at)| !rows_of(&line.live.devices[at], measurepoint).is_empty())
     }
 
-    /// Reads what fills these measurement points from the device now; [`South::latest`] has their values then.
+    /// Reads what fills these measurement points from the device now; [`Lines::latest`] has their values then.
     ///
     /// # Errors
     /// When the device was not asked or the conversation broke. Points the device refused are no error.
@@ -119,7 +121,7 @@ impl South {
     /// Reads everything of a silent device that its driver reads at once, to see whether it is back.
     ///
     /// # Errors
-    /// As [`South::read_points`].
+    /// As [`Lines::read_points`].
     pub async fn probe(&self, device: u32, moments: Moments) -> Result<(), AskError> {
         let (line, at) = self.place(device)?;
         let groups = line.plan.scan_groups().iter();

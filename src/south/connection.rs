@@ -2,6 +2,7 @@
 
 use super::backoff::Backoff;
 use super::guard::{Fault, caught, discard, guarded};
+use super::lines::Numbers;
 use super::live::Live;
 use super::outbound::Outbound;
 use super::request::{AskError, Request};
@@ -40,6 +41,10 @@ pub(super) struct Line {
     pub requests: mpsc::Receiver<Request>,
     /// The moment by which the task must have ended, once it is told to.
     pub stop: watch::Receiver<Option<Instant>>,
+    /// How devices are numbered; another package may number them anew.
+    pub numbers: watch::Receiver<Numbers>,
+    /// The epoch of the numbers in use, for whoever waits for it.
+    pub seen: watch::Sender<u64>,
     pub began: Instant,
     pub rng: fastrand::Rng,
     pub state: State,
@@ -143,6 +148,7 @@ impl Line {
         tokio::select! {
             biased;
             () = told_to_stop(&mut self.stop) => Event::Stop,
+            Ok(()) = self.numbers.changed() => Event::Tick,
             Some(request) = self.requests.recv(), if self.state.asked.is_none() => Event::Ask(request),
             () = sleep_until(self.began, wake) => Event::Tick,
         }
@@ -267,6 +273,7 @@ impl Line {
         tokio::select! {
             biased;
             () = told_to_stop(&mut self.stop) => Event::Stop,
+            Ok(()) = self.numbers.changed() => Event::Tick,
             Some(request) = self.requests.recv() => Event::Ask(request),
             result = caught(session.pushed(&mut self.state.pushed)), if listen => {
                 self.state.pushed_last = true;
@@ -334,8 +341,25 @@ impl Line {
         }
     }
 
+    /// Between two batches: a package that was applied may number the devices anew. Session, schedule, memory stay.
+    fn renumber(&mut self) {
+        let Numbers { epoch, live } = self.numbers.borrow_and_update().clone();
+        if epoch == self.outbound.epoch() {
+            return;
+        }
+        self.outbound.use_epoch(epoch);
+        for (mapper, info) in self.mappers.iter_mut().zip(&live.devices) {
+            mapper.renumber(info.device);
+        }
+        self.live = live;
+        self.seen.send_replace(epoch);
+    }
+
     /// Sends what waited for its interval.
     fn tick(&mut self) {
+        if self.numbers.has_changed().unwrap_or(false) || self.numbers.borrow().epoch != self.outbound.epoch() {
+            self.renumber();
+        }
         let now = self.now();
         // Not at each of ten thousand scans a second: nothing is due before that time.
         if now >= self.state.ticks_at {

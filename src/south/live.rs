@@ -12,10 +12,11 @@ pub(super) struct Live {
     pub protocol: String,
     pub endpoint: String,
     pub devices: Vec<DeviceInfo>,
-    now: Mutex<Now>,
+    now: Arc<Mutex<Now>>,
 }
 
-/// What never changes of a device.
+/// What never changes of a device, but for its number under another package.
+#[derive(Clone)]
 pub(super) struct DeviceInfo {
     /// Index into `names.devices`.
     pub device: u32,
@@ -90,7 +91,19 @@ impl Live {
             computed: vec![unknown; computed].into(),
             devices: vec![device; devices.len()].into(),
         };
-        Live { name: name.into(), protocol: protocol.into(), endpoint, devices, now: Mutex::new(now) }
+        Live { name: name.into(), protocol: protocol.into(), endpoint, devices, now: Arc::new(Mutex::new(now)) }
+    }
+
+    /// The same connection, its devices numbered anew; what is known of them is shared.
+    pub(super) fn renumbered(&self, numbers: impl Iterator<Item = u32>) -> Live {
+        let devices = self.devices.iter().zip(numbers).map(|(info, device)| DeviceInfo { device, ..info.clone() });
+        Live {
+            name: self.name.clone(),
+            protocol: self.protocol.clone(),
+            endpoint: self.endpoint.clone(),
+            devices: devices.collect(),
+            now: Arc::clone(&self.now),
+        }
     }
 
     /// Every update leaves the table consistent, so a poisoned lock does no harm.

@@ -20,6 +20,16 @@ impl Outbound {
         Outbound { builder: BatchBuilder::default(), epoch, inlet, counters }
     }
 
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// What follows is numbered by the names of this epoch; what was collected keeps its own.
+    pub(super) fn use_epoch(&mut self, epoch: u64) {
+        self.flush();
+        self.epoch = epoch;
+    }
+
     /// Hands over what was collected.
     pub(super) fn flush(&mut self) {
         if let Some(batch) = self.builder.finish(self.epoch) {

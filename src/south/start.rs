@@ -1,12 +1,13 @@
 //! From a loaded package to one running task a connection.
 
 use super::connection::{Line, State};
+use super::lines::{Handle, Numbers, Task};
 use super::live::{DeviceInfo, Live};
 use super::outbound::Outbound;
 use super::request::WAITING;
 use super::schedule::Schedule;
 use super::tap::Tap;
-use super::{Handle, Inlet};
+use super::{Inlet, Lines};
 use crate::mapping::{DeviceMapper, Mapping};
 use crate::model::{Connection, Site, Template};
 use crate::telemetry::Counters;
@@ -20,36 +21,71 @@ use tokio::time::Instant;
 /// A polled value may feed formulas for three periods, but at least this long: a busy line is no dead one.
 const FRESH: Duration = Duration::from_secs(30);
 
-type Told = watch::Receiver<Option<Instant>>;
-
-pub(super) fn lines(site: &Site, inlet: &Arc<dyn Inlet>, counters: &Arc<Counters>, told: &Told) -> Vec<Handle> {
+/// Lines of a site: those that `kept` still has, renumbered, and the others, started.
+pub(super) fn lines(
+    site: &Site,
+    inlet: &Arc<dyn Inlet>,
+    counters: &Arc<Counters>,
+    kept: impl Fn(&Connection) -> Option<Arc<Handle>>,
+) -> Lines {
     let mut mappings: HashMap<*const Template, Arc<Mapping>> = HashMap::new();
     let mut lines = Vec::with_capacity(site.connections.len());
-    let began = Instant::now();
+    let epoch = site.names.epoch;
     for connection in &site.connections {
-        let live = Arc::new(live(site, connection, &mut mappings));
-        let tap = Arc::new(Tap::default());
-        // Requests of people and clouds; a full queue refuses the next one as busy.
-        let (requests, asked) = mpsc::channel(WAITING);
-        let outbound = Outbound::new(site.names.epoch, Arc::clone(inlet), Arc::clone(counters));
-        let line =
-            line(connection, Arc::clone(&live), outbound, Arc::clone(counters), Arc::clone(&tap), asked, told, began);
-        let plan = Arc::clone(&connection.plan);
-        lines.push(Handle { live, plan, tap, requests, task: Mutex::new(Some(tokio::spawn(line.run()))) });
+        lines.push(Arc::new(match kept(connection) {
+            Some(old) => go_on(&old, connection, epoch),
+            None => begin(connection, live(site, connection, &mut mappings), epoch, inlet, counters),
+        }));
     }
-    lines
+    Lines { epoch, lines }
 }
 
-#[expect(clippy::too_many_arguments, reason = "every part of one line, named once")]
+/// The same task under another package.
+fn go_on(old: &Handle, connection: &Connection, epoch: u64) -> Handle {
+    let live = Arc::new(old.live.renumbered(connection.devices.iter().map(|device| device.device)));
+    old.task.numbers.send_replace(Numbers { epoch, live: Arc::clone(&live) });
+    Handle {
+        live,
+        // It knows what was learned of the devices.
+        plan: Arc::clone(&old.plan),
+        tap: Arc::clone(&old.tap),
+        requests: old.requests.clone(),
+        inputs: old.inputs.clone(),
+        task: Arc::clone(&old.task),
+    }
+}
+
+fn begin(connection: &Connection, live: Live, epoch: u64, inlet: &Arc<dyn Inlet>, counters: &Arc<Counters>) -> Handle {
+    let live = Arc::new(live);
+    let tap = Arc::new(Tap::default());
+    // Requests of people and clouds; a full queue refuses the next one as busy.
+    let (requests, asked) = mpsc::channel(WAITING);
+    let (stop, told) = watch::channel(None);
+    let (numbers, renumbered) = watch::channel(Numbers { epoch, live: Arc::clone(&live) });
+    let (saw, seen) = watch::channel(epoch);
+    let outbound = Outbound::new(epoch, Arc::clone(inlet), Arc::clone(counters));
+    let ends = Ends { requests: asked, stop: told, numbers: renumbered, seen: saw };
+    let line = line(connection, Arc::clone(&live), outbound, Arc::clone(counters), Arc::clone(&tap), ends);
+    let join = Mutex::new(Some(tokio::spawn(line.run())));
+    let task = Arc::new(Task { stop, numbers, seen, join });
+    Handle { live, plan: Arc::clone(&connection.plan), tap, requests, inputs: connection.inputs.clone(), task }
+}
+
+/// The task's ends of its channels.
+struct Ends {
+    requests: mpsc::Receiver<super::Request>,
+    stop: watch::Receiver<Option<Instant>>,
+    numbers: watch::Receiver<Numbers>,
+    seen: watch::Sender<u64>,
+}
+
 fn line(
     connection: &Connection,
     live: Arc<Live>,
     outbound: Outbound,
     counters: Arc<Counters>,
     tap: Arc<Tap>,
-    requests: mpsc::Receiver<super::Request>,
-    told: &Told,
-    began: Instant,
+    ends: Ends,
 ) -> Line {
     let groups = connection.plan.scan_groups();
     let seed = fastrand::u64(..);
@@ -67,9 +103,11 @@ fn line(
         counters,
         outbound,
         tap,
-        requests,
-        stop: told.clone(),
-        began,
+        requests: ends.requests,
+        stop: ends.stop,
+        numbers: ends.numbers,
+        seen: ends.seen,
+        began: Instant::now(),
         rng: fastrand::Rng::with_seed(seed),
     }
 }

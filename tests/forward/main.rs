@@ -10,7 +10,7 @@ mod outlet;
 use broker::{Broker, Say};
 use enos_edge::config::template::{Part, Template, Word};
 use enos_edge::config::{DestinationConfig, Payload, Pick, Subscription};
-use enos_edge::forward::{Feed, ForwardPorts, Place, State, Status, run};
+use enos_edge::forward::{Feed, FeedDesk, ForwardPorts, Place, State, Status, run};
 use enos_edge::model::command::Data;
 use enos_edge::model::{
     Batch, BatchBuilder, Command, Commands, DataType, Inlet, Measurepoint, Names, Outcome, Signal, ThingModel,
@@ -84,7 +84,7 @@ impl Gateway {
         let inbox = Arc::new(Inbox::default());
         let (stop, stopped) = watch::channel(false);
         let points = names.devices[0].points.points.len();
-        let feed = Feed::new(Arc::clone(names), vec![Some(model(points)); names.devices.len()]);
+        let feed = FeedDesk::new(Feed::new(Arc::clone(names), vec![Some(model(points)); names.devices.len()]));
         let ports = ForwardPorts {
             outlet: Arc::clone(&store) as _,
             inlet: Arc::clone(&inbox) as _,

@@ -6,12 +6,12 @@
 use enos_edge::cloud::{CloudPorts, CloudSite, Status};
 use enos_edge::config::{CertificateConfig, CloudConfig, OutboxConfig, RestConfig, Secret, TlsConfig};
 use enos_edge::identity::certificate::{Cloud as Authority, Handle, IdentityNames, Renewer, Slots, SystemClock};
-use enos_edge::identity::store::RealDisk;
 use enos_edge::identity::{Certificates, Keeper};
 use enos_edge::model::notice::NobodyListens;
 use enos_edge::model::{Names, Timestamp};
 use enos_edge::outbox::{self, Outbox};
 use enos_edge::rest::Client;
+use enos_edge::store::RealDisk;
 use enos_edge::telemetry::Counters;
 use serde_json::Value as Json;
 use std::path::PathBuf;

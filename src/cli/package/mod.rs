@@ -6,6 +6,7 @@ mod new;
 mod trust;
 
 use super::fetch;
+use super::generations;
 use super::terminal::say;
 use crate::diagnostic::Diagnostic;
 use crate::package::source::Limits;
@@ -37,6 +38,14 @@ enum Command {
     Verify(trust::VerifyArgs),
     /// Fetch a package as the configuration says, and tell every step: which port is closed, who is not trusted
     Fetch(fetch::Arguments),
+    /// Check a package and let the gateway go on with it; without one running, the next start uses it
+    Install(generations::Install),
+    /// The packages that are kept, and which one runs
+    List(generations::Door),
+    /// Go back to an older package
+    Rollback(generations::Rollback),
+    /// What happened to packages: installed, refused, kept, rolled back, and why
+    History(generations::Door),
 }
 
 /// Write a sealed archive; the folder stays as it is, and equal folders give equal bytes
@@ -66,6 +75,10 @@ pub fn run(args: PackageArgs) -> ExitCode {
         Command::Seal { dir } => {
             seal::seal(dir, &limits).map(|files| format!("sealed {files} files of {}\n", dir.display()))
         }
+        Command::Install(install) => return generations::install(install),
+        Command::List(door) => return generations::list(door),
+        Command::Rollback(rollback) => return generations::rollback(rollback),
+        Command::History(door) => return generations::history(door),
         Command::Fetch(arguments) => return fetch::run(arguments),
         Command::Diff(args) => return diff::run(args),
         Command::Import(args) => return import::run(args),

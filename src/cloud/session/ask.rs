@@ -82,6 +82,29 @@ impl Storing {
     }
 }
 
+impl Purpose {
+    /// Its answer means devices of the list it was asked with.
+    pub(super) fn holds_positions(&self) -> bool {
+        match self {
+            Purpose::SubDevices(_) | Purpose::Report(_) | Purpose::Setting(_) | Purpose::Template(_) => true,
+            Purpose::Inform | Purpose::Notice(_) | Purpose::Wish(_) => false,
+        }
+    }
+}
+
+impl Chores {
+    /// For another list of devices: they are looked at and reported anew.
+    pub(super) fn begun_anew(before: &Chores) -> Chores {
+        Chores {
+            informed: before.informed,
+            notice_under_way: before.notice_under_way,
+            notice_after: before.notice_after,
+            no_reports: before.no_reports,
+            ..Chores::default()
+        }
+    }
+}
+
 impl Session<'_> {
     /// Sends what may be asked now.
     pub(super) fn ask(&mut self, now: Now) -> Result<(), Lost> {
@@ -131,7 +154,7 @@ impl Session<'_> {
     }
 
     fn submit_sub_devices(&mut self, now: Now) {
-        if !self.link.config.sub_device_login {
+        if !self.link.config.sub_device_login || self.link.extras.rosters.is_waiting() {
             return;
         }
         while self.requests.room() > 0
@@ -158,7 +181,8 @@ impl Session<'_> {
             let message = event::post(gateway, &notice.event, &notice.fields, notice.at);
             self.requests.submit(message, Purpose::Notice(number));
         }
-        if self.flowing && config.sub_devices.connection_state && !self.chores.no_reports {
+        let waiting = self.link.extras.rosters.is_waiting();
+        if self.flowing && config.sub_devices.connection_state && !self.chores.no_reports && !waiting {
             self.submit_report(now);
         }
     }

@@ -56,7 +56,7 @@ impl Session<'_> {
 
     /// Attributes, tags and models; data goes first, so only once it flows.
     pub(super) fn submit_care(&mut self, now: Now) {
-        if !self.flowing {
+        if !self.flowing || self.link.extras.rosters.is_waiting() {
             return;
         }
         while self.requests.room() > 0

@@ -3,6 +3,7 @@
 //!
 //! Every device waits in one place at most (its [`Stage`]), so a step costs what has changed and not what there is.
 
+mod adopt;
 mod answers;
 mod field;
 mod next;
@@ -57,7 +58,7 @@ enum Stage {
     Storing,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Device {
     /// Its index in the names of the package.
     index: u32,
@@ -115,6 +116,8 @@ pub struct SubDevices {
     silences: BTreeSet<(Duration, u32)>,
     unknown: VecDeque<Vec<Keys>>,
     expel: VecDeque<Keys>,
+    /// No longer in the package, and when they are logged out.
+    parting: VecDeque<(Duration, Keys)>,
     paces: Paces,
     capacity: Capacity,
     changed: Vec<u32>,
@@ -193,6 +196,7 @@ impl SubDevices {
             silences: BTreeSet::new(),
             unknown: VecDeque::new(),
             expel: VecDeque::new(),
+            parting: VecDeque::new(),
             paces: Paces {
                 // Data waits for these, and for nobody's login.
                 add: Pace::new(rate.saturating_mul(4)),

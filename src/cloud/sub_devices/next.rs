@@ -33,6 +33,7 @@ impl SubDevices {
             self.begin(at);
         }
         self.pass_silences(now);
+        self.pass_partings(now);
     }
 
     fn ask_topology(&mut self) -> Option<Ask> {
@@ -145,7 +146,8 @@ impl SubDevices {
         let later = self.later.first().map(|(due, _)| *due);
         let silence = self.silences.first().map(|(due, _)| *due);
         let queued = (self.under_way < AT_ONCE && self.topology_known).then(|| self.queued()).flatten();
-        [later, silence, queued].into_iter().flatten().min()
+        let parting = self.parting.front().map(|(due, _)| *due);
+        [later, silence, parting, queued].into_iter().flatten().min()
     }
 
     fn queued(&self) -> Option<Duration> {

@@ -2,7 +2,7 @@
 
 use crate::identity::activation::Keys;
 use crate::identity::connects::Moment;
-use crate::identity::store::{self, Disk};
+use crate::store::{self, Disk};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::time::Duration;
@@ -50,7 +50,7 @@ pub(super) fn load(disk: &dyn Disk, folder: &Path, keys: &Keys) -> Option<(Pace,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::power_cut::CutDisk;
+    use crate::store::power_cut::CutDisk;
 
     #[test]
     fn it_is_found_again_and_a_torn_file_is_none() {

@@ -5,8 +5,8 @@
 
 use crate::identity::activation::{Keys, hex};
 use crate::identity::connects::Moment;
-use crate::identity::store::{self, Disk};
 use crate::model::Secret;
+use crate::store::{self, Disk};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 

@@ -3,7 +3,7 @@
 use super::entrance::Ticket;
 use super::field::{By, Failed, Latest, PlannedWrite, Presence};
 use super::orders::{self, Order};
-use super::{ANSWER, Found, Inner, Job, interlock};
+use super::{ANSWER, Found, Inner, Job, Place, interlock};
 use crate::model::command::{Data, What, code};
 use crate::model::{Outcome, Template, Timestamp, Value};
 use serde_json::{Map, Value as Json, json};
@@ -16,6 +16,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// What is to be done with one device.
 struct Deed<'a> {
+    place: &'a Place,
     device: u32,
     template: &'a Template,
     service: Option<&'a str>,
@@ -49,7 +50,7 @@ impl Inner {
                 let method: String = method.chars().take(100).collect();
                 Err(Outcome::refused(code::NOT_IMPLEMENTED, format!("command \"{method}\" is not known here")))
             }
-            (_, Found::Device(device)) => self.plan(device, &job.command.what, by),
+            (_, Found::Device(device)) => self.plan(&job.place, device, &job.command.what, by),
             (_, Found::Edge | Found::Nobody) => {
                 let words = "the gateway itself has no measurement points and services";
                 Err(Outcome::refused(code::NOT_IMPLEMENTED, words))
@@ -70,12 +71,12 @@ impl Inner {
         }
     }
 
-    fn plan(&self, device: u32, what: &What, by: By) -> Result<Deed<'_>, Outcome> {
-        let Some((_, template)) = self.devices.get(device) else {
+    fn plan<'a>(&self, place: &'a Place, device: u32, what: &What, by: By) -> Result<Deed<'a>, Outcome> {
+        let Some((_, template)) = place.devices.get(device) else {
             return Err(Outcome::refused(code::UNKNOWN_DEVICE, "the device has no connection"));
         };
         let template: &Arc<Template> = template;
-        let mut deed = Deed { device, template, service: None, writes: Vec::new(), outputs: Vec::new(), by };
+        let mut deed = Deed { place, device, template, service: None, writes: Vec::new(), outputs: Vec::new(), by };
         let orders = match what {
             What::Set(points) => orders::set(template, points)?,
             What::Get(ids) => {
@@ -91,12 +92,12 @@ impl Inner {
             What::Raw(_) | What::Ota(_) | What::Unknown { .. } => Vec::new(),
         };
         for order in orders {
-            let planned = self.field.plan(device, order.measurepoint, &order.value);
+            let planned = place.field.plan(device, order.measurepoint, &order.value);
             let write = planned.map_err(|e| Outcome::refused(e.code, format!("{}: {}", order.id, e.message)))?;
             deed.writes.push((order, write));
         }
         for (name, measurepoint) in &deed.outputs {
-            if !self.field.is_collected(device, *measurepoint) {
+            if !place.field.is_collected(device, *measurepoint) {
                 let words = format!("measurement point \"{name}\" is not collected from the device");
                 return Err(Outcome::refused(code::UNKNOWN_POINT, words));
             }
@@ -106,7 +107,7 @@ impl Inner {
 
     /// Nothing is changed, so nothing is remembered; a repetition reads again.
     async fn get(&self, job: &Job, deed: &Deed<'_>) -> Outcome {
-        let outcome = match self.read(deed.device, &deed.outputs, deed.by).await {
+        let outcome = match self.read(deed.place, deed.device, &deed.outputs, deed.by).await {
             Ok((values, missing)) if missing.is_empty() => Outcome::done(Data::Json(Json::Object(values))),
             Ok((values, missing)) => {
                 let none = values.is_empty();
@@ -122,18 +123,19 @@ impl Inner {
     /// Values read now, and what is wrong with those that are missing.
     async fn read(
         &self,
+        place: &Place,
         device: u32,
         wanted: &[(String, u32)],
         by: By,
     ) -> Result<(Map<String, Json>, Vec<String>), Failed> {
         let points: Vec<u32> = wanted.iter().map(|(_, measurepoint)| *measurepoint).collect();
-        self.field.read(device, &points, by).await?;
-        if self.field.presence(device) == Presence::Silent {
+        place.field.read(device, &points, by).await?;
+        if place.field.presence(device) == Presence::Silent {
             return Err(failed(code::DEVICE_OFFLINE, "the device does not answer"));
         }
         let (mut values, mut missing) = (Map::new(), Vec::new());
         for (name, measurepoint) in wanted {
-            match self.latest(device, *measurepoint) {
+            match self.latest(place, device, *measurepoint) {
                 Some(Latest { value: Some(value), .. }) => {
                     values.insert(name.clone(), json(&value));
                 }
@@ -144,9 +146,9 @@ impl Inner {
         Ok((values, missing))
     }
 
-    fn latest(&self, device: u32, measurepoint: u32) -> Option<Latest> {
-        let (_, template) = self.devices.get(device)?;
-        self.field.latest(device, &template.model.measurepoints.get(measurepoint as usize)?.id)
+    fn latest(&self, place: &Place, device: u32, measurepoint: u32) -> Option<Latest> {
+        let (_, template) = place.devices.get(device)?;
+        place.field.latest(device, &template.model.measurepoints.get(measurepoint as usize)?.id)
     }
 
     /// Everything that may hold it back, at the last moment; then it is noted down as begun.
@@ -167,8 +169,8 @@ impl Inner {
 
     async fn allowed(&self, deed: &Deed<'_>) -> Result<(), Outcome> {
         // What is written to a silent device may take effect when it is back: it is asked for a sign of life first.
-        if self.field.presence(deed.device) == Presence::Silent {
-            let answered = self.field.probe(deed.device, deed.by).await;
+        if deed.place.field.presence(deed.device) == Presence::Silent {
+            let answered = deed.place.field.probe(deed.device, deed.by).await;
             let offline = |e: Failed| {
                 Outcome::refused(
                     code::DEVICE_OFFLINE,
@@ -176,12 +178,12 @@ impl Inner {
                 )
             };
             answered.map_err(offline)?;
-            if self.field.presence(deed.device) == Presence::Silent {
+            if deed.place.field.presence(deed.device) == Presence::Silent {
                 return Err(Outcome::refused(code::DEVICE_OFFLINE, "the device does not answer; nothing was done"));
             }
         }
         let orders: Vec<Order> = deed.writes.iter().map(|(order, _)| order.clone()).collect();
-        let latest = |id: &str| self.field.latest(deed.device, id);
+        let latest = |id: &str| deed.place.field.latest(deed.device, id);
         interlock::check(deed.template, &orders, deed.service, Timestamp::now().0, latest)
             .map_err(|why| Outcome::refused(code::INTERLOCKED, format!("{why}; nothing was done")))
     }
@@ -200,7 +202,7 @@ impl Inner {
         if let Err(outcome) = self.begin(job, deed).await {
             return outcome;
         }
-        let outcome = match self.field.raw(deed.device, bytes.to_vec(), deed.by).await {
+        let outcome = match deed.place.field.raw(deed.device, bytes.to_vec(), deed.by).await {
             Ok(answer) => Outcome::done(Data::Raw(answer)),
             Err(failed) => failed.into(),
         };
@@ -213,7 +215,7 @@ impl Inner {
         }
         let mut fates: Vec<Fate> = vec![None; deed.writes.len()];
         for ((_, write), fate) in deed.writes.iter().zip(&mut fates) {
-            let written = self.field.write(deed.device, write, deed.by).await;
+            let written = deed.place.field.write(deed.device, write, deed.by).await;
             let stop = written.is_err();
             *fate = Some(written);
             // The next value may only be meant to follow this one.
@@ -231,7 +233,7 @@ impl Inner {
 
     async fn outputs(&self, deed: &Deed<'_>) -> Outcome {
         let partly = |message: String, data| Outcome { code: code::PARTLY, message, data };
-        match self.read(deed.device, &deed.outputs, deed.by).await {
+        match self.read(deed.place, deed.device, &deed.outputs, deed.by).await {
             Ok((values, missing)) if missing.is_empty() => Outcome::done(Data::Json(Json::Object(values))),
             Ok((values, missing)) => {
                 let words = format!("done, but not all outputs could be read: {}", missing.join("; "));
@@ -247,7 +249,7 @@ impl Inner {
         let mut open: Vec<usize> = (0..fates.len()).filter(|at| self.is_read_back(deed, *at, &fates[*at])).collect();
         while !open.is_empty() {
             let points: Vec<u32> = open.iter().map(|at| deed.writes[*at].0.measurepoint).collect();
-            let read = self.field.read(deed.device, &points, deed.by).await;
+            let read = deed.place.field.read(deed.device, &points, deed.by).await;
             for at in &open {
                 fates[*at] = Some(self.compare(deed, *at, &read));
             }
@@ -268,7 +270,7 @@ impl Inner {
         // Only the last write to a point can still be seen.
         let last = deed.writes[at + 1..].iter().all(|(later, _)| later.measurepoint != measurepoint);
         let wanted = deed.template.commands.read_back(measurepoint).wanted;
-        matches!(fate, Some(Ok(()))) && wanted && last && self.field.is_collected(deed.device, measurepoint)
+        matches!(fate, Some(Ok(()))) && wanted && last && deed.place.field.is_collected(deed.device, measurepoint)
     }
 
     fn compare(&self, deed: &Deed<'_>, at: usize, read: &Result<(), Failed>) -> Result<(), Failed> {
@@ -277,7 +279,7 @@ impl Inner {
             failed(code::UNCONFIRMED, format!("the device confirmed it, but it could not be read back: {why}"))
         };
         read.as_ref().map_err(|e| unread(&e.message))?;
-        let latest = self.latest(deed.device, order.measurepoint);
+        let latest = self.latest(deed.place, deed.device, order.measurepoint);
         let Some(Latest { value: Some(value), .. }) = &latest else {
             return Err(unread(latest.as_ref().map_or("no value", |latest| &latest.why)));
         };

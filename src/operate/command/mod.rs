@@ -28,7 +28,7 @@ use record::{Books, Identified, Note, Record};
 use serde_json::{Map, json};
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::time::Instant;
 use window::{Key, Seen};
@@ -45,11 +45,17 @@ struct Inner {
     config: CommandConfig,
     /// Product key and device key of the gateway.
     edge: Option<(String, String)>,
-    devices: Devices,
-    field: Arc<dyn Field>,
+    place: RwLock<Arc<Place>>,
     entrance: Arc<Entrance>,
     record: Record,
     counters: Arc<Counters>,
+}
+
+/// The devices of one package and the way to them. A command keeps the place it was found in: the numbers of another
+/// package never lead it to another device.
+struct Place {
+    devices: Devices,
+    field: Arc<dyn Field>,
 }
 
 struct Devices {
@@ -70,6 +76,7 @@ enum Found {
 /// One command on its way.
 struct Job {
     command: Command,
+    place: Arc<Place>,
     found: Found,
     identified: Option<Identified>,
     arrived: Instant,
@@ -93,9 +100,16 @@ impl Carrier {
             .with_context(|| format!("open the record of commands in {}", state_dir.display()))?;
         let record = Record::start(books).context("start the record of commands")?;
         let entrance = Arc::new(Entrance::new(config.at_once, config.device_at_once));
-        let inner =
-            Inner { config: config.clone(), edge, devices: Devices::of(site), field, entrance, record, counters };
+        let place = RwLock::new(Arc::new(Place { devices: Devices::of(site), field }));
+        let inner = Inner { config: config.clone(), edge, place, entrance, record, counters };
         Ok(Carrier(Arc::new(inner)))
+    }
+
+    /// Commands from now on mean this package; those under way go on with the one they came under.
+    pub fn use_site(&self, site: &Site, field: Arc<dyn Field>) {
+        let place = Arc::new(Place { devices: Devices::of(site), field });
+        // It is replaced as a whole.
+        *self.0.place.write().unwrap_or_else(PoisonError::into_inner) = place;
     }
 }
 
@@ -148,25 +162,26 @@ fn bygone(outcome: &Outcome, ago: i64) -> Outcome {
 
 impl Inner {
     fn job(&self, command: Command) -> Job {
-        let found = self.find(&command.target);
+        let place = Arc::clone(&self.place.read().unwrap_or_else(PoisonError::into_inner));
+        let found = self.find(&command.target, &place.devices);
         let identified = command.id.as_ref().map(|id| Identified {
             key: Key::new(&command.door, &format!("{:?} {}", command.target, kind(&command.what)), id),
             contents: window::short(&[contents(&command.what).as_bytes()]),
             issued: command.issued_at.map(|issued| issued.0),
         });
-        Job { command, found, identified, arrived: Instant::now(), wall: Timestamp::now() }
+        Job { command, place, found, identified, arrived: Instant::now(), wall: Timestamp::now() }
     }
 
-    fn find(&self, target: &Target) -> Found {
+    fn find(&self, target: &Target, devices: &Devices) -> Found {
         let device = match target {
             Target::Edge => return Found::Edge,
             Target::Keys { product_key, device_key } => {
                 if self.edge.as_ref().is_some_and(|(p, d)| p == product_key && d == device_key) {
                     return Found::Edge;
                 }
-                self.devices.keys.get(&(product_key.clone(), device_key.clone()))
+                devices.keys.get(&(product_key.clone(), device_key.clone()))
             }
-            Target::Name(name) => self.devices.names.get(name),
+            Target::Name(name) => devices.names.get(name),
         };
         device.map_or(Found::Nobody, |device| Found::Device(*device))
     }
@@ -273,7 +288,7 @@ impl Inner {
     fn note(&self, job: &Job, event: &str, outcome: Option<&Outcome>) -> Note {
         let command = &job.command;
         let device = match job.found {
-            Found::Device(device) => self.devices.get(device).map(|(name, _)| name.clone()),
+            Found::Device(device) => job.place.devices.get(device).map(|(name, _)| name.clone()),
             Found::Edge | Found::Nobody => None,
         };
         let mut note = Map::new();

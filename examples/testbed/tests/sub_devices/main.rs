@@ -11,11 +11,11 @@ mod held;
 use enos_edge::cloud::{self, CloudExtras, CloudPorts, CloudSite, Login, Status};
 use enos_edge::config::{CloudConfig, SubDevicesConfig};
 use enos_edge::identity::device_secrets::DeviceSecrets;
-use enos_edge::identity::store::RealDisk;
 use enos_edge::model::cloud_ask::{CloudAsk, Wish};
 use enos_edge::model::{
     Credential, DeviceDetails, DeviceNames, Field, Names, Notice, Notices, PointName, PointNames, Secret, Timestamp,
 };
+use enos_edge::store::RealDisk;
 use enos_edge::telemetry::Counters;
 use outlet::{Store, batch};
 use serde_json::{Value, json};

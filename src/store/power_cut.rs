@@ -1,6 +1,6 @@
 //! A disk of the tests whose power goes at a chosen step, and what may be found on it afterwards.
 
-use super::store::Disk;
+use super::Disk;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -75,6 +75,10 @@ impl CutDisk {
         let survived = state.inodes.iter().map(|inode| match bytes {
             _ if inode.now == inode.synced => inode.now.clone(),
             Bytes::Lost => inode.synced.clone(),
+            // What was added to synced bytes is torn, never those.
+            Bytes::Torn if inode.now.starts_with(&inode.synced) => {
+                inode.now[..inode.synced.len().midpoint(inode.now.len())].to_vec()
+            }
             Bytes::Torn => inode.now[..inode.now.len() / 2].to_vec(),
             Bytes::Kept => inode.now.clone(),
         });
@@ -147,6 +151,32 @@ impl Disk for CutDisk {
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut state = self.step(format!("remove {}", path.display()))?;
         state.names.remove(path).map(|_| ()).ok_or_else(|| missing(path))
+    }
+
+    fn append(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let mut state = self.step(format!("append to {}", path.display()))?;
+        if let Some(inode) = state.names.get(path).copied() {
+            state.inodes[inode].now.extend(bytes);
+            return Ok(());
+        }
+        state.inodes.push(Inode { now: bytes.to_vec(), synced: Vec::new() });
+        let inode = state.inodes.len() - 1;
+        state.names.insert(path.to_owned(), inode);
+        Ok(())
+    }
+
+    fn copy(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.write(to, &std::fs::read(from)?)
+    }
+
+    fn digest(&self, path: &Path) -> io::Result<String> {
+        Ok(super::sha256(&self.read(path)?))
+    }
+
+    fn names(&self, path: &Path) -> io::Result<Vec<String>> {
+        let state = self.state();
+        let here = state.names.keys().filter(|file| file.parent() == Some(path));
+        Ok(here.filter_map(|file| Some(file.file_name()?.to_string_lossy().into_owned())).collect())
     }
 
     fn sync_folder(&self, path: &Path) -> io::Result<()> {

@@ -1,13 +1,16 @@
-//! Small files that hold an identity: written so that a power cut leaves the old or the new one, never half of it.
+//! Files of the state folder that must never be half: a power cut leaves the old or the new one.
 //!
 //! Every step goes through [`Disk`], so that a test can cut the power at each of them.
+
+#[cfg(test)]
+pub(crate) mod power_cut;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
-/// Keys and certificate chains are a few kilobytes; anything larger is something else.
+/// Keys, certificate chains and lists are a few kilobytes; anything larger is something else.
 const LARGEST: u64 = 256 << 10;
 
 /// The steps a file system can be asked for. Each returns when the system call does; only the two syncs make it last.
@@ -23,6 +26,14 @@ pub trait Disk: Send + Sync {
     fn sync(&self, path: &Path) -> io::Result<()>;
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Adds to the end of the file, and makes it if there is none.
+    fn append(&self, path: &Path, bytes: &[u8]) -> io::Result<()>;
+    /// Takes over a large file of this machine, byte by byte, as [`Disk::write`] would.
+    fn copy(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// SHA-256 of a file of any size, in lower-case hex.
+    fn digest(&self, path: &Path) -> io::Result<String>;
+    /// Names in a folder; nothing when there is none.
+    fn names(&self, path: &Path) -> io::Result<Vec<String>>;
     /// fsync of the folder: what was renamed or removed in it lasts.
     fn sync_folder(&self, path: &Path) -> io::Result<()>;
 }
@@ -61,7 +72,7 @@ impl Disk for RealDisk {
         let mut bytes = Vec::new();
         File::open(path)?.take(LARGEST + 1).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > LARGEST {
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "too large for an identity"));
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "too large for a file of the state"));
         }
         Ok(bytes)
     }
@@ -101,9 +112,53 @@ impl Disk for RealDisk {
         fs::remove_file(path)
     }
 
+    fn append(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        OpenOptions::new().append(true).create(true).mode(0o600).open(path)?.write_all(bytes)
+    }
+
+    fn copy(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut from = File::open(from)?;
+        match fs::remove_file(to) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut to = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to)?;
+        io::copy(&mut from, &mut to).map(drop)
+    }
+
+    fn digest(&self, path: &Path) -> io::Result<String> {
+        let mut file = File::open(path)?;
+        let mut context = ring::digest::Context::new(&ring::digest::SHA256);
+        let mut buffer = vec![0; 64 << 10];
+        loop {
+            match file.read(&mut buffer)? {
+                0 => return Ok(hex(context.finish().as_ref())),
+                got => context.update(&buffer[..got]),
+            }
+        }
+    }
+
+    fn names(&self, path: &Path) -> io::Result<Vec<String>> {
+        let entries = match fs::read_dir(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+    }
+
     fn sync_folder(&self, path: &Path) -> io::Result<()> {
         File::open(path)?.sync_all()
     }
+}
+
+/// SHA-256 of bytes in memory, in lower-case hex.
+#[must_use]
+pub fn sha256(bytes: &[u8]) -> String {
+    hex(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().flat_map(|b| [b >> 4, b & 15]).map(|n| char::from(b"0123456789abcdef"[usize::from(n)])).collect()
 }
 
 #[cfg(test)]

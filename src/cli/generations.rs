@@ -1,0 +1,149 @@
+//! `enos-edge package install | list | rollback | history`: through the door of a running gateway, or on its state
+//! folder when none runs.
+
+use super::moments::stamp;
+use super::status::text;
+use super::terminal::{say, table};
+use super::{DoorArguments, failed};
+use crate::doors::local::{Refused, Visitor};
+use crate::{app, config, diagnostic};
+use anyhow::Context;
+use serde_json::{Value as Json, json};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+#[derive(clap::Args, Debug)]
+pub(super) struct Door {
+    #[command(flatten)]
+    door: DoorArguments,
+    /// One JSON object for a script.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(clap::Args, Debug)]
+pub(super) struct Install {
+    /// The package: a folder, or a .tar.gz, .tar.zst or .zip archive.
+    package: PathBuf,
+    /// Also an older version, one that was taken back, or one that changes the type of a point. It must still be sound.
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    door: Door,
+}
+
+#[derive(clap::Args, Debug)]
+pub(super) struct Rollback {
+    /// Generation to go back to; default: the one before.
+    generation: Option<u64>,
+    #[command(flatten)]
+    door: Door,
+}
+
+pub(super) fn install(arguments: &Install) -> ExitCode {
+    let asked = std::path::absolute(&arguments.package).context("find the package").and_then(|path| {
+        std::fs::metadata(&path).with_context(|| format!("open {}", path.display()))?;
+        let words = json!({ "path": path, "force": arguments.force });
+        arguments.door.ask("package_install", &words, |config| app::install_offline(config, &path, arguments.force))
+    });
+    arguments.door.show(asked, |answer| {
+        let package = &answer["package"];
+        let mut said = format!(
+            "{} {} is generation {}",
+            text(&package["name"]),
+            text(&package["version"]),
+            text(&package["generation"])
+        );
+        said.push_str(&match answer["applied"]["kept"].as_u64() {
+            Some(kept) => format!(
+                "; {kept} connections went on, {} were started, {} stopped\n",
+                answer["applied"]["started"].as_array().map_or(0, Vec::len),
+                answer["applied"]["stopped"].as_array().map_or(0, Vec::len)
+            ),
+            None => "; no gateway runs, the next start uses it\n".to_owned(),
+        });
+        said
+    })
+}
+
+pub(super) fn rollback(arguments: &Rollback) -> ExitCode {
+    let words = json!({ "generation": arguments.generation });
+    let asked =
+        arguments.door.ask("package_rollback", &words, |config| app::roll_back_offline(config, arguments.generation));
+    arguments.door.show(asked, |answer| {
+        let package = &answer["package"];
+        let (name, version) = (text(&package["name"]), text(&package["version"]));
+        format!("back to generation {}: {name} {version}\n", text(&package["generation"]))
+    })
+}
+
+pub(super) fn list(door: &Door) -> ExitCode {
+    let asked = door.ask("package_list", &json!({}), app::packages_offline);
+    door.show(asked, |answer| {
+        let rows = answer["generations"].as_array().into_iter().flatten().map(|one| {
+            let current = if one["generation"] == answer["current"] { "*" } else { "" };
+            let at = one["at"].as_i64().map(stamp).unwrap_or_default();
+            let own = ["generation", "name", "version"].map(|key| text(&one[key]));
+            [&[current.to_owned()], &own[..], &[at, text(&one["from"])]].concat()
+        });
+        table(&["", "generation", "name", "version", "installed", "from"], &rows.collect::<Vec<_>>())
+    })
+}
+
+pub(super) fn history(door: &Door) -> ExitCode {
+    let asked = door.ask("package_history", &json!({}), app::package_history_offline);
+    door.show(asked, |answer| {
+        let rows = answer.as_array().into_iter().flatten().map(|one| {
+            let at = one["at"].as_i64().map(stamp).unwrap_or_default();
+            let own = ["event", "generation", "name", "version", "why"].map(|key| text(&one[key]));
+            [&[at], &own[..]].concat()
+        });
+        table(&["at", "event", "generation", "name", "version", "why"], &rows.collect::<Vec<_>>())
+    })
+}
+
+impl Door {
+    fn ask(
+        &self,
+        operation: &str,
+        words: &Json,
+        offline: impl FnOnce(&config::Config) -> anyhow::Result<Json>,
+    ) -> anyhow::Result<Json> {
+        match Visitor::connect(&self.door.path()?) {
+            Ok(mut visitor) => visitor.ask(operation, words),
+            Err(error) if nobody_there(&error) && self.door.socket.is_none() => {
+                let config = config::read(&self.door.config)
+                    .map_err(|faults| anyhow::anyhow!("{}", diagnostic::joined(&faults)))?;
+                offline(&config)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Exit status 1: there is an answer, and it is no.
+    fn show(&self, asked: anyhow::Result<Json>, shown: impl FnOnce(&Json) -> String) -> ExitCode {
+        match asked {
+            Ok(answer) if self.json => say(&format!("{answer}\n")),
+            Ok(answer) => say(&shown(&answer)),
+            Err(error) => {
+                let refused = error.downcast_ref::<Refused>();
+                if self.json
+                    && let Some(refused) = refused
+                {
+                    say(&format!("{}\n", json!({ "error": { "code": refused.code, "message": refused.message } })));
+                }
+                let answered = refused.is_some();
+                let status = failed(&error);
+                return if answered { ExitCode::FAILURE } else { status };
+            }
+        }
+        ExitCode::SUCCESS
+    }
+}
+
+/// The gateway does not run. Anything else, as a socket that is closed to this user, is an error.
+fn nobody_there(error: &anyhow::Error) -> bool {
+    use std::io::ErrorKind::{ConnectionRefused, NotFound};
+    let kind = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>()).map(std::io::Error::kind);
+    matches!(kind, Some(NotFound | ConnectionRefused))
+}

@@ -1,0 +1,386 @@
+//! Packages this gateway has run, on disk: each a file that never changes, and one pointer that is replaced as a whole.
+//!
+//! ```text
+//! STATE/packages/generations/7.package   the archive, as it came or built from a folder
+//! STATE/packages/current                 which one runs, and what is known of each
+//! STATE/packages/history                 what happened, a JSON line an event
+//! ```
+//! Whatever step a power cut hits, the next start finds a whole package: the old one or the new one.
+
+mod guards;
+mod history;
+mod judge;
+mod record;
+#[cfg(test)]
+mod tests;
+
+pub use history::Event;
+pub use judge::{Judge, Look, Share, Verdict};
+pub use record::{Facts, Record};
+
+use super::source::{Limits, Source};
+use super::{build, manifest};
+use crate::diagnostic::{Diagnostic, Place, Severity, joined};
+use crate::model::Site;
+use crate::store::{self, Disk, sha256};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The folder of `state_dir`.
+pub const FOLDER: &str = "packages";
+/// Says which package is applied to all parts; local applications may wait for it.
+pub const READY: &str = "ready";
+/// Generations kept beside the one that runs.
+const KEPT: usize = 2;
+/// Contents remembered as taken back.
+const REJECTED: usize = 32;
+/// What must stay free on the disk.
+const RESERVE: u64 = 16 << 20;
+
+/// The packages of one gateway.
+pub struct Generations {
+    disk: Arc<dyn Disk>,
+    folder: PathBuf,
+    record: Record,
+}
+
+/// A package that has arrived and is no generation yet.
+#[derive(Debug)]
+pub struct Staged {
+    facts: Facts,
+    path: PathBuf,
+}
+
+impl Staged {
+    /// What is to be checked: the very bytes that will run.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    #[must_use]
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+}
+
+/// How a package may come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Admission {
+    /// Somebody insists: guards are off. It must still be sound.
+    pub force: bool,
+    /// The configuration names it, so its version may be older.
+    pub explicit: bool,
+}
+
+fn fault(path: &Path, problem: String) -> Vec<Diagnostic> {
+    vec![Diagnostic::error(Place::new(&path.display().to_string().into(), 0, 0), problem)]
+}
+
+impl Generations {
+    /// Finds what is there and removes what a power cut left over.
+    ///
+    /// # Errors
+    /// When the disk does not work.
+    pub fn open(disk: Arc<dyn Disk>, state_dir: &Path) -> io::Result<Generations> {
+        let folder = state_dir.join(FOLDER);
+        disk.make_folder(&folder)?;
+        disk.make_folder(&folder.join("generations"))?;
+        let record = match Record::read(&*disk, &folder) {
+            Ok(record) => record.unwrap_or_default(),
+            Err(error) => {
+                tracing::error!(%error, "the list of generations is made anew from what lies there");
+                recovered(&*disk, &folder.join("generations"))?
+            }
+        };
+        let mut all = Generations { disk, folder, record };
+        for name in all.disk.names(&all.folder.join("generations"))? {
+            let number = name.strip_suffix(".package").and_then(|number| number.parse().ok());
+            match number.filter(|number| all.record.facts(*number).is_some()) {
+                Some(_) => {}
+                None => all.disk.remove(&all.folder.join("generations").join(&name))?,
+            }
+            all.record.last = all.record.last.max(number.unwrap_or_default());
+        }
+        Ok(all)
+    }
+
+    #[must_use]
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+
+    #[must_use]
+    pub fn current(&self) -> Option<&Facts> {
+        self.record.facts(self.record.current)
+    }
+
+    /// The file of a generation.
+    #[must_use]
+    pub fn path(&self, generation: u64) -> PathBuf {
+        self.folder.join("generations").join(format!("{generation}.package"))
+    }
+
+    /// What a start may try, the one that should run first. Damaged ones are left out.
+    #[must_use]
+    pub fn usable(&self) -> Vec<Facts> {
+        let others = self.record.generations.iter().rev().filter(|facts| facts.generation != self.record.current);
+        let whole = |facts: &&Facts| {
+            let digest = self.disk.digest(&self.path(facts.generation));
+            let whole = digest.as_ref().is_ok_and(|digest| *digest == facts.sha256);
+            if !whole {
+                tracing::error!(generation = facts.generation, ?digest, "a generation on disk is damaged");
+            }
+            whole
+        };
+        self.current().into_iter().chain(others).filter(whole).cloned().collect()
+    }
+
+    /// Takes a package over, so that what is checked is what will run.
+    ///
+    /// # Errors
+    /// What keeps it from being a package, or the disk from taking it.
+    pub fn stage(&mut self, from: &Path, shown: &str, at: i64) -> Result<Staged, Vec<Diagnostic>> {
+        let limits =
+            Limits { staging: Some(self.folder.clone()).filter(|folder| folder.is_dir()), ..Limits::default() };
+        let source = Source::open(from, &limits)?;
+        let (manifest, faults) = manifest::read(&source);
+        let broken = faults.iter().any(|fault| fault.severity == Severity::Error);
+        let Some(manifest) = manifest.filter(|_| !broken) else { return Err(faults) };
+        let content = content(&source)?;
+        let generation = self.record.last + 1;
+        let path = self.folder.join("generations").join(format!("{generation}.part"));
+        let built = self.folder.join("incoming.tar.zst");
+        let bytes = if source.is_archive() {
+            from.to_owned()
+        } else {
+            build::build(from, &built, &limits)?;
+            built.clone()
+        };
+        let told = |e: io::Error| fault(from, format!("can not be taken over: {e}"));
+        let copied = self.room(&bytes).and_then(|()| {
+            self.disk.copy(&bytes, &path)?;
+            self.disk.sync(&path)?;
+            self.disk.digest(&path)
+        });
+        if !source.is_archive() {
+            // Best effort: the next one replaces it.
+            let _ = std::fs::remove_file(&built);
+        }
+        let facts = Facts {
+            generation,
+            name: manifest.name,
+            version: manifest.version.to_string(),
+            org: manifest.org,
+            sha256: copied.map_err(told)?,
+            content,
+            from: shown.to_owned(),
+            at,
+        };
+        Ok(Staged { facts, path })
+    }
+
+    fn room(&self, file: &Path) -> io::Result<()> {
+        let needed = std::fs::metadata(file)?.len() + RESERVE;
+        // A folder that is not there (in a test's memory) has all the room.
+        let Ok(space) = rustix::fs::statvfs(&self.folder) else { return Ok(()) };
+        let free = space.f_bavail.saturating_mul(space.f_frsize);
+        if free >= needed {
+            return Ok(());
+        }
+        let problem =
+            format!("{needed} bytes are needed on the disk of {}, and {free} are free", self.folder.display());
+        Err(io::Error::new(io::ErrorKind::StorageFull, problem))
+    }
+
+    /// Whether a sound package may come after what ran before.
+    ///
+    /// # Errors
+    /// Each guard that refuses it.
+    pub fn admit(
+        &self,
+        staged: &Staged,
+        site: &Site,
+        old: Option<&Site>,
+        how: Admission,
+    ) -> Result<(), Vec<Diagnostic>> {
+        if how.force {
+            return Ok(());
+        }
+        let refused = guards::refuse(&self.record, &staged.facts, site, old, how.explicit);
+        if refused.is_empty() { Ok(()) } else { Err(refused) }
+    }
+
+    /// Makes it the generation that runs. When this returns well it is, also after a power cut.
+    ///
+    /// # Errors
+    /// When the disk does not take it; the old one is still current then.
+    pub fn publish(&mut self, staged: Staged, site: &Site) -> io::Result<Facts> {
+        let Staged { facts, path } = staged;
+        let kept = self.folder.join("generations");
+        self.disk.rename(&path, &self.path(facts.generation))?;
+        self.disk.sync_folder(&kept)?;
+        let mut record = self.record.clone();
+        record.last = facts.generation;
+        record.current = facts.generation;
+        record.rejected.retain(|content| *content != facts.content);
+        record.generations.push(facts.clone());
+        guards::learn(&mut record, site);
+        while record.generations.len() > KEPT + 1 {
+            record.generations.remove(0);
+        }
+        record.write(&*self.disk, &self.folder)?;
+        self.record = record;
+        self.note("installed", &facts, facts.from.clone());
+        self.prune();
+        Ok(facts)
+    }
+
+    /// It did not pass: nothing of it stays but a line of the history.
+    pub fn discard(&mut self, staged: &Staged, faults: &[Diagnostic]) {
+        // Best effort: a start removes what is left over.
+        let _ = self.disk.remove(&staged.path);
+        let first = faults.iter().find(|fault| fault.severity == Severity::Error).or(faults.first());
+        let why = first.map(|fault| joined(std::slice::from_ref(fault))).unwrap_or_default();
+        let facts = Facts { generation: 0, ..staged.facts.clone() };
+        self.note("refused", &facts, why);
+    }
+
+    /// The generation to go back to: the one named, or the newest before the current one.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn before(&self, wanted: Option<u64>) -> Result<Facts, String> {
+        let known = || {
+            let all: Vec<String> = self.record.generations.iter().map(|one| one.generation.to_string()).collect();
+            if all.is_empty() { "there is none".to_owned() } else { format!("there are {}", all.join(", ")) }
+        };
+        match wanted {
+            Some(number) if number == self.record.current => Err(format!("generation {number} is the one that runs")),
+            Some(number) => {
+                self.record.facts(number).cloned().ok_or_else(|| format!("generation {number}: {}", known()))
+            }
+            None => {
+                let before = self.record.generations.iter().rev().find(|one| one.generation < self.record.current);
+                before.cloned().ok_or_else(|| format!("no generation before the current one is kept; {}", known()))
+            }
+        }
+    }
+
+    /// Points back to an older generation. `reject`: what ran is not installed again unless forced.
+    ///
+    /// # Errors
+    /// When the disk does not take it; nothing has changed then.
+    pub fn go_back(&mut self, to: &Facts, reject: bool, why: &str) -> io::Result<()> {
+        let mut record = self.record.clone();
+        if reject && let Some(bad) = self.current() {
+            record.rejected.push(bad.content.clone());
+            let surplus = record.rejected.len().saturating_sub(REJECTED);
+            record.rejected.drain(..surplus);
+        }
+        record.current = to.generation;
+        record.write(&*self.disk, &self.folder)?;
+        self.record = record;
+        self.note("rolled_back", to, why.to_owned());
+        Ok(())
+    }
+
+    /// Remembers what `package:` of the configuration held, so that only a change of it counts.
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub fn seeded(&mut self, content: &str) -> io::Result<()> {
+        let record = Record { seed: Some(content.to_owned()), ..self.record.clone() };
+        record.write(&*self.disk, &self.folder)?;
+        self.record = record;
+        Ok(())
+    }
+
+    /// Adds a line to the history. A disk that does not take it stops nobody.
+    pub fn note(&self, event: &str, facts: &Facts, why: String) {
+        let event = Event {
+            at: crate::model::Timestamp::now().0,
+            event: event.to_owned(),
+            generation: facts.generation,
+            name: facts.name.clone(),
+            version: facts.version.clone(),
+            why,
+        };
+        if let Err(error) = history::add(&*self.disk, &self.folder, &event) {
+            tracing::warn!(%error, "the history of packages takes no line");
+        }
+    }
+
+    #[must_use]
+    pub fn history(&self) -> Vec<Event> {
+        history::read(&*self.disk, &self.folder)
+    }
+
+    fn prune(&self) {
+        let Ok(names) = self.disk.names(&self.folder.join("generations")) else { return };
+        for name in names {
+            let number = name.strip_suffix(".package").and_then(|number| number.parse().ok());
+            if number.is_some_and(|number| self.record.facts(number).is_none()) {
+                // Best effort: the next start tries again.
+                let _ = self.disk.remove(&self.folder.join("generations").join(&name));
+            }
+        }
+    }
+}
+
+/// Tells local applications that this package runs. It is gone while none does.
+///
+/// # Errors
+/// When the disk does not take it.
+pub fn tell_ready(disk: &dyn Disk, state_dir: &Path, facts: &Facts) -> io::Result<()> {
+    let text = serde_json::json!({ "generation": facts.generation, "name": facts.name, "version": facts.version });
+    store::replace(disk, &state_dir.join(FOLDER), READY, format!("{text}\n").as_bytes())
+}
+
+/// No package runs yet, or none any more.
+pub fn tell_not_ready(disk: &dyn Disk, state_dir: &Path) {
+    // Best effort: mostly there is none.
+    let _ = disk.remove(&state_dir.join(FOLDER).join(READY));
+}
+
+/// Equal for equal files with equal names.
+///
+/// # Errors
+/// When a file can not be read.
+pub fn content_of(path: &Path) -> Result<String, Vec<Diagnostic>> {
+    content(&Source::open(path, &Limits::default())?)
+}
+
+fn content(source: &Source) -> Result<String, Vec<Diagnostic>> {
+    let mut text = String::new();
+    for name in source.files() {
+        text.push_str(name);
+        text.push('\0');
+        text.push_str(&source.sha256(name).map_err(|fault| vec![fault])?);
+        text.push('\n');
+    }
+    Ok(sha256(text.as_bytes()))
+}
+
+/// Both lists are damaged: the files themselves tell which generations there are.
+fn recovered(disk: &dyn Disk, folder: &Path) -> io::Result<Record> {
+    let mut record = Record::default();
+    for name in disk.names(folder)? {
+        let Some(generation) = name.strip_suffix(".package").and_then(|number| number.parse().ok()) else { continue };
+        record.generations.push(Facts {
+            generation,
+            name: "recovered".to_owned(),
+            version: "0.0.0".to_owned(),
+            org: None,
+            sha256: disk.digest(&folder.join(&name))?,
+            content: String::new(),
+            from: "recovered".to_owned(),
+            at: 0,
+        });
+    }
+    record.generations.sort_by_key(|facts| facts.generation);
+    record.current = record.generations.last().map_or(0, |facts| facts.generation);
+    record.last = record.current;
+    Ok(record)
+}

@@ -1,0 +1,146 @@
+//! Power cuts at every step, guards, and what a start finds.
+
+use super::*;
+use crate::model::{Names, PackageName};
+use crate::store::RealDisk;
+use crate::store::power_cut::{AFTERMATHS, CutDisk};
+
+fn folder(home: &Path, version: &str) -> PathBuf {
+    let folder = home.join(format!("site-{version}"));
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("package.yaml"), format!("format: 1\nname: s\nversion: {version}\n")).unwrap();
+    folder
+}
+
+fn archive(home: &Path, version: &str) -> PathBuf {
+    let output = home.join(format!("{version}.tar.zst"));
+    build::build(&folder(home, version), &output, &Limits::default()).unwrap();
+    output
+}
+
+fn site(version: &str) -> Site {
+    Site {
+        package: PackageName { name: "s".to_owned(), version: version.to_owned() },
+        names: Arc::new(Names::new(Vec::new())),
+        credentials: Vec::new(),
+        details: Vec::new(),
+        connections: Vec::new(),
+    }
+}
+
+fn install(all: &mut Generations, from: &Path, version: &str) -> io::Result<Facts> {
+    let staged = all.stage(from, "test", 1).map_err(|faults| io::Error::other(joined(&faults)))?;
+    all.publish(staged, &site(version))
+}
+
+#[test]
+fn power_cut_at_each_step_of_a_switch_always_leaves_a_whole_package() {
+    let home = tempfile::tempdir().unwrap();
+    let packages = [archive(home.path(), "1.0.0"), archive(home.path(), "2.0.0")];
+    let bytes = packages.clone().map(|path| std::fs::read(path).unwrap());
+    let state = Path::new("/state");
+    let prepared = || {
+        let disk = Arc::new(CutDisk::default());
+        let mut all = Generations::open(Arc::clone(&disk) as _, state).unwrap();
+        install(&mut all, &packages[0], "1.0.0").unwrap();
+        (disk, all)
+    };
+    let (disk, mut all) = prepared();
+    disk.cut_at(usize::MAX);
+    install(&mut all, &packages[1], "2.0.0").unwrap();
+    let steps = disk.steps();
+    assert!(steps > 8, "{:?}", disk.log());
+    let mut seen = [0, 0];
+    for cut in 0..=steps {
+        for aftermath in AFTERMATHS {
+            let (disk, mut all) = prepared();
+            disk.cut_at(cut);
+            let done = install(&mut all, &packages[1], "2.0.0");
+            let after = Arc::new(disk.after(aftermath));
+            let found = Generations::open(Arc::clone(&after) as _, state).unwrap();
+            let usable = found.usable();
+            let first = usable.first().unwrap_or_else(|| panic!("nothing boots: cut {cut}, {aftermath:?}"));
+            assert_eq!(first.generation, found.record().current, "cut {cut}, {aftermath:?}: the pointer's own boots");
+            let which = usize::from(first.version == "2.0.0");
+            assert_eq!(after.read(&found.path(first.generation)).unwrap(), bytes[which], "cut {cut}, {aftermath:?}");
+            seen[which] += 1;
+            if done.is_ok() && cut >= steps {
+                assert_eq!(which, 1, "what was reported done is done");
+            }
+            assert!(found.history().iter().any(|event| event.version == "1.0.0"), "the history keeps what was synced");
+            // And it goes on from there.
+            let mut found = found;
+            install(&mut found, &packages[1], "2.0.0").unwrap();
+            assert_eq!(found.current().unwrap().version, "2.0.0");
+        }
+    }
+    assert!(seen[0] > 0 && seen[1] > 0, "{seen:?}");
+}
+
+#[test]
+fn power_cut_at_each_step_of_going_back_leaves_one_of_the_two() {
+    let home = tempfile::tempdir().unwrap();
+    let packages = [archive(home.path(), "1.0.0"), archive(home.path(), "2.0.0")];
+    let state = Path::new("/state");
+    for cut in 0..16 {
+        for aftermath in AFTERMATHS {
+            let disk = Arc::new(CutDisk::default());
+            let mut all = Generations::open(Arc::clone(&disk) as _, state).unwrap();
+            install(&mut all, &packages[0], "1.0.0").unwrap();
+            install(&mut all, &packages[1], "2.0.0").unwrap();
+            disk.cut_at(cut);
+            let to = all.before(None).unwrap();
+            let done = all.go_back(&to, true, "bad").is_ok();
+            let found = Generations::open(Arc::new(disk.after(aftermath)), state).unwrap();
+            let first = found.usable().first().cloned().expect("something boots");
+            let back = first.version == "1.0.0";
+            assert!(!done || back, "cut {cut}, {aftermath:?}");
+            assert_eq!(found.record().rejected.len(), usize::from(back), "pointer and list are one");
+        }
+    }
+}
+
+#[test]
+fn a_folder_and_its_archive_become_generations_and_two_old_ones_are_kept() {
+    let home = tempfile::tempdir().unwrap();
+    let mut all = Generations::open(Arc::new(RealDisk), home.path()).unwrap();
+    for version in ["1.0.0", "1.1.0", "1.2.0", "1.3.0"] {
+        install(&mut all, &folder(home.path(), version), version).unwrap();
+    }
+    let kept: Vec<u64> = all.record().generations.iter().map(|facts| facts.generation).collect();
+    assert_eq!((kept, all.record().current), (vec![2, 3, 4], 4));
+    let mut files = RealDisk.names(&home.path().join("packages/generations")).unwrap();
+    files.sort();
+    assert_eq!(files, ["2.package", "3.package", "4.package"]);
+    assert_eq!(all.history().len(), 4);
+    std::fs::write(all.path(4), "worn").unwrap();
+    let again = Generations::open(Arc::new(RealDisk), home.path()).unwrap();
+    assert_eq!(again.usable()[0].version, "1.2.0", "a damaged file is not run");
+    std::fs::write(home.path().join("packages/current"), "{").unwrap();
+    let again = Generations::open(Arc::new(RealDisk), home.path()).unwrap();
+    assert_eq!(again.record().current, 3, "a torn pointer is refused in favour of the one before");
+}
+
+#[test]
+fn a_package_taken_back_does_not_come_again_and_an_older_one_only_by_force() {
+    let home = tempfile::tempdir().unwrap();
+    let mut all = Generations::open(Arc::new(RealDisk), home.path()).unwrap();
+    install(&mut all, &archive(home.path(), "1.0.0"), "1.0.0").unwrap();
+    install(&mut all, &archive(home.path(), "2.0.0"), "2.0.0").unwrap();
+    let to = all.before(None).unwrap();
+    all.go_back(&to, true, "half of the readings are bad").unwrap();
+    let staged = all.stage(&home.path().join("2.0.0.tar.zst"), "test", 1).unwrap();
+    let refused = all.admit(&staged, &site("2.0.0"), None, Admission::default()).unwrap_err();
+    assert!(refused[0].problem.contains("was taken back before"), "{refused:?}");
+    all.discard(&staged, &refused);
+    assert_eq!(all.history().last().unwrap().event, "refused");
+    let forced = Admission { force: true, ..Admission::default() };
+    let staged = all.stage(&home.path().join("2.0.0.tar.zst"), "test", 1).unwrap();
+    all.admit(&staged, &site("2.0.0"), None, forced).unwrap();
+    all.publish(staged, &site("2.0.0")).unwrap();
+    assert!(all.record().rejected.is_empty(), "who insists has the last word");
+    let staged = all.stage(&archive(home.path(), "0.9.0"), "test", 1).unwrap();
+    let refused = all.admit(&staged, &site("0.9.0"), None, Admission::default()).unwrap_err();
+    assert!(refused[0].problem.contains("version 0.9.0 is older than 2.0.0"), "{refused:?}");
+    assert!(all.admit(&staged, &site("0.9.0"), None, Admission { explicit: true, force: false }).is_ok());
+}
