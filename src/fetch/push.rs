@@ -177,7 +177,7 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, fro
     let deadline = shared.config.deadline + HEAD + PATIENCE;
     let service = service_fn(move |request| {
         let shared = Arc::clone(&shared);
-        async move { Ok::<_, Infallible>(answer(request, from, shared).await) }
+        async move { Ok::<_, Infallible>(*answer(request, from, shared).await) }
     });
     let mut builder = http1::Builder::new();
     // One request a connection: a place is held no longer than it is used.
@@ -195,7 +195,7 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, fro
     }
 }
 
-async fn answer(request: Request<Body>, from: SocketAddr, shared: Arc<Shared>) -> Response<Full<Bytes>> {
+async fn answer(request: Request<Body>, from: SocketAddr, shared: Arc<Shared>) -> Said {
     if !may(request.headers(), &shared.config) {
         tracing::warn!(%from, "a package was pushed without the right token");
         let mut response = said(StatusCode::UNAUTHORIZED, "the bearer token is not the right one");
@@ -230,7 +230,8 @@ fn may(headers: &HeaderMap, config: &PushConfig) -> bool {
     std::hint::black_box(differing) == 0
 }
 
-type Said = Response<Full<Bytes>>;
+/// Boxed: most ways out of an upload are refusals, and each is as large as a response.
+type Said = Box<Response<Full<Bytes>>>;
 
 async fn put(mut request: Request<Body>, from: SocketAddr, shared: &Arc<Shared>) -> Result<Said, Said> {
     let Ok(turn) = Arc::clone(&shared.upload).try_lock_owned() else {
@@ -350,5 +351,5 @@ fn response(status: StatusCode, told: &Json) -> Said {
     let mut response = Response::new(Full::new(Bytes::from(format!("{told}\n"))));
     *response.status_mut() = status;
     response.headers_mut().insert("content-type", hyper::header::HeaderValue::from_static("application/json"));
-    response
+    Box::new(response)
 }
