@@ -271,7 +271,9 @@ impl<'a> Session<'a> {
             return;
         }
         self.flowing = true;
-        self.link.publisher.absent(self.link.sub_devices.absent());
+        // Without logins nobody is on the way into a topology: nothing may wait for that.
+        let absent = if self.link.config.sub_device_login { self.link.sub_devices.absent() } else { Vec::new() };
+        self.link.publisher.absent(absent);
         self.link.sub_devices.settled();
         self.link.said = None;
         self.link.outlet.link(true);

@@ -266,11 +266,15 @@ async fn others_flow_while_a_message_is_searched() {
 
 #[tokio::test]
 async fn a_busy_cloud_gets_pauses_and_loses_nothing() {
-    let mut left = 3;
+    let came = Arc::new(Mutex::new(Vec::new()));
+    let times = Arc::clone(&came);
     let broker = Broker::start(move |topic: &str, payload: &Value| {
-        if is_data(topic) && left > 0 {
-            left -= 1;
-            return code(429, "slow down");
+        if is_data(topic) {
+            let mut times = times.lock().unwrap();
+            times.push(Instant::now());
+            if times.len() <= 3 {
+                return code(429, "slow down");
+            }
         }
         healthy(topic, payload)
     })
@@ -279,12 +283,22 @@ async fn a_busy_cloud_gets_pauses_and_loses_nothing() {
     let mut slow = config(broker.address);
     slow.in_flight = 1;
     let gateway = Gateway::start(slow, &names);
-    let began = Instant::now();
     gateway.store.add(true, batch(&names, &[0], 5, now()));
     gateway.store.until_acknowledged(1).await;
-    assert!(began.elapsed() >= Duration::from_millis(500 + 1000 + 2000), "{:?}", began.elapsed());
-    assert_eq!(broker.seen.lock().unwrap().topics("post/batch").len(), 4, "never hammered");
+    let came = came.lock().unwrap().clone();
+    let waits: Vec<Duration> = came.windows(2).map(|two| two[1] - two[0]).collect();
+    assert_eq!(waits.len(), 3, "never hammered");
+    // Chance takes away up to half of 0.5, 1 and 2 s.
+    for (wait, least) in waits.iter().zip([250, 500, 1000]) {
+        assert!(*wait >= Duration::from_millis(least), "{waits:?}");
+    }
+    {
+        let seen = broker.seen.lock().unwrap();
+        assert_eq!(seen.ledger.len(), 5);
+        assert!(seen.ledger.values().all(|n| *n == 1));
+    }
     assert_eq!(gateway.store.aside(), []);
+    assert!(gateway.counters.slowed.get() > 0);
     gateway.stop().await;
 }
 

@@ -2,8 +2,6 @@
 
 use super::*;
 use crate::package::scaffold::{self, Wanted};
-use crate::south::protocols::Protocols;
-use std::path::Path;
 
 fn checked(change: &[(&str, &str, &str)]) -> Checked {
     let home = tempfile::tempdir().unwrap();
@@ -14,7 +12,7 @@ fn checked(change: &[(&str, &str, &str)]) -> Checked {
         assert!(text.contains(from), "{from} is not in {text}");
         std::fs::write(folder.join(file), text.replacen(from, to, 1)).unwrap();
     }
-    let checked = crate::package::check(&folder, &Protocols::new(Path::new(".")).list());
+    let checked = crate::package::check(&folder, &modbus::protocols());
     assert_eq!(checked.errors(), 0, "{}", crate::diagnostic::joined(&checked.diagnostics));
     checked
 }

@@ -2,8 +2,6 @@
 
 use super::*;
 use crate::package::scaffold::{self, Wanted};
-use crate::south::protocols::Protocols;
-use std::path::Path;
 
 fn forecast(protocol: &str, change: &[(&str, &str, &str)]) -> Forecast {
     let home = tempfile::tempdir().unwrap();
@@ -14,8 +12,8 @@ fn forecast(protocol: &str, change: &[(&str, &str, &str)]) -> Forecast {
         assert!(text.contains(from), "{text}");
         std::fs::write(folder.join(file), text.replace(from, to)).unwrap();
     }
-    let protocols = Protocols::new(Path::new("."));
-    let site = super::super::load(&folder, &protocols.list(), None).unwrap();
+    let [tcp, rtu, over_tcp] = modbus::protocols();
+    let site = super::super::load(&folder, &[tcp, rtu, over_tcp, &virtual_source::Virtual], None).unwrap();
     of(&site, &Basis::default())
 }
 

@@ -139,7 +139,7 @@ fn imported_tags_are_points_the_modbus_protocol_reads() {
     std::fs::write(folder.join("templates/device/point.csv"), imported.csv).unwrap();
     let mapping = "mapping:\n  - { point: temperature, mapping: ai.400001 }\n  - { point: running, mapping: di.000005, control: do.000005 }\n";
     std::fs::write(folder.join("templates/device/mapping.yaml"), mapping).unwrap();
-    let checked = crate::package::check(&folder, &crate::south::protocols::Protocols::new(Path::new(".")).list());
+    let checked = crate::package::check(&folder, &modbus::protocols());
     assert_eq!(checked.errors(), 0, "{}", crate::diagnostic::joined(&checked.diagnostics));
     assert_eq!(checked.counts.points, 13);
 }
