@@ -32,6 +32,8 @@ const MOST_SLOTS: usize = 1024;
 const TOPIC_AND_HEADERS: usize = 6 + 35 + 2 + 5 + 40;
 /// A connection that ends so soon after something was sent may have ended because of it.
 const HANG_UP: Duration = Duration::from_secs(1);
+/// A network fails now and then; a peer that has too much hangs up again within this time.
+const HANGS_UP_AGAIN: Duration = Duration::from_secs(60);
 /// A plain broker that takes longer to acknowledge is no broker any more.
 const LONGEST_PATIENCE: Duration = Duration::from_secs(600);
 /// How many bytes of JSON one byte of a batch becomes, about.
@@ -67,6 +69,16 @@ pub struct Outgoing {
 pub struct Now {
     pub at: Duration,
     pub wall: Timestamp,
+}
+
+/// The peer hung up on what was just sent.
+#[derive(Clone, Copy, Debug)]
+struct HangUp {
+    at: Duration,
+    /// How many came before it, each soon after the other.
+    nth: u32,
+    /// Messages delivered until then.
+    delivered: u64,
 }
 
 pub struct Publisher {
@@ -105,6 +117,7 @@ pub struct Publisher {
     /// Late readings taken out of parcels that are not finished.
     removed: HashMap<u64, u64>,
     delivered: u64,
+    hang_up: Option<HangUp>,
     again_first: bool,
     effects: Effects,
     chance: fastrand::Rng,
@@ -142,14 +155,14 @@ impl Publisher {
             live_since: None,
             removed: HashMap::new(),
             delivered: 0,
+            hang_up: None,
             again_first: false,
             effects: Effects::default(),
             chance: fastrand::Rng::new(),
         }
     }
 
-    /// The link is gone: what was taken and not acknowledged comes from the outbox again. A peer that hangs up on
-    /// what was just sent has too much, perhaps; a slower start costs little if it was the network.
+    /// The link is gone: what was taken and not acknowledged comes from the outbox again.
     pub fn lost(&mut self, now: Now) {
         let hung_up = self.in_flight.newest().is_some_and(|at| now.at < at + HANG_UP);
         self.in_flight.clear();
@@ -159,10 +172,23 @@ impl Publisher {
         self.removed.clear();
         self.effects = Effects::default();
         if hung_up {
-            self.overloaded(now);
+            self.hung_up(now);
         }
         self.refusals.reconnected();
         self.window = Window::new(self.slots, self.limit, self.reply_timeout);
+    }
+
+    /// A peer that hangs up on what was just sent has too much, perhaps. Once, it was more likely the network; when it
+    /// took nothing in between, it is treated as a refusal.
+    fn hung_up(&mut self, now: Now) {
+        let last = self.hang_up.filter(|last| now.at < last.at + HANGS_UP_AGAIN);
+        let nth = last.map_or(0, |last| last.nth.saturating_add(1));
+        self.hang_up = Some(HangUp { at: now.at, nth, delivered: self.delivered });
+        match last {
+            None => {}
+            Some(last) if last.delivered == self.delivered => self.overloaded(now),
+            Some(_) => self.effects.slowed += u64::from(self.throttle.hung_up_on(nth, now.at)),
+        }
     }
 
     /// The cloud asks to send nothing for a device, or to begin again.

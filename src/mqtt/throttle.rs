@@ -151,6 +151,17 @@ impl Throttle {
 
     /// The cloud has too much. Returns whether that is news.
     pub fn refused(&mut self, now: Duration) -> bool {
+        self.slow_down(0.0, now)
+    }
+
+    /// The peer hung up on what was just sent, for the `nth` time in a row, and took something since the last time. What
+    /// it took may be all there was: a trickle says nothing about what it can take, until it hangs up again and again.
+    pub fn hung_up_on(&mut self, nth: u32, now: Duration) -> bool {
+        self.slow_down(BLIND / f64::from(nth.min(16)).exp2(), now)
+    }
+
+    /// `least`: bytes a second that it certainly takes.
+    fn slow_down(&mut self, least: f64, now: Duration) -> bool {
         if self.learned.is_some_and(|learned| now < learned.at + ONE_REFUSAL) {
             return false;
         }
@@ -161,7 +172,7 @@ impl Throttle {
             (Some(taken), before) => {
                 let rough = self.learned.is_none_or(|learned| learned.hurries(now));
                 Learned::new(
-                    taken.min(before.unwrap_or(f64::MAX)),
+                    taken.max(least).min(before.unwrap_or(f64::MAX)),
                     DOWN,
                     if rough { Known::Roughly } else { Known::Well },
                     now,
@@ -298,6 +309,23 @@ mod tests {
         at(&throttle, 15_000, before * DOWN_MORE * (0.93 + 0.07 / 5.0) / 2.0);
         // And is found again soon, once something comes through.
         at(&throttle, 17_000, before * DOWN_MORE * (0.93 + 0.07 / 5.0));
+    }
+
+    #[test]
+    fn a_hang_up_on_a_trickle_teaches_nothing_until_it_repeats() {
+        let trickle = |nth| {
+            let mut throttle = Throttle::new(None);
+            (0..10).for_each(|second| throttle.delivered(500, MS(500 + 1000 * second)));
+            assert!(throttle.hung_up_on(nth, MS(10_000)));
+            throttle.rate(MS(15_000)).unwrap()
+        };
+        assert!((trickle(1) - BLIND / 2.0).abs() < 1.0 && (trickle(3) - BLIND / 8.0).abs() < 1.0);
+        assert!((trickle(20) - SLOWEST).abs() < 1.0, "{}", trickle(20));
+        // What goes through beyond that is measured.
+        let mut throttle = Throttle::new(Some(1_000_000));
+        (0..10).for_each(|second| throttle.delivered(100_000, MS(500 + 1000 * second)));
+        assert!(throttle.hung_up_on(1, MS(10_000)));
+        at(&throttle, 10_000, 93_000.0);
     }
 
     #[test]

@@ -10,11 +10,10 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-import traceback
 
+import pool
 from site_files import GATEWAY, ROOT, free_port, wait_until
 
 #: Throttled to RATE by every server, so that there is time to cut.
@@ -531,25 +530,7 @@ STORIES = [
 ]
 
 
-def main() -> int:
+if __name__ == "__main__":
     for name in SERVERS:
         program(name)
-    chosen = [story for story in STORIES if not sys.argv[1:] or any(word in story.__name__ for word in sys.argv[1:])]
-    failed = 0
-    for story in chosen:
-        folder = pathlib.Path(tempfile.mkdtemp(prefix="enos-fetch-"))
-        begun = time.monotonic()
-        try:
-            story(folder)
-            print(f"ok      {story.__name__} ({time.monotonic() - begun:.1f} s)", flush=True)
-            shutil.rmtree(folder, ignore_errors=True)
-        except Exception:
-            failed += 1
-            traceback.print_exc()
-            print(f"FAILED  {story.__name__}; its files: {folder}", flush=True)
-    print(f"fetch: {len(chosen) - failed} passed, {failed} failed", flush=True)
-    return 1 if failed or not chosen else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(pool.main(__file__, "fetch", STORIES))

@@ -205,6 +205,33 @@ fn a_lost_link_forgets_all_and_late_answers_mean_nothing() {
     assert!(bench.next().is_none());
 }
 
+#[test]
+fn a_peer_that_hangs_up_slows_the_sender_only_when_it_repeats() {
+    let mut bench = Bench::new(&config());
+    let cut = |bench: &mut Bench, delivered: bool| {
+        bench.take(Lane::Live, &[0]);
+        if delivered {
+            let (id, _) = bench.next().unwrap();
+            bench.answer(id, 200);
+            bench.take(Lane::Live, &[0]);
+        }
+        assert!(bench.next().is_some());
+        bench.publisher.lost(bench.now());
+        bench.now += Duration::from_secs(5);
+        bench.publisher.slowed_to(bench.now())
+    };
+    assert_eq!(cut(&mut bench, true), None, "a cable cut once is no overload");
+    // It takes a few bytes each time: that is no measure of what it can take.
+    assert!(cut(&mut bench, true).is_none_or(|rate| rate > 30_000));
+    let mut bench = Bench::new(&config());
+    assert_eq!(cut(&mut bench, false), None);
+    assert!(cut(&mut bench, false).is_some(), "twice without a delivery it is one");
+    bench.now += Duration::from_secs(1000);
+    bench.settle(|_| 200);
+    let before = bench.publisher.slowed_to(bench.now());
+    assert_eq!(cut(&mut bench, false), before, "long after, it begins anew");
+}
+
 impl Bench {
     /// One reading of device 0, point 0, taken at this many seconds before now.
     fn take_old(&mut self, lane: Lane, seconds: i64) {
