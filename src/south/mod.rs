@@ -6,6 +6,7 @@ mod commands;
 mod connection;
 mod guard;
 mod live;
+mod order;
 mod outbound;
 pub mod protocols;
 mod request;
