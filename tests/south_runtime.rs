@@ -42,6 +42,18 @@ impl Kept {
         readings
     }
 
+    /// The times of the readings of point 0 of a device, in the order of their arrival.
+    fn times(&self, device: u32) -> Vec<i64> {
+        let mut times = Vec::new();
+        for (_, batch) in &*self.0.lock().unwrap() {
+            for block in batch.blocks().map(Result::unwrap).filter(|block| block.device == device) {
+                let found = block.entries().filter(|entry| entry.as_ref().unwrap().point == 0);
+                times.extend(found.map(|_| block.time.0));
+            }
+        }
+        times
+    }
+
     fn of(&self, device: u32) -> Vec<Instant> {
         self.readings().into_iter().filter(|r| r.1 == device && r.2 == 0).map(|r| r.0).collect()
     }
@@ -302,6 +314,38 @@ async fn a_device_is_read_on_demand_between_its_scans() {
     assert_eq!(bench.kept.of(1).len(), 2, "the first scan, and this one");
     let unknown = bench.south.read_now("line", "d9", S).await;
     assert_eq!(unknown, Err(AskError::UnknownDevice("d9".into())));
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_readings_of_one_point_never_share_a_millisecond() {
+    let bench = bench_with(ScriptedPlan::polled(1, ROWS, S * 900), Upload::Realtime, |_| {});
+    sleep(S * 10).await;
+    // Paused time: these reads fall into one millisecond of the wall clock, or very few.
+    for _ in 0..10 {
+        bench.south.read_now("line", "d0", S).await.unwrap();
+    }
+    let times = bench.kept.times(0);
+    assert_eq!(times.len(), 11);
+    assert!(times.is_sorted_by(|a, b| a < b), "{times:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn pushed_values_of_one_time_are_all_kept_and_the_same_one_again_is_no_other() {
+    let bench = bench_with(ScriptedPlan::pushed(1, ROWS), Upload::Realtime, |_| {});
+    sleep(S).await;
+    let push = |time: i64, value: i64| {
+        let datum = Datum::Good(Value::Int(value));
+        bench.script.push(Sample { point: 0, time: Timestamp(time), datum });
+    };
+    for value in [1, 2, 1] {
+        push(7_000, value);
+    }
+    sleep(S).await;
+    push(7_000, 1);
+    sleep(S).await;
+    push(5_000, 4);
+    sleep(S).await;
+    assert_eq!(bench.kept.times(0), [7_000, 7_001, 7_002, 7_002, 5_000], "an older time is the source's word");
 }
 
 #[tokio::test(start_paused = true)]

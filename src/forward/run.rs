@@ -52,6 +52,8 @@ pub(super) struct Link {
     pub said: Option<(String, Instant)>,
     /// Reasons for refused messages, and when each was told.
     pub said_refusals: HashMap<String, Instant>,
+    /// When each point (device, measurement point) was last fed by a message without a time.
+    pub fed: HashMap<(u32, u32), Timestamp>,
     /// Zero of all times given to pure code.
     pub started: Instant,
 }
@@ -77,6 +79,7 @@ pub async fn run(config: DestinationConfig, place: Place, ports: ForwardPorts, m
         jobs: JoinSet::new(),
         said: None,
         said_refusals: HashMap::new(),
+        fed: HashMap::new(),
         started: Instant::now(),
     };
     // A plain broker counts no connects.

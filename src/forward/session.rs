@@ -9,7 +9,7 @@ use super::suspicion::{OnItsWay, ReadingId, Suspicion};
 use crate::config::DestinationConfig;
 use crate::model::accounting::Kind;
 use crate::model::command::code;
-use crate::model::{BatchBuilder, Command, Lane, Outcome, Parcel, SetAside, Timestamp};
+use crate::model::{BatchBuilder, Command, Lane, Outcome, Parcel, SetAside, Timestamp, order};
 use crate::mqtt::connection::{Connection, Heard, Lost};
 use crate::mqtt::window::{Load, Window};
 use std::collections::{HashMap, VecDeque};
@@ -398,12 +398,18 @@ impl<'a> Session<'a> {
 
     /// A message of the broker that may feed local points.
     fn receive(&mut self, topic: &str, payload: &[u8], retained: bool) {
-        let feed = self.link.ports.feed.now();
-        let read = feed.read(&self.link.config.subscribe, topic, payload, retained, Timestamp::now());
+        let (feed, now) = (self.link.ports.feed.now(), Timestamp::now());
+        let read = feed.read(&self.link.config.subscribe, topic, payload, retained, now);
         self.link.ports.status.update(|s| s.received.messages += 1);
         for fed in read {
             match fed {
-                Ok(fed) => {
+                Ok(mut fed) => {
+                    // A message with a time of its own keeps it: delivered twice, it is still one reading.
+                    if fed.time == now {
+                        let last = self.link.fed.entry((fed.device, fed.point)).or_default();
+                        fed.time = order::after(*last, now, false);
+                        *last = fed.time;
+                    }
                     let mut builder = BatchBuilder::default();
                     builder.begin(fed.device, fed.time);
                     builder.push(fed.point, 0, &fed.value);

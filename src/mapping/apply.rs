@@ -5,7 +5,7 @@ use super::convert::{Scaled, convert};
 use super::evaluate::evaluate;
 use super::quality;
 use super::upload::{Gate, Kept, Offer, Verdict};
-use crate::model::{BatchBuilder, Datum, Reason, Sample, Timestamp, Upload, Value, ValueRef};
+use crate::model::{BatchBuilder, Datum, Reason, Sample, Timestamp, Upload, Value, ValueRef, order};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,6 +37,7 @@ pub struct DeviceMapper {
     device: u32,
     first_point: u32,
     inputs: Box<[Remembered]>,
+    results: Box<[Last]>,
     gates: Box<[Gate]>,
     /// Formulas to run at the end of the batch, each once.
     touched: Vec<u32>,
@@ -45,6 +46,14 @@ pub struct DeviceMapper {
     computed: Vec<Computed>,
     held: u64,
     wakes_at: Option<Duration>,
+}
+
+/// The last result of a formula: inputs of two scans in one millisecond give two results.
+#[derive(Clone, Copy, Debug, Default)]
+struct Last {
+    time: Timestamp,
+    /// An input has come since that is not the same reading once more.
+    fresh: bool,
 }
 
 /// The last good value of a row that feeds formulas.
@@ -71,6 +80,7 @@ impl DeviceMapper {
             |limit| Remembered { value: None, quality: 0, time: Timestamp::default(), arrived: Duration::ZERO, limit };
         DeviceMapper {
             inputs: mapping.slots.iter().map(|slot| remembered(limit(slot.row))).collect(),
+            results: vec![Last::default(); mapping.formulas.len()].into(),
             gates: vec![Gate::default(); mapping.gates.len()].into(),
             mapping,
             device,
@@ -165,9 +175,11 @@ impl DeviceMapper {
         }
         if row.slot != NONE {
             let remembered = &mut self.inputs[row.slot as usize];
-            remembered.value = scaled.as_f64();
+            let value = scaled.as_f64();
+            let fresh = (remembered.value, remembered.quality, remembered.time) != (value, quality, time);
+            remembered.value = value;
             (remembered.quality, remembered.time, remembered.arrived) = (quality, time, now);
-            self.touch(mapping, row);
+            self.touch(mapping, row, fresh);
         }
     }
 
@@ -205,13 +217,17 @@ impl DeviceMapper {
     fn forget(&mut self, mapping: &Mapping, row: &Row) {
         if row.slot != NONE {
             self.inputs[row.slot as usize].value = None;
-            self.touch(mapping, row);
+            self.touch(mapping, row, true);
         }
     }
 
-    fn touch(&mut self, mapping: &Mapping, row: &Row) {
+    fn touch(&mut self, mapping: &Mapping, row: &Row, fresh: bool) {
         let slot = &mapping.slots[row.slot as usize];
-        self.touched.extend_from_slice(&mapping.feeds[slot.first as usize..slot.end as usize]);
+        let fed = &mapping.feeds[slot.first as usize..slot.end as usize];
+        for &formula in fed {
+            self.results[formula as usize].fresh |= fresh;
+        }
+        self.touched.extend_from_slice(fed);
     }
 
     fn run_formulas(&mut self, mapping: &Mapping, now: Duration, out: &mut impl Readings) {
@@ -220,17 +236,20 @@ impl DeviceMapper {
         touched.dedup();
         for &at in &touched {
             let formula = &mapping.formulas[at as usize];
-            let result = self.run(formula, now, out);
+            let result = self.run(at, formula, now, out);
             self.computed.push(Computed { formula: at, time: result.0, datum: result.1 });
         }
         touched.clear();
         self.touched = touched;
     }
 
-    fn run(&mut self, formula: &Compiled, now: Duration, out: &mut impl Readings) -> (Timestamp, Datum) {
+    fn run(&mut self, at: u32, formula: &Compiled, now: Duration, out: &mut impl Readings) -> (Timestamp, Datum) {
         let Some((quality, time)) = self.gather(formula, now) else {
             return (Timestamp::default(), Datum::Bad(Reason::NoAnswer));
         };
+        let last = &mut self.results[at as usize];
+        let time = order::after(last.time, time, !last.fresh);
+        *last = Last { time, fresh: false };
         let result = evaluate(formula.function, &self.arguments).ok_or(Reason::OutOfRange).and_then(|y| {
             self.send(&formula.target, Scaled::Number(y), quality, time, now, out)?;
             Ok(Value::Double(y))

@@ -146,6 +146,16 @@ fn quality_is_the_worst_and_time_the_newest_of_the_inputs() {
 }
 
 #[test]
+fn two_results_of_a_formula_never_share_a_millisecond_unless_they_are_one() {
+    let rules = [(DataType::Double, formula(Function::Sum, &[0, 1]), Upload::Realtime)];
+    let mut device = device(&template(&[PLAIN, PLAIN], &rules));
+    mapped(&mut device, &[good(0, 1_000, 1.0), good(1, 900, 1.0)], 0);
+    assert_eq!(mapped(&mut device, &[good(1, 1_000, 4.0)], 1), [(1_001, 0, 0, Value::Double(5.0))]);
+    assert_eq!(mapped(&mut device, &[good(1, 1_000, 4.0)], 2), [(1_001, 0, 0, Value::Double(5.0))]);
+    assert_eq!(mapped(&mut device, &[good(0, 1_002, 1.0)], 3), [(1_002, 0, 0, Value::Double(5.0))]);
+}
+
+#[test]
 fn a_division_by_zero_is_no_reading_and_says_so() {
     let rules = [(DataType::Double, formula(Function::Ratio, &[0, 1]), Upload::Realtime)];
     let mut device = device(&template(&[PLAIN, PLAIN], &rules));

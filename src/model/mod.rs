@@ -14,6 +14,7 @@ pub mod identity;
 pub mod late;
 pub mod names;
 pub mod notice;
+pub mod order;
 pub mod secret;
 pub mod selection;
 pub mod site;

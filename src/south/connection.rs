@@ -68,7 +68,7 @@ pub(super) struct State {
     /// The turn before this one was pushed data; a due group goes first now.
     pub pushed_last: bool,
     pub pushed: Vec<Sample>,
-    /// The scan in which each point was last answered.
+    /// The scan or batch in which each point was last answered.
     pub marks: Vec<u32>,
     pub scan: u32,
     /// No mapper has to be asked what is due before this time.

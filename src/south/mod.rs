@@ -8,6 +8,7 @@ mod connection;
 mod guard;
 mod lines;
 mod live;
+mod order;
 mod outbound;
 pub mod protocols;
 mod request;

@@ -24,7 +24,7 @@ impl Line {
         self.schedule.started(group, self.now());
         // Not kept for the next scan: few connections read at the same time, and a sample has 48 bytes.
         let mut samples = Vec::with_capacity(planned.points.len());
-        let began = Instant::now();
+        let (began, asked) = (Instant::now(), Timestamp::now());
         let result = self.call(planned.patience + SLACK, session.read(group, &mut samples)).await;
         let took = began.elapsed();
         let result = match result {
@@ -38,7 +38,7 @@ impl Line {
                 // Peers close conversations that were idle. That says nothing of the device: once more on a new one.
                 self.state.second_chance = Some(group);
                 self.schedule.again(group, self.now());
-                self.publish(&mut samples);
+                self.publish(&mut samples, asked);
                 return result;
             }
             other => other,
@@ -51,7 +51,7 @@ impl Line {
         self.state.second_chance = self.state.second_chance.filter(|again| *again != group);
         let silent = result.is_err() || no_answer_at_all(&samples);
         let exceptions = samples.iter().filter(|sample| is_exception(&sample.datum)).count();
-        self.publish(&mut samples);
+        self.publish(&mut samples, asked);
         self.count_scan(device, took, exceptions as u64);
         match &result {
             Err(Fault::Stopped) => {}
@@ -128,13 +128,15 @@ impl Line {
     }
 
     /// Samples to readings, to the outbox, to the live table; in this order, because the outbox is in a hurry.
-    pub(super) fn publish(&mut self, samples: &mut Vec<Sample>) {
+    /// `asked`: when they were asked for, or later for what is pushed.
+    pub(super) fn publish(&mut self, samples: &mut Vec<Sample>, asked: Timestamp) {
         if samples.is_empty() {
             return;
         }
         let bad = samples.iter().filter(|sample| matches!(sample.datum, Datum::Bad(_))).count() as u64;
         self.counters.samples_bad.add(bad);
         self.counters.samples_good.add(samples.len() as u64 - bad);
+        self.put_in_order(samples, asked);
         self.map(samples);
         self.live.lock().store(samples);
     }
@@ -177,7 +179,8 @@ impl Line {
             }
             last = device;
         }
-        self.publish(&mut pushed);
+        // Pushed once more after a reconnect, a value of one time is no second reading.
+        self.publish(&mut pushed, Timestamp(i64::MAX));
         self.state.pushed = pushed;
     }
 
@@ -205,6 +208,7 @@ impl Line {
     fn mark_bad(&mut self, points: impl Iterator<Item = u32>, reason: Reason) {
         let time = Timestamp::now();
         let mut samples: Vec<Sample> = points.map(|point| Sample { point, time, datum: Datum::Bad(reason) }).collect();
+        self.put_in_order(&mut samples, Timestamp(i64::MAX));
         self.map(&samples);
         self.live.lock().store(&mut samples);
     }
