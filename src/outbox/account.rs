@@ -50,11 +50,11 @@ impl Tail {
             let born = self.entry(facts.seq).filter(|_| facts.seq > self.stored_upto).map_or(now, |entry| entry.born);
             self.keep(parts, born);
         }
-        self.finish(facts, (refused, held), false);
+        self.finish(facts, (refused, held), false, now);
     }
 
     /// One destination is done with a parcel. When it is the last of those that want it, nobody waits any more.
-    fn finish(&mut self, facts: Facts, (refused, held): (u64, u64), lost: bool) {
+    fn finish(&mut self, facts: Facts, (refused, held): (u64, u64), lost: bool, now: Instant) {
         if refused > 0 || held > 0 {
             let most = self.refused.entry(facts.seq).or_default();
             *most = (refused.max(most.0), held.max(most.1));
@@ -73,7 +73,7 @@ impl Tail {
         self.counters.set_aside.add(refused);
         self.wait(-(facts.any as i64));
         self.remove(facts.seq);
-        self.let_go_of_row(facts.seq);
+        self.let_go_of_row(facts.seq, now);
     }
 
     /// These values of a parcel were refused for good.
@@ -115,7 +115,7 @@ impl Tail {
         one.tally.set_aside += refused;
         one.tally.waiting -= refused;
         self.lost_for(destination, Facts { readings: facts.readings - refused, ..facts }, reason, now);
-        self.finish(facts, (refused, 0), true);
+        self.finish(facts, (refused, 0), true, now);
     }
 
     /// Who waits for this will not get it from us any more, but for those it is on its way to: all, or `only` one.
@@ -131,7 +131,7 @@ impl Tail {
             }
             let facts = census.facts(seq, i);
             self.lost_for(i, facts, reason, now);
-            self.finish(facts, (0, 0), true);
+            self.finish(facts, (0, 0), true, now);
         }
     }
 

@@ -260,11 +260,11 @@ impl Tail {
     }
 
     /// The parcel has come to its end: so has the row it was made of.
-    pub(super) fn let_go_of_row(&mut self, seq: u64) {
+    pub(super) fn let_go_of_row(&mut self, seq: u64, now: Instant) {
         if let Some(id) = self.shelf.moved.remove(&seq) {
             self.shelf.over.insert(id);
             // There is a row to delete, but no hurry: until then it is sent twice, at worst.
-            self.rows_since.get_or_insert_with(Instant::now);
+            self.rows_since.get_or_insert(now);
         }
     }
 

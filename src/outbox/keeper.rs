@@ -409,6 +409,10 @@ impl Keeper {
                     "outbox file was damaged and set aside; what could be read was carried over");
                 self.store = store;
                 self.shared.set_quarantine(quarantine);
+                let known = self.shared.lock().known_names();
+                if let Err(e) = self.store.restore_names(&known) {
+                    tracing::debug!(error = %chain(&e), "names can not be written to the carried-over outbox");
+                }
                 self.reconcile(&targets);
             }
             Err(e) => tracing::debug!(error = %chain(&e), "damaged outbox can not be replaced yet"),

@@ -113,7 +113,8 @@ pub fn open(
     let space = Space { quota: config.quota_bytes.max(SMALLEST_QUOTA), reserve: config.disk_reserve_bytes };
     let selections: Arc<[Selection]> = destinations.iter().map(|d| d.selection.clone()).collect();
     let mut judge = Judge::new(selections.clone());
-    let (store, loaded, quarantine) = open_or_replace(&path, space, destinations, &mut judge).map_err(failed)?;
+    let (store, loaded, quarantine) =
+        open_or_replace(&path, space, destinations, &mut judge, &names).map_err(failed)?;
     counters.dropped.add(quarantine.as_ref().map_or(0, |q| q.readings_lost));
 
     let mut tail = Tail::new(limits(config, space), loaded, Judge::new(selections), counters.clone());
@@ -151,6 +152,7 @@ fn open_or_replace(
     space: Space,
     destinations: &[DestinationSettings],
     judge: &mut Judge,
+    names: &Arc<Names>,
 ) -> Result<(Store, tail::Loaded, Option<Quarantine>), StoreError> {
     let opened = Store::open(path, space).and_then(|mut store| {
         let loaded = start::load(&mut store, destinations, judge)?;
@@ -161,6 +163,8 @@ fn open_or_replace(
             let (mut store, quarantine) = salvage::replace(path, space, problem, Timestamp::now(), true)?;
             tracing::error!(file = %quarantine.file.display(), problem = %quarantine.problem, segments = quarantine.segments_saved,
                 lost = quarantine.readings_lost, "outbox file is damaged and was set aside; what could be read was carried over");
+            // The damage may have taken the names, and without them no segment can be read.
+            store.restore_names(std::slice::from_ref(names))?;
             let loaded = start::load(&mut store, destinations, judge)?;
             Ok((store, loaded, Some(quarantine)))
         }

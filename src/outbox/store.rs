@@ -278,6 +278,16 @@ impl Store {
         Ok(names)
     }
 
+    /// Writes down names that somebody still knows, where damage took them from the file.
+    ///
+    /// # Errors
+    /// When the disk or the file fails.
+    pub fn restore_names(&mut self, known: &[Arc<Names>]) -> Result<(), StoreError> {
+        let tx = self.connection.transaction()?;
+        known.iter().try_for_each(|names| rows::put_names(&tx, names))?;
+        Ok(tx.commit()?)
+    }
+
     /// Forgets names that no segment uses.
     ///
     /// # Errors

@@ -165,6 +165,12 @@ impl Tail {
         }
     }
 
+    /// All names that are known.
+    #[must_use]
+    pub fn known_names(&self) -> Vec<Arc<Names>> {
+        self.names.values().map(|epoch| epoch.names.clone()).collect()
+    }
+
     /// Takes a batch; what nobody wants is not kept. Tells who wants some of it.
     ///
     /// # Errors

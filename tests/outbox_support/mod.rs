@@ -91,6 +91,10 @@ pub async fn drain(outlet: &dyn Outlet, outbox: &Outbox) -> BTreeMap<u64, (u64, 
             tokio::select! { biased; live = outlet.live(64 << 10) => live, old = outlet.backlog(64 << 10) => old }
         };
         let Ok(parcels) = tokio::time::timeout(PATIENCE, wait).await else {
+            if outbox.status().destinations[0].readings.waiting == 0 {
+                // What waited was found damaged and is told as lost: nothing is owed.
+                break;
+            }
             panic!("nothing comes, yet {:?}", outbox.status())
         };
         for parcel in &parcels {
