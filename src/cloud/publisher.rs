@@ -201,9 +201,10 @@ impl Publisher {
         }
     }
 
-    /// These are on their way into the topology; their readings wait until [`Publisher::present`].
+    /// These are on their way into the topology; their readings wait until [`Publisher::present`]. Where sub-devices do
+    /// not log in, as at a plain broker, there is no topology to wait for.
     pub fn absent(&mut self, devices: Vec<(String, String)>) {
-        self.absent = devices.into_iter().collect();
+        self.absent = devices.into_iter().filter(|_| self.sub_device_login).collect();
     }
 
     /// It is not on its way any more. Returns whether something is held for it.

@@ -206,6 +206,17 @@ fn a_lost_link_forgets_all_and_late_answers_mean_nothing() {
 }
 
 #[test]
+fn only_where_sub_devices_log_in_do_readings_wait_for_the_topology() {
+    for sub_device_login in [true, false] {
+        let mut bench = Bench::new(&CloudConfig { sub_device_login, ..config() });
+        bench.publisher.absent(vec![("pk".to_owned(), "d0".to_owned())]);
+        bench.take(Lane::Live, &[0]);
+        assert_eq!(bench.next().is_none(), sub_device_login);
+        assert_eq!(bench.publisher.effects().hold.is_empty(), !sub_device_login);
+    }
+}
+
+#[test]
 fn a_peer_that_hangs_up_slows_the_sender_only_when_it_repeats() {
     let mut bench = Bench::new(&config());
     let cut = |bench: &mut Bench, delivered: bool| {
