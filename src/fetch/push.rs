@@ -286,7 +286,6 @@ async fn apply(
 }
 
 /// What the head of the request tells: the digest, if any.
-#[expect(clippy::result_large_err, reason = "an answer is made once a request")]
 fn admitted(headers: &HeaderMap, most: u64) -> Result<Option<String>, Said> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     if text("content-encoding").is_some_and(|encoding| encoding != "identity") {
