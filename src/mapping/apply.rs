@@ -49,7 +49,7 @@ pub struct DeviceMapper {
 }
 
 /// The last result of a formula: inputs of two scans in one millisecond give two results.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Last {
     time: Timestamp,
     /// An input has come since that is not the same reading once more.
@@ -80,7 +80,7 @@ impl DeviceMapper {
             |limit| Remembered { value: None, quality: 0, time: Timestamp::default(), arrived: Duration::ZERO, limit };
         DeviceMapper {
             inputs: mapping.slots.iter().map(|slot| remembered(limit(slot.row))).collect(),
-            results: vec![Last::default(); mapping.formulas.len()].into(),
+            results: vec![Last { time: Timestamp(i64::MIN), fresh: false }; mapping.formulas.len()].into(),
             gates: vec![Gate::default(); mapping.gates.len()].into(),
             mapping,
             device,

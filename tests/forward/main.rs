@@ -248,6 +248,31 @@ async fn messages_feed_points_and_a_refused_subscription_stops_nothing() {
 }
 
 #[tokio::test]
+async fn messages_of_one_millisecond_are_readings_of_different_times() {
+    let broker = Broker::start(|_, _| Say::Ack).await;
+    let subscription = Subscription {
+        filter: TopicFilter::parse("in/+/#").unwrap(),
+        device: Pick::Wildcard(0),
+        point: Pick::Wildcard(1),
+        value: None,
+        time: None,
+    };
+    let config = DestinationConfig { subscribe: vec![subscription], ..config(broker.address) };
+    let gateway = Gateway::start(config, &names(1, 2));
+    broker.until("the subscription", |seen| seen.subscriptions == ["in/+/#"]).await;
+    for i in 0..15 {
+        broker.push("in/Device 0/p0", &i.to_string()).await;
+    }
+    while gateway.inbox.batches.lock().unwrap().len() < 15 {
+        gateway.inbox.came.notified().await;
+    }
+    let batches = gateway.inbox.batches.lock().unwrap().clone();
+    let times: Vec<i64> = batches.iter().flat_map(|b| b.blocks()).map(|block| block.unwrap().time.0).collect();
+    assert!(times.len() == 15 && times.is_sorted_by(|a, b| a < b), "{times:?}");
+    gateway.stop().await;
+}
+
+#[tokio::test]
 async fn a_retained_message_is_the_newest_live_one_only() {
     let broker = Broker::start(|_, _| Say::Ack).await;
     let names = names(1, 1);
