@@ -271,10 +271,7 @@ impl<'a> Session<'a> {
             return;
         }
         self.flowing = true;
-        // Without logins nobody is on the way into a topology: nothing may wait for that.
-        let absent = if self.link.config.sub_device_login { self.link.sub_devices.absent() } else { Vec::new() };
-        self.link.publisher.absent(absent);
-        self.link.sub_devices.settled();
+        self.wait_for_absent();
         self.link.said = None;
         self.link.outlet.link(true);
         self.link.counters.cloud_connected.set(1);
@@ -442,6 +439,13 @@ impl<'a> Session<'a> {
         let slowed_to = self.link.publisher.slowed_to(now);
         let accounting = self.link.accounting.shown(now.wall);
         self.link.status.update(|s| (s.in_flight, s.slowed_to, s.accounting) = (in_flight, slowed_to, accounting));
+    }
+
+    /// What is read of devices on their way into the topology waits for them. Without logins nobody is on the way.
+    fn wait_for_absent(&mut self) {
+        let absent = if self.link.config.sub_device_login { self.link.sub_devices.absent() } else { Vec::new() };
+        self.link.publisher.absent(absent);
+        self.link.sub_devices.settled();
     }
 
     /// Devices that stand in the topology now may send.

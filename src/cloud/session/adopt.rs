@@ -50,7 +50,11 @@ impl Session<'_> {
             && self.holds_no_positions()
             && let Some(update) = rosters.take()
         {
+            self.let_in();
             self.link.adopt(update, now);
+            if self.flowing {
+                self.wait_for_absent();
+            }
             self.chores = Chores::begun_anew(&self.chores);
             if !self.link.config.sub_device_login {
                 let keys: Vec<_> = self.link.sub_devices.keys().map(|(p, d)| (p.to_owned(), d.to_owned())).collect();

@@ -132,10 +132,11 @@ mod tests {
         assert!(d.is_settled());
         let mut d = d.adopt(roster(&[7, 3, 1], "x"), |_, _| None, S(100));
         assert_eq!(d.counts(), (2, 0));
-        assert!(!d.ready(), "the new one is not known to the cloud yet");
+        let new = ("subPK07".to_owned(), "subDK07".to_owned());
+        assert_eq!((d.ready(), d.absent()), (true, vec![new]), "what is read of the new one waits for the topology");
         let asked = bring_in(&mut d, S(100));
         assert_eq!(asked, [Ask::TopoAdd(vec![0]), Ask::Login(vec![0])], "nobody else is asked for");
-        assert_eq!((d.counts(), d.ready()), ((3, 0), true));
+        assert_eq!((d.counts(), d.absent()), ((3, 0), vec![]));
         assert_eq!(d.wake(), Some(S(130)), "readings of the removed one go first");
         assert_eq!(bring_in(&mut d, S(130)), [Ask::Expel(("subPK02".to_owned(), "subDK02".to_owned()))]);
         assert_eq!((d.wake(), d.len()), (None, 3));
