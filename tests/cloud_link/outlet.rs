@@ -77,7 +77,7 @@ impl Store {
     }
 
     pub async fn until_acknowledged(&self, count: usize) {
-        let waited = tokio::time::timeout(std::time::Duration::from_secs(30), async {
+        let waited = tokio::time::timeout(std::time::Duration::from_secs(180), async {
             loop {
                 let changed = self.changed.notified();
                 if self.acknowledged() >= count {
