@@ -25,4 +25,5 @@ pub mod south;
 pub mod store;
 pub mod telemetry;
 pub mod trigger;
+pub mod update;
 pub mod yaml;

@@ -25,6 +25,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("cloud", &["config", "diagnostic", "model", "mqtt", "telemetry"]),
     ("forward", &["config", "diagnostic", "model", "mqtt", "rest", "telemetry"]),
     ("fetch", &["config", "diagnostic", "model"]),
+    ("update", &["config", "diagnostic", "fetch", "model", "package", "store", "telemetry", "yaml"]),
+    ("engine", &["config", "diagnostic", "model", "package", "store", "telemetry", "update"]),
     ("operate", &["config", "diagnostic", "model", "telemetry"]),
     ("doors", &["diagnostic", "operate"]),
 ];

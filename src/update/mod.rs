@@ -1,0 +1,9 @@
+//! Updates over the air: of the engine itself, or of firmware that a drop-in or a device takes.
+//!
+//! A file says what it is for ([`Manifest`]); a [`Target`] carries it out; the job between them is on disk before each step.
+
+pub mod manifest;
+pub mod target;
+
+pub use manifest::{Kind, Manifest};
+pub use target::{Activation, Failure, Stage, Staged, Standing, Target, Tell};
