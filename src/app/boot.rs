@@ -4,7 +4,7 @@ use crate::config::Config;
 use crate::diagnostic::{self, Diagnostic};
 use crate::model::{Site, Timestamp};
 use crate::package::generations::{self, Admission, Facts, Generations, content_of};
-use crate::package::source::{Limits, Source};
+use crate::package::source::Source;
 use crate::package::trust::{self, Trust};
 use crate::south::protocols::Protocols;
 use crate::store::RealDisk;
@@ -14,7 +14,8 @@ use std::sync::Arc;
 
 /// A checked package with the secrets of its devices.
 pub(super) fn load(config: &Config, path: &Path) -> Result<Site, Vec<Diagnostic>> {
-    crate::package::load(path, &Protocols::new(&config.state_dir).list(), Some(&config.state_dir.join("secrets")))
+    let (protocols, secrets) = (Protocols::new(&config.state_dir), config.state_dir.join("secrets"));
+    crate::package::load_in(path, &protocols.list(), Some(&secrets), &generations::limits(&config.state_dir))
 }
 
 /// Takes a package over, checks it, and makes it the current generation.
@@ -31,7 +32,7 @@ pub(super) fn install(
     let trust = Trust::load(&config.package_trust, &config.state_dir)?;
     let how = Admission { explicit: how.explicit || trust.allow_downgrade, ..how };
     let staged = generations.stage(from, &from.display().to_string(), Timestamp::now().0)?;
-    let checked = trusted(staged.path(), &trust).and_then(|()| load(config, staged.path())).and_then(|site| {
+    let checked = trusted(config, staged.path(), &trust).and_then(|()| load(config, staged.path())).and_then(|site| {
         generations.admit(&staged, &site, old, how)?;
         Ok(site)
     });
@@ -50,8 +51,8 @@ pub(super) fn install(
 }
 
 /// Who signed it is asked before what it says, and of the very bytes that will run.
-fn trusted(package: &Path, trust: &Trust) -> Result<(), Vec<Diagnostic>> {
-    trust::verify(&Source::open(package, &Limits::default())?, trust).map(|_| ())
+fn trusted(config: &Config, package: &Path, trust: &Trust) -> Result<(), Vec<Diagnostic>> {
+    trust::verify(&Source::open(package, &generations::limits(&config.state_dir))?, trust).map(|_| ())
 }
 
 /// The package to run. A configured one that is new becomes a generation first; when it does not pass, what ran before
@@ -102,7 +103,7 @@ fn seed(
     path: &Path,
     needed: bool,
 ) -> Result<Option<Arc<Site>>, Vec<Diagnostic>> {
-    let content = content_of(path)?;
+    let content = content_of(path, &generations::limits(&config.state_dir))?;
     if !needed && generations.record().seed.as_ref() == Some(&content) {
         return Ok(None);
     }

@@ -4,7 +4,7 @@ use super::boot;
 use crate::config::Config;
 use crate::diagnostic;
 use crate::doors::local::Refused;
-use crate::package::generations::{Admission, Generations};
+use crate::package::generations::{self, Admission, Generations};
 use crate::store::RealDisk;
 use anyhow::Context;
 use serde_json::{Value as Json, json};
@@ -27,8 +27,9 @@ pub fn install_offline(config: &Config, path: &Path, force: bool) -> anyhow::Res
     let (facts, _) = boot::install(&mut generations, config, path, old.as_ref(), how)
         .map_err(|faults| Refused { code: "refused".to_owned(), message: diagnostic::joined(&faults) })?;
     // What edge.yaml names now was there before; only a change of it counts from here on.
-    if let Some(content) = config.package.as_deref().and_then(|seed| crate::package::generations::content_of(seed).ok())
-    {
+    let limits = generations::limits(&config.state_dir);
+    let seed = config.package.as_deref().and_then(|seed| generations::content_of(seed, &limits).ok());
+    if let Some(content) = seed {
         generations.seeded(&content).context("remember the configured package")?;
     }
     Ok(json!({ "package": facts }))

@@ -1,5 +1,6 @@
 //! `enos-edge package fetch`: every step of a fetch told, through a running gateway or without one (R6).
 
+use super::progress::Screen;
 use super::terminal::say;
 use super::{DoorArguments, failed};
 use crate::config::{self, Config, SourceConfig};
@@ -58,10 +59,14 @@ fn alone(arguments: &Arguments) -> anyhow::Result<bool> {
     let mut good = true;
     for source in sources {
         say(&format!("{}: {}\n", source.name, source.address));
-        let watcher = |done: &crate::fetch::journal::Done| say(&line(done.step.word(), &done.said));
+        let screen = Screen::open(false);
+        let watcher = |done: &crate::fetch::journal::Done| screen.say(&line(done.step.word(), &done.said));
         let folder = config.state_dir.join(FOLDER);
-        let errand = Errand { source, folder: &folder, to: arguments.to.as_deref(), watcher: &watcher };
-        match runtime.block_on(once(&errand)) {
+        let fetched = screen.during("fetching", |progress| {
+            let (to, watcher) = (arguments.to.as_deref(), &watcher);
+            runtime.block_on(once(&Errand { source, folder: &folder, to, watcher, progress }))
+        });
+        match fetched {
             Ok(Some(_)) => say(&format!("  written to {}\n", arguments.to.as_deref().unwrap_or(&folder).display())),
             Ok(None) => say("  it could be fetched\n"),
             Err(Trouble { step, problem, remedy }) => {

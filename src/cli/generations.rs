@@ -2,6 +2,7 @@
 //! folder when none runs.
 
 use super::moments::stamp;
+use super::progress::with_bar;
 use super::status::text;
 use super::terminal::{say, table};
 use super::{DoorArguments, failed};
@@ -44,7 +45,7 @@ pub(super) fn install(arguments: &Install) -> ExitCode {
     let asked = std::path::absolute(&arguments.package).context("find the package").and_then(|path| {
         std::fs::metadata(&path).with_context(|| format!("open {}", path.display()))?;
         let words = json!({ "path": path, "force": arguments.force });
-        arguments.door.ask("package_install", &words, |config| app::install_offline(config, &path, arguments.force))
+        arguments.door.ask("installing", "package_install", &words, |config| app::install_offline(config, &path, arguments.force))
     });
     arguments.door.show(asked, |answer| {
         let package = &answer["package"];
@@ -68,8 +69,9 @@ pub(super) fn install(arguments: &Install) -> ExitCode {
 
 pub(super) fn rollback(arguments: &Rollback) -> ExitCode {
     let words = json!({ "generation": arguments.generation });
-    let asked =
-        arguments.door.ask("package_rollback", &words, |config| app::roll_back_offline(config, arguments.generation));
+    let asked = arguments.door.ask("going back", "package_rollback", &words, |config| {
+        app::roll_back_offline(config, arguments.generation)
+    });
     arguments.door.show(asked, |answer| {
         let package = &answer["package"];
         let (name, version) = (text(&package["name"]), text(&package["version"]));
@@ -78,7 +80,7 @@ pub(super) fn rollback(arguments: &Rollback) -> ExitCode {
 }
 
 pub(super) fn list(door: &Door) -> ExitCode {
-    let asked = door.ask("package_list", &json!({}), app::packages_offline);
+    let asked = door.ask("asking", "package_list", &json!({}), app::packages_offline);
     door.show(asked, |answer| {
         let rows = answer["generations"].as_array().into_iter().flatten().map(|one| {
             let current = if one["generation"] == answer["current"] { "*" } else { "" };
@@ -91,7 +93,7 @@ pub(super) fn list(door: &Door) -> ExitCode {
 }
 
 pub(super) fn history(door: &Door) -> ExitCode {
-    let asked = door.ask("package_history", &json!({}), app::package_history_offline);
+    let asked = door.ask("asking", "package_history", &json!({}), app::package_history_offline);
     door.show(asked, |answer| {
         let rows = answer.as_array().into_iter().flatten().map(|one| {
             let at = one["at"].as_i64().map(stamp).unwrap_or_default();
@@ -105,16 +107,17 @@ pub(super) fn history(door: &Door) -> ExitCode {
 impl Door {
     fn ask(
         &self,
+        verb: &'static str,
         operation: &str,
         words: &Json,
         offline: impl FnOnce(&config::Config) -> anyhow::Result<Json>,
     ) -> anyhow::Result<Json> {
         match Visitor::connect(&self.door.path()?) {
-            Ok(mut visitor) => visitor.ask(operation, words),
+            Ok(mut visitor) => with_bar(verb, self.json, |_| visitor.ask(operation, words)),
             Err(error) if nobody_there(&error) && self.door.socket.is_none() => {
                 let config = config::read(&self.door.config)
                     .map_err(|faults| anyhow::anyhow!("{}", diagnostic::joined(&faults)))?;
-                offline(&config)
+                with_bar(verb, self.json, |_| offline(&config))
             }
             Err(error) => Err(error),
         }

@@ -12,6 +12,7 @@ mod identity;
 mod moments;
 mod monitor;
 pub mod package;
+mod progress;
 mod read;
 mod run;
 mod status;

@@ -3,6 +3,7 @@
 
 use super::digest;
 use super::journal::{Step, Trouble};
+use crate::model::progress::{Progress, Unit};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
@@ -59,6 +60,8 @@ pub(super) struct Incoming {
     folder: PathBuf,
     name: String,
     pub memory: Memory,
+    /// Told how far a transfer is.
+    pub progress: Progress,
 }
 
 impl Incoming {
@@ -69,7 +72,8 @@ impl Incoming {
     pub fn open(folder: &Path, name: &str) -> Result<Incoming, Trouble> {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
         made.map_err(|error| disk(&format!("make folder {}", folder.display()), &error))?;
-        let incoming = Incoming { folder: folder.to_owned(), name: name.to_owned(), memory: Memory::default() };
+        let (folder, name) = (folder.to_owned(), name.to_owned());
+        let incoming = Incoming { folder, name, memory: Memory::default(), progress: Progress::default() };
         let read = fs::read(incoming.file("json")).unwrap_or_default();
         Ok(Incoming { memory: serde_json::from_slice(&read).unwrap_or_default(), ..incoming })
     }
@@ -129,7 +133,10 @@ impl Incoming {
 
     fn writer(&self, held: u64) -> Result<Writer, Trouble> {
         let file = own_file(&self.part(), held == 0).map_err(|error| disk("open the archive", &error))?;
-        Ok(Writer { file: Some(file), buffer: Vec::new(), length: held, unsynced: 0 })
+        let size = self.memory.part.as_ref().and_then(|mark| mark.size).unwrap_or(0);
+        self.progress.step("fetching", size, Unit::Bytes);
+        self.progress.set(held);
+        Ok(Writer { file: Some(file), buffer: Vec::new(), length: held, unsynced: 0, progress: self.progress.clone() })
     }
 
     pub fn forget_part(&mut self) {
@@ -176,6 +183,7 @@ pub(super) struct Writer {
     buffer: Vec<u8>,
     length: u64,
     unsynced: u64,
+    progress: Progress,
 }
 
 impl Writer {
@@ -189,6 +197,7 @@ impl Writer {
     /// Those of the disk.
     pub async fn append(&mut self, bytes: &[u8]) -> Result<(), Trouble> {
         self.length += bytes.len() as u64;
+        self.progress.add(bytes.len() as u64);
         self.buffer.extend_from_slice(bytes);
         if self.buffer.len() < BLOCK { Ok(()) } else { self.flush(false).await }
     }

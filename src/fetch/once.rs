@@ -4,6 +4,7 @@ use super::incoming::Incoming;
 use super::journal::{Done, Journal, Step, Trouble};
 use super::pull::{self, Fetched};
 use crate::config::SourceConfig;
+use crate::model::progress::Progress;
 use std::path::Path;
 
 /// What is wanted.
@@ -14,6 +15,8 @@ pub struct Errand<'a> {
     /// Where the archive goes; `None` looks only whether it could be fetched.
     pub to: Option<&'a Path>,
     pub watcher: &'a (dyn Fn(&Done) + Send + Sync),
+    /// Told how far the transfer is.
+    pub progress: &'a Progress,
 }
 
 /// SHA-256 of what was written, or nothing when it was only looked for.
@@ -23,6 +26,7 @@ pub struct Errand<'a> {
 pub async fn once(errand: &Errand<'_>) -> Result<Option<String>, Trouble> {
     let mut journal = Journal::new(errand.watcher);
     let mut incoming = Incoming::open(errand.folder, &format!("{}.once", errand.source.name))?;
+    incoming.progress = errand.progress.clone();
     // Whoever asks by hand wants the archive, not to hear that it is unchanged.
     (incoming.memory.taken, incoming.memory.taken_sha256) = (None, None);
     match pull::fetch(errand.source, &mut incoming, errand.to.is_none(), &mut journal).await? {

@@ -15,6 +15,7 @@ pub mod late;
 pub mod names;
 pub mod notice;
 pub mod order;
+pub mod progress;
 pub mod secret;
 pub mod selection;
 pub mod site;

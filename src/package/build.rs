@@ -139,6 +139,7 @@ impl Archive<'_> {
 
     /// Every file with its bytes, in the order of their names.
     fn each(&self, mut add: impl FnMut(&str, &[u8]) -> io::Result<()>) -> io::Result<()> {
+        self.source.begin("packing");
         let mut bytes = Vec::new();
         let names: BTreeSet<&str> = self.source.files().chain(self.replaced.iter().map(|(name, _)| *name)).collect();
         for name in names {

@@ -7,6 +7,7 @@ use super::check::{Checked, check_with};
 use super::fields::Faults;
 use super::inputs::Digests;
 use super::manifest::Manifest;
+use super::source::Limits;
 use super::texts::Texts;
 use crate::config::Secret;
 use crate::diagnostic::Diagnostic;
@@ -34,8 +35,21 @@ const SECRET_BYTES: u64 = 1024;
 /// # Errors
 /// Every fault of the package, when there is an error among them.
 pub fn load(path: &Path, protocols: &[&dyn Protocol], secrets: Option<&Path>) -> Result<Site, Vec<Diagnostic>> {
+    load_in(path, protocols, secrets, &Limits::default())
+}
+
+/// As [`load`], with limits, and a place to unpack archives, of the caller's choice.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_in(
+    path: &Path,
+    protocols: &[&dyn Protocol],
+    secrets: Option<&Path>,
+    limits: &Limits,
+) -> Result<Site, Vec<Diagnostic>> {
     let secrets = secrets.map_or(Secrets::Unread, |folder| Secrets::Folder(folder.to_owned()));
-    let Checked { site, diagnostics, .. } = check_with(path, protocols, &secrets);
+    let Checked { site, diagnostics, .. } = check_with(path, protocols, &secrets, limits);
     site.ok_or(diagnostics)
 }
 

@@ -257,6 +257,7 @@ impl Reading {
             self.faults.push(Diagnostic::warning(Place::new(&self.file, 0, 0), problem).help(SEAL));
             return;
         };
+        source.begin("comparing digests");
         for (path, digest) in &listed.entries {
             self.compare_file(source, path, digest);
         }

@@ -32,5 +32,5 @@ pub mod trust;
 pub mod upload;
 
 use crate::yaml::{self, fields};
-pub use check::{Checked, Counts, check};
-pub use load::load;
+pub use check::{Checked, Counts, check, check_in};
+pub use load::{load, load_in};

@@ -35,6 +35,7 @@ pub fn sealed_manifest(source: &Source) -> Result<(String, usize), Vec<Diagnosti
     let text = manifest_text(source).map_err(one)?;
     manifest::parse(&file, &text).map_err(one)?;
     let mut files = BTreeMap::new();
+    source.begin("sealing");
     for name in source.files().filter(|name| ![manifest::FILE, manifest::SIGNATURE].contains(name)) {
         files.insert(name, source.sha256(name).map_err(one)?);
     }

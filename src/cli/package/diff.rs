@@ -1,9 +1,10 @@
 //! `enos-edge package diff`: what a new package changes.
 
-use crate::cli::check::with_progress;
+use crate::cli::progress::with_bar;
 use crate::cli::terminal::say;
 use crate::package::check::Checked;
 use crate::package::diff::{self, report};
+use crate::package::source::Limits;
 use crate::south::protocols::Protocols;
 use clap::Args;
 use std::path::{Path, PathBuf};
@@ -25,9 +26,14 @@ pub(super) struct DiffArgs {
 
 pub(super) fn run(args: &DiffArgs) -> ExitCode {
     let protocols = Protocols::new(Path::new("."));
-    let check = |path: &Path| crate::package::check(path, &protocols.list());
-    let (old, new) = with_progress("reading both packages", || (check(&args.old), check(&args.new)));
-    let Some(diff) = with_progress("comparing", || diff::compare(&old, &new)) else {
+    let check = |path: &Path| {
+        with_bar("reading", args.json, |progress| {
+            let limits = Limits { progress: progress.clone(), ..Limits::default() };
+            crate::package::check_in(path, &protocols.list(), &limits)
+        })
+    };
+    let (old, new) = (check(&args.old), check(&args.new));
+    let Some(diff) = with_bar("comparing", args.json, |_| diff::compare(&old, &new)) else {
         complain(&args.old, &old);
         complain(&args.new, &new);
         return ExitCode::from(1);

@@ -1,6 +1,6 @@
 //! `enos-edge package import`: a point table out of an .xlsx or a Kepware tag list.
 
-use crate::cli::check::with_progress;
+use crate::cli::progress::with_bar;
 use crate::cli::terminal::say;
 use crate::diagnostic::Severity;
 use crate::package::{import, seal};
@@ -24,7 +24,9 @@ pub(super) struct ImportArgs {
 }
 
 pub(super) fn run(args: &ImportArgs) -> ExitCode {
-    let imported = match with_progress("importing", || import::read(&args.file, args.sheet.as_deref())) {
+    let imported = match with_bar("importing", false, |progress| {
+        import::read(&args.file, args.sheet.as_deref(), progress)
+    }) {
         Ok(imported) => imported,
         Err(faults) => {
             faults.iter().for_each(|fault| eprintln!("{fault}"));

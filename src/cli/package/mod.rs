@@ -7,8 +7,10 @@ mod trust;
 
 use super::fetch;
 use super::generations;
+use super::progress::with_bar;
 use super::terminal::say;
 use crate::diagnostic::Diagnostic;
+use crate::model::progress::Progress;
 use crate::package::source::Limits;
 use crate::package::{build, seal};
 use clap::{Args, Subcommand};
@@ -102,13 +104,14 @@ pub fn run(args: PackageArgs) -> ExitCode {
 
 fn build(args: &BuildArgs, limits: &Limits) -> Outcome {
     let key = args.key.as_deref().map(crate::package::trust::SigningKey::read).transpose().map_err(|f| vec![f])?;
-    let build = || {
+    let build = |progress: &Progress| {
+        let limits = &Limits { progress: progress.clone(), ..limits.clone() };
         let files = build::build(&args.dir, &args.output, limits)?;
         let signature =
             key.map(|key| crate::package::trust::sign(&args.output, &key, limits)).transpose()?.map(|made| made.key_id);
         Ok::<_, Vec<Diagnostic>>((files + usize::from(signature.is_some()), signature))
     };
-    let (files, signed) = super::check::with_progress("building", build)?;
+    let (files, signed) = with_bar("building", args.json, build)?;
     let bytes = std::fs::metadata(&args.output).map_or(0, |found| found.len());
     if !args.json {
         return Ok(format!("wrote {files} files to {}\n", args.output.display()));

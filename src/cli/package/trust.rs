@@ -2,7 +2,9 @@
 
 use super::Outcome;
 use crate::cli::DEFAULT_CONFIG;
+use crate::cli::progress::with_bar;
 use crate::diagnostic::{Diagnostic, Place};
+use crate::model::progress::Progress;
 use crate::package::manifest;
 use crate::package::source::{Limits, Source};
 use crate::package::trust::{self, PublicKey, SigningKey, Trust};
@@ -44,6 +46,10 @@ pub(super) struct VerifyArgs {
     json: bool,
 }
 
+fn watched(limits: &Limits, progress: &Progress) -> Limits {
+    Limits { progress: progress.clone(), ..limits.clone() }
+}
+
 fn one(fault: Diagnostic) -> Vec<Diagnostic> {
     vec![fault]
 }
@@ -60,7 +66,8 @@ pub(super) fn keygen(args: &KeygenArgs) -> Outcome {
 
 pub(super) fn sign(args: &SignArgs, limits: &Limits) -> Outcome {
     let key = SigningKey::read(&args.key).map_err(one)?;
-    let signature = crate::cli::check::with_progress("signing", || trust::sign(&args.package, &key, limits))?;
+    let signature =
+        with_bar("signing", false, |progress| trust::sign(&args.package, &key, &watched(limits, progress)))?;
     Ok(format!(
         "signed {} {} in {} with key {}\n",
         signature.name,
@@ -72,13 +79,13 @@ pub(super) fn sign(args: &SignArgs, limits: &Limits) -> Outcome {
 
 pub(super) fn verify(args: &VerifyArgs, limits: &Limits) -> Outcome {
     let trust = trusted(args)?;
-    let work = || -> Result<_, Vec<Diagnostic>> {
-        let source = Source::open(&args.package, limits)?;
+    let work = |progress: &Progress| -> Result<_, Vec<Diagnostic>> {
+        let source = Source::open(&args.package, &watched(limits, progress))?;
         let verified = trust::verify(&source, &trust)?;
         let (manifest, faults) = manifest::read(&source);
         Ok((verified, manifest.ok_or(faults)?))
     };
-    let (verified, manifest) = crate::cli::check::with_progress("verifying", work)?;
+    let (verified, manifest) = with_bar("verifying", args.json, work)?;
     let version = manifest.version.to_string();
     if args.json {
         return Ok(format!("{}\n", json!({ "name": manifest.name, "version": version, "key_id": verified.key })));

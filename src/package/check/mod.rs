@@ -16,6 +16,7 @@ use super::texts::{self, Texts};
 use super::{load, manifest, triggers, yaml};
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::model::Site;
+use crate::model::progress::Unit;
 use crate::trigger::EventRule;
 use driver::Protocol;
 use std::collections::HashMap;
@@ -67,20 +68,32 @@ impl Checked {
 /// Device secrets that lie in files of the state folder are not read: see [`load`].
 #[must_use]
 pub fn check(path: &Path, protocols: &[&dyn Protocol]) -> Checked {
-    let mut checked = check_with(path, protocols, &load::Secrets::Unread);
+    check_in(path, protocols, &Limits::default())
+}
+
+/// As [`check`], with limits, and a place to unpack archives, of the caller's choice.
+#[must_use]
+pub fn check_in(path: &Path, protocols: &[&dyn Protocol], limits: &Limits) -> Checked {
+    let mut checked = check_with(path, protocols, &load::Secrets::Unread, limits);
     checked.forecast = checked.site.as_ref().map(|site| forecast::of(site, &Basis::default()));
     checked
 }
 
-pub(super) fn check_with(path: &Path, protocols: &[&dyn Protocol], secrets: &load::Secrets) -> Checked {
-    let limits = Limits::default();
-    let source = match Source::open(path, &limits) {
+pub(super) fn check_with(
+    path: &Path,
+    protocols: &[&dyn Protocol],
+    secrets: &load::Secrets,
+    limits: &Limits,
+) -> Checked {
+    let source = match Source::open(path, limits) {
         Ok(source) => source,
         Err(faults) => return finish(None, Vec::new(), faults.into(), Counts::default()),
     };
     let (manifest, found) = manifest::read(&source);
     let mut faults = Faults::from(found);
+    source.begin("reading");
     let texts = texts::read(&source, &mut faults);
+    limits.progress.step("checking", 0, Unit::Things);
     let models = models::flatten(&texts.models, &mut faults);
     let templates = cross::templates(&texts, &models, &mut faults);
     cross::assets(&texts, &mut faults);

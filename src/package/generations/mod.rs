@@ -35,8 +35,6 @@ pub const READY: &str = "ready";
 const KEPT: usize = 2;
 /// Contents remembered as taken back.
 const REJECTED: usize = 32;
-/// What must stay free on the disk.
-const RESERVE: u64 = 16 << 20;
 
 /// The packages of one gateway.
 pub struct Generations {
@@ -142,8 +140,7 @@ impl Generations {
     /// # Errors
     /// What keeps it from being a package, or the disk from taking it.
     pub fn stage(&mut self, from: &Path, shown: &str, at: i64) -> Result<Staged, Vec<Diagnostic>> {
-        let limits =
-            Limits { staging: Some(self.folder.clone()).filter(|folder| folder.is_dir()), ..Limits::default() };
+        let limits = limits_of(&self.folder);
         let source = Source::open(from, &limits)?;
         let (manifest, faults) = manifest::read(&source);
         let broken = faults.iter().any(|fault| fault.severity == Severity::Error);
@@ -182,7 +179,7 @@ impl Generations {
     }
 
     fn room(&self, file: &Path) -> io::Result<()> {
-        let needed = std::fs::metadata(file)?.len() + RESERVE;
+        let needed = std::fs::metadata(file)?.len() + Limits::RESERVE;
         // A folder that is not there (in a test's memory) has all the room.
         let Ok(space) = rustix::fs::statvfs(&self.folder) else { return Ok(()) };
         let free = space.f_bavail.saturating_mul(space.f_frsize);
@@ -348,8 +345,18 @@ pub fn tell_not_ready(disk: &dyn Disk, state_dir: &Path) {
 ///
 /// # Errors
 /// When a file can not be read.
-pub fn content_of(path: &Path) -> Result<String, Vec<Diagnostic>> {
-    content(&Source::open(path, &Limits::default())?)
+pub fn content_of(path: &Path, limits: &Limits) -> Result<String, Vec<Diagnostic>> {
+    content(&Source::open(path, limits)?)
+}
+
+/// Archives are unpacked beside the generations: the system's folder for temporary files may be memory.
+#[must_use]
+pub fn limits(state_dir: &Path) -> Limits {
+    limits_of(&state_dir.join(FOLDER))
+}
+
+fn limits_of(folder: &Path) -> Limits {
+    Limits { staging: Some(folder.to_owned()).filter(|folder| folder.is_dir()), ..Limits::default() }
 }
 
 fn content(source: &Source) -> Result<String, Vec<Diagnostic>> {

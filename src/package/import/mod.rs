@@ -10,6 +10,7 @@ use super::points::{self, rows::Rows};
 use super::scaffold::csv_cell;
 use super::source::Limits;
 use crate::diagnostic::{Diagnostic, Place, Severity};
+use crate::model::progress::{Progress, Unit};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
@@ -38,10 +39,11 @@ fn refuse(path: &Path, problem: &str, help: &str) -> Diagnostic {
 ///
 /// # Errors
 /// When nothing of it can be taken, and why.
-pub fn read(path: &Path, sheet: Option<&str>) -> Result<Imported, Vec<Diagnostic>> {
+pub fn read(path: &Path, sheet: Option<&str>, progress: &Progress) -> Result<Imported, Vec<Diagnostic>> {
     let shown: Arc<str> = path.display().to_string().into();
     let mut faults = Faults::new(&shown);
-    let bytes = bytes(path, sheet, &mut faults)?;
+    let bytes = bytes(path, sheet, progress, &mut faults)?;
+    progress.step("checking", 0, Unit::Things);
     let mut rows = Rows::open(&*bytes, &mut faults).ok_or_else(|| vec![refuse(path, "can not be read", "")])?;
     let Some(first) = rows.next(&mut faults) else {
         let mut told = faults.finish();
@@ -54,13 +56,18 @@ pub fn read(path: &Path, sheet: Option<&str>) -> Result<Imported, Vec<Diagnostic
     }
 }
 
-fn bytes(path: &Path, sheet: Option<&str>, faults: &mut Faults) -> Result<Vec<u8>, Vec<Diagnostic>> {
+fn bytes(
+    path: &Path,
+    sheet: Option<&str>,
+    progress: &Progress,
+    faults: &mut Faults,
+) -> Result<Vec<u8>, Vec<Diagnostic>> {
     let fail = |e: std::io::Error| vec![refuse(path, &format!("read the file: {e}"), "")];
     let mut bytes = Vec::new();
     let mut file = File::open(path).map_err(fail)?.take(FILE_BYTES + 1);
     (&mut file).take(8).read_to_end(&mut bytes).map_err(fail)?;
     if bytes.starts_with(b"PK\x03\x04") {
-        return xlsx::read(path, sheet, faults);
+        return xlsx::read(path, sheet, progress, faults);
     }
     if bytes.starts_with(b"\xd0\xcf\x11\xe0") {
         return Err(vec![refuse(

@@ -15,7 +15,7 @@ fn told(path: &Path) -> String {
         let lines: String = faults.iter().map(|fault| format!("{fault}\n")).collect();
         lines.replace(&path.display().to_string(), &name)
     };
-    match read(path, None) {
+    match read(path, None, &Progress::default()) {
         Ok(imported) => format!("{}-- {} points\n{}", tell(&imported.left), imported.rows, imported.csv),
         Err(faults) => format!("{}-- refused\n", tell(&faults)),
     }
@@ -80,10 +80,10 @@ fn a_workbook_with_chinese_headers_becomes_a_point_table() {
     let numbers = "<row r=\"4\"><c r=\"A4\" t=\"s\"><v>0</v></c><c r=\"B4\"><v>3060</v></c><c r=\"C4\" t=\"s\"><v>1</v></c><c r=\"D4\" t=\"str\"><v>ai</v></c></row>";
     let strings = "<sst><si><r><t>有功</t></r><r><t>功率 &amp; P</t></r><rPh><t>yougong</t></rPh></si><si><t>float</t></si></sst>";
     let text = sheet(&(row(1, &HEAD) + &row(2, &["电压, L1", "3000", "float", "ai"]) + numbers));
-    let imported = read(&workbook(folder.path(), &text, Some(strings)), None).unwrap();
+    let imported = read(&workbook(folder.path(), &text, Some(strings)), None, &Progress::default()).unwrap();
     assert_eq!(imported.left, []);
     assert_eq!(imported.csv, "测点名,点号,值类型,点类型\n\"电压, L1\",3000,float,ai\n有功功率 & P,3060,float,ai\n");
-    assert!(read(&folder.path().join("table.xlsx"), Some("x")).unwrap_err()[0].problem.contains("there are: 点表"));
+    assert!(read(&folder.path().join("table.xlsx"), Some("x"), &Progress::default()).unwrap_err()[0].problem.contains("there are: 点表"));
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn faulty_rows_stay_behind_with_their_place_in_the_sheet() {
     let error = "<row r=\"9\"><c r=\"A9\" t=\"str\"><v>P</v></c><c r=\"B9\" t=\"e\"><v>#REF!</v></c></row>";
     let text =
         sheet(&(row(1, &HEAD) + &row(5, &["U", "1", "flaot", "ai"]) + &row(7, &["I", "2", "float", "ai"]) + error));
-    let imported = read(&workbook(folder.path(), &text, None), None).unwrap();
+    let imported = read(&workbook(folder.path(), &text, None), None, &Progress::default()).unwrap();
     assert_eq!((imported.rows, imported.csv.lines().last()), (1, Some("I,2,float,ai")));
     let told = crate::diagnostic::joined(&imported.left);
     assert!(told.contains("table.xlsx:5:3: value type \"flaot\"") && told.contains("did you mean float?"), "{told}");
@@ -103,7 +103,7 @@ fn faulty_rows_stay_behind_with_their_place_in_the_sheet() {
 fn hostile_workbooks_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let refused = |text: &str, strings: Option<&str>| {
-        crate::diagnostic::joined(&read(&workbook(folder.path(), text, strings), None).unwrap_err())
+        crate::diagnostic::joined(&read(&workbook(folder.path(), text, strings), None, &Progress::default()).unwrap_err())
     };
     let laughs = "<!DOCTYPE x [<!ENTITY a \"ha\"><!ENTITY b \"&a;&a;\">]>";
     assert!(
@@ -125,7 +125,7 @@ fn shared_texts_can_not_be_used_to_blow_a_sheet_up() {
     let folder = tempfile::tempdir().unwrap();
     let strings = format!("<sst><si><t>{}</t></si></sst>", "x".repeat(1 << 20));
     let cells: String = (1..=400).map(|n| format!("<row r=\"{n}\"><c t=\"s\"><v>0</v></c></row>")).collect();
-    let refused = read(&workbook(folder.path(), &sheet(&cells), Some(&strings)), None).unwrap_err();
+    let refused = read(&workbook(folder.path(), &sheet(&cells), Some(&strings)), None, &Progress::default()).unwrap_err();
     assert!(refused[0].problem.contains("bytes of text"), "{refused:?}");
 }
 
@@ -135,7 +135,7 @@ fn imported_tags_are_points_the_modbus_protocol_reads() {
     let home = tempfile::tempdir().unwrap();
     let folder = home.path().join("p");
     scaffold::create(&folder, &Wanted { name: "p", protocol: "modbus-tcp", model: None }).unwrap();
-    let imported = read(&cases().join("kepware.csv"), None).unwrap();
+    let imported = read(&cases().join("kepware.csv"), None, &Progress::default()).unwrap();
     std::fs::write(folder.join("templates/device/point.csv"), imported.csv).unwrap();
     let mapping = "mapping:\n  - { point: temperature, mapping: ai.400001 }\n  - { point: running, mapping: di.000005, control: do.000005 }\n";
     std::fs::write(folder.join("templates/device/mapping.yaml"), mapping).unwrap();

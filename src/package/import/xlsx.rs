@@ -3,6 +3,7 @@
 
 use super::refuse;
 use crate::diagnostic::Diagnostic;
+use crate::model::progress::Progress;
 use crate::package::faults::Faults;
 use crate::package::scaffold::csv_cell;
 use crate::package::source::{Limits, Source};
@@ -20,12 +21,18 @@ const ROWS: u32 = 1_048_576;
 const COLUMNS: usize = 256;
 
 /// The CSV text of a sheet, the first one or the one of that name.
-pub(super) fn read(path: &Path, sheet: Option<&str>, faults: &mut Faults) -> Result<Vec<u8>, Vec<Diagnostic>> {
-    let limits = Limits { file_bytes: PART_BYTES, ..Limits::default() };
+pub(super) fn read(
+    path: &Path,
+    sheet: Option<&str>,
+    progress: &Progress,
+    faults: &mut Faults,
+) -> Result<Vec<u8>, Vec<Diagnostic>> {
+    let limits = Limits { file_bytes: PART_BYTES, progress: progress.clone(), ..Limits::default() };
     let source = Source::open(path, &limits)?;
     let part = sheet_part(&source, sheet).map_err(|problem| vec![refuse(path, &problem, "save it as .xlsx again")])?;
     let strings = if source.contains("xl/sharedStrings.xml") { shared(&source)? } else { Vec::new() };
     let mut sheet = Sheet { strings: &strings, faults, out: Vec::new(), line: 0, row: Row::default() };
+    source.begin("reading the sheet");
     walk(&source, &part, |event| sheet.event(event)).map_err(|problem| vec![refuse(path, &problem, "")])?;
     Ok(sheet.out)
 }

@@ -1,8 +1,9 @@
 //! Recognises an archive by its first bytes and unpacks it.
 
-use super::metered::{Counted, Metered};
+use super::metered::{Counted, Metered, Watched};
 use super::staging::{Staged, Stager};
 use super::{Limits, tar, zip};
+use crate::model::progress::Unit;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
@@ -44,6 +45,7 @@ pub fn unpack(path: &Path, limits: &Limits) -> Result<Staged, Refusal> {
         file.seek(SeekFrom::Start(0))
     };
     rewound().map_err(|e| format!("read the package: {e}"))?;
+    limits.progress.step("unpacking", size, Unit::Bytes);
     let mut stager = Stager::new(limits)?;
     if start.starts_with(&[0x1f, 0x8b]) {
         unpack_gzip(file, &mut stager, limits)?;
@@ -58,7 +60,7 @@ pub fn unpack(path: &Path, limits: &Limits) -> Result<Staged, Refusal> {
 }
 
 fn unpack_gzip(file: File, stager: &mut Stager<'_>, limits: &Limits) -> Result<(), String> {
-    let packed = Counted::new(BufReader::new(file));
+    let packed = Counted::new(BufReader::new(Watched::new(file, &limits.progress)));
     let count = packed.count();
     let mut stream = Metered::new(flate2::bufread::GzDecoder::new(packed), count, limits);
     tar::unpack(&mut stream, stager, limits)?;
@@ -66,7 +68,7 @@ fn unpack_gzip(file: File, stager: &mut Stager<'_>, limits: &Limits) -> Result<(
 }
 
 fn unpack_zstd(file: File, stager: &mut Stager<'_>, limits: &Limits) -> Result<(), String> {
-    let packed = Counted::new(BufReader::new(file));
+    let packed = Counted::new(BufReader::new(Watched::new(file, &limits.progress)));
     let count = packed.count();
     let mut decoder = zstd::stream::read::Decoder::with_buffer(packed)
         .map_err(|e| format!("unpack the archive: {e}"))?

@@ -1,5 +1,6 @@
 //! PURE. How large a package may be. Every number is checked while bytes stream, never read from a header.
 
+use crate::model::progress::Progress;
 use std::path::PathBuf;
 
 /// Caps of one package. The defaults fit a million-row point table with room to spare.
@@ -23,11 +24,15 @@ pub struct Limits {
     pub rows: usize,
     /// Where archives are unpacked; `None` is the system's folder for temporary files.
     pub staging: Option<PathBuf>,
+    /// Told what is unpacked and read.
+    pub progress: Progress,
 }
 
 impl Limits {
     /// Small archives of repetitive text compress very well; below this no ratio is computed.
     pub const RATIO_FLOOR: u64 = 8 << 20;
+    /// Bytes that stay free on the disk an archive is unpacked to.
+    pub const RESERVE: u64 = 16 << 20;
     /// Longest name of a file in a package, with its folders.
     pub const NAME_BYTES: usize = 255;
 }
@@ -46,6 +51,7 @@ impl Default for Limits {
             depth: 8,
             rows: 1_200_000,
             staging: None,
+            progress: Progress::default(),
         }
     }
 }

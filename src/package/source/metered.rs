@@ -1,6 +1,7 @@
 //! Counts bytes on both sides of a decompressor, and stops one that unfolds too far.
 
 use super::Limits;
+use crate::model::progress::Progress;
 use std::cell::Cell;
 use std::io::{self, BufRead, Read};
 use std::rc::Rc;
@@ -37,6 +38,26 @@ impl<R: BufRead> BufRead for Counted<R> {
     fn consume(&mut self, amount: usize) {
         self.count.set(self.count.get() + amount as u64);
         self.inner.consume(amount);
+    }
+}
+
+/// Tells how much was read.
+pub struct Watched<R> {
+    inner: R,
+    progress: Progress,
+}
+
+impl<R> Watched<R> {
+    pub fn new(inner: R, progress: &Progress) -> Watched<R> {
+        Watched { inner, progress: progress.clone() }
+    }
+}
+
+impl<R: Read> Read for Watched<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let got = self.inner.read(buffer)?;
+        self.progress.add(got as u64);
+        Ok(got)
     }
 }
 

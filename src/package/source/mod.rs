@@ -19,6 +19,7 @@ pub use limits::Limits;
 pub use names::is_ignored;
 
 use crate::diagnostic::{Diagnostic, Place};
+use crate::model::progress::Unit;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
@@ -36,16 +37,24 @@ enum Files {
 }
 
 /// Reads one file of a package, at most as many bytes as a file may have.
-pub enum Reader<'a> {
+pub struct Reader<'a>(metered::Watched<Bytes<'a>>);
+
+enum Bytes<'a> {
     Plain(io::Take<File>),
     Staged(staging::RangeReader<'a>),
 }
 
 impl Read for Reader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl Read for Bytes<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
-            Reader::Plain(file) => file.read(buffer),
-            Reader::Staged(range) => range.read(buffer),
+            Bytes::Plain(file) => file.read(buffer),
+            Bytes::Staged(range) => range.read(buffer),
         }
     }
 }
@@ -113,13 +122,26 @@ impl Source {
                 let len = *folder.files().get(name).ok_or_else(missing)?;
                 let file = folder.open_file(name).map_err(|e| refuse(format!("open the file: {e}")))?;
                 // What is written to the file after it was listed is not read.
-                Ok(Reader::Plain(file.take(len)))
+                Ok(self.watched(Bytes::Plain(file.take(len))))
             }
             Files::Archive(staged) => {
                 let range = *staged.entries().get(name).ok_or_else(missing)?;
-                Ok(Reader::Staged(staged.reader(range)))
+                Ok(self.watched(Bytes::Staged(staged.reader(range))))
             }
         }
+    }
+
+    fn watched<'a>(&self, bytes: Bytes<'a>) -> Reader<'a> {
+        Reader(metered::Watched::new(bytes, &self.limits.progress))
+    }
+
+    /// A walk over the bytes of all files begins.
+    pub fn begin(&self, step: &'static str) {
+        let bytes = match &self.files {
+            Files::Folder(folder) => folder.files().values().sum(),
+            Files::Archive(staged) => staged.entries().values().map(|range| range.len).sum(),
+        };
+        self.limits.progress.step(step, bytes, Unit::Bytes);
     }
 
     /// A file as text, without byte order mark.

@@ -9,6 +9,9 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// How often the disk is asked for its free space.
+const ROOM_STEP: u64 = 1 << 20;
+
 /// Where a file's bytes lie in the staging file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Range {
@@ -65,6 +68,8 @@ pub struct Stager<'l> {
     at: u64,
     entries: BTreeMap<String, Range>,
     taken: names::Taken,
+    /// Up to here there is room on the disk.
+    room_known_to: u64,
 }
 
 impl<'l> Stager<'l> {
@@ -73,7 +78,7 @@ impl<'l> Stager<'l> {
     pub fn new(limits: &'l Limits) -> Result<Stager<'l>, String> {
         let folder = limits.staging.clone().unwrap_or_else(std::env::temp_dir);
         let file = nameless(&folder).map_err(|e| format!("make a temporary file in {}: {e}", folder.display()))?;
-        Ok(Stager { limits, file, at: 0, entries: BTreeMap::new(), taken: names::Taken::default() })
+        Ok(Stager { limits, file, at: 0, entries: BTreeMap::new(), taken: names::Taken::default(), room_known_to: 0 })
     }
 
     /// Copies one file of the archive to its end.
@@ -97,6 +102,7 @@ impl<'l> Stager<'l> {
             };
             self.at += got as u64;
             self.check_size(self.at - start).map_err(refuse)?;
+            self.check_room()?;
             self.file.write_all(&buffer[..got]).map_err(|e| refuse(format!("write the temporary file: {e}")))?;
         }
         self.entries.insert(name.to_owned(), Range { start, len: self.at - start });
@@ -111,6 +117,25 @@ impl<'l> Stager<'l> {
             return Err(format!("the package is larger than {} bytes", self.limits.total_bytes));
         }
         Ok(())
+    }
+
+    /// A disk that is filled to the brim takes no readings any more: some of it stays free.
+    fn check_room(&mut self) -> Result<(), String> {
+        if self.at < self.room_known_to {
+            return Ok(());
+        }
+        self.room_known_to = self.at + ROOM_STEP;
+        let Ok(space) = rustix::fs::fstatvfs(&self.file) else { return Ok(()) };
+        let free = space.f_bavail.saturating_mul(space.f_frsize);
+        if free >= Limits::RESERVE + ROOM_STEP {
+            return Ok(());
+        }
+        let folder = self.limits.staging.clone().unwrap_or_else(std::env::temp_dir);
+        Err(format!(
+            "{free} bytes are free on the disk of {}, too few to unpack the package: {} stay free",
+            folder.display(),
+            Limits::RESERVE
+        ))
     }
 
     /// All files, with a single top folder taken off.

@@ -1,7 +1,7 @@
 //! Reads a zip strictly: the list at its end, every local header and every byte between them must tell one story.
 //! Written by hand because readers that trust either side alone can be shown two different packages in one file.
 
-use super::metered::{Counted, Metered};
+use super::metered::{Counted, Metered, Watched};
 use super::staging::{RangeReader, Stager};
 use super::{Limits, names};
 use std::fs::File;
@@ -280,7 +280,7 @@ fn without_entry(reason: &str, name: &[u8]) -> String {
 }
 
 fn body<'f>(file: &'f File, entry: &Entry, start: u64, limits: &Limits) -> Result<Body<'f>, String> {
-    let packed = RangeReader::new(file, start, u64::from(entry.packed));
+    let packed = Watched::new(RangeReader::new(file, start, u64::from(entry.packed)), &limits.progress);
     if entry.method == STORED {
         return if entry.packed == entry.unpacked {
             Ok(Body::Stored(packed))
@@ -294,8 +294,8 @@ fn body<'f>(file: &'f File, entry: &Entry, start: u64, limits: &Limits) -> Resul
 }
 
 enum Body<'f> {
-    Stored(RangeReader<'f>),
-    Deflated(Metered<flate2::bufread::DeflateDecoder<Counted<BufReader<RangeReader<'f>>>>>),
+    Stored(Watched<RangeReader<'f>>),
+    Deflated(Metered<flate2::bufread::DeflateDecoder<Counted<BufReader<Watched<RangeReader<'f>>>>>>),
 }
 
 /// Gives out the entry's bytes, and an error instead of the end when they are not what the list says.

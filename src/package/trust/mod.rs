@@ -209,6 +209,7 @@ fn read(source: &Source) -> Result<(Signature, [u8; 64]), Vec<Diagnostic>> {
 
 /// Every file but the signature, with its length and digest.
 fn listed(source: &Source) -> Result<Vec<Listed<'_>>, Vec<Diagnostic>> {
+    source.begin("verifying");
     let one = |path| {
         let (length, sha256) = source.measure(path)?;
         Ok(Listed { path, length, sha256 })
