@@ -10,6 +10,7 @@ mod gateway;
 mod offline;
 mod oneself;
 mod packages;
+mod watched;
 
 pub use offline::{install_offline, package_history_offline, packages_offline, roll_back_offline};
 
@@ -22,6 +23,7 @@ use crate::operate::command::Carrier;
 use crate::outbox::Outbox;
 use crate::south::South;
 use crate::telemetry::Counters;
+use crate::watchdog::Watchdog;
 use crate::{outbox, shutdown};
 use anyhow::Context;
 use gateway::Running;
@@ -42,6 +44,7 @@ const STACK: usize = 512 << 10;
 /// # Errors
 /// When it can not start: package, state folder, outbox or door. Never because a peer is out of reach.
 pub fn run_blocking(config: Config) -> anyhow::Result<()> {
+    let watchdog = Watchdog::start().context("start the watchdog")?;
     // One thread: what the package reader gives back is used again by what runs, and nobody is woken to take over.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .max_blocking_threads(BLOCKING)
@@ -50,7 +53,7 @@ pub fn run_blocking(config: Config) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("start the runtime")?;
-    let done = runtime.block_on(run(config));
+    let done = runtime.block_on(run(config, &watchdog));
     // A library's stuck thread does not keep the process.
     runtime.shutdown_timeout(Duration::from_millis(200));
     done
@@ -66,13 +69,15 @@ struct Ground<'a> {
     stopped: &'a watch::Receiver<bool>,
 }
 
-async fn run(config: Config) -> anyhow::Result<()> {
-    let stop_signal = shutdown::signal().context("watch for signals")?;
+async fn run(config: Config, watchdog: &Watchdog) -> anyhow::Result<()> {
+    let mut signals = shutdown::Signals::watch().context("watch for signals")?;
     make_state_dir(&config.state_dir)?;
     let counters = Arc::new(Counters::default());
+    watchdog.starting("loading the package");
     let (generations, site) = boot::first(&config)?;
     let destinations = destinations::settings(&config);
     destinations::warn_of_idle_filters(&destinations, &site);
+    watchdog.starting("opening the outbox");
     let outbox = outbox::open(
         &config.state_dir.join("outbox"),
         &config.outbox,
@@ -113,6 +118,14 @@ async fn run(config: Config) -> anyhow::Result<()> {
     };
     let packages = Arc::new(Packages::new(parts, generations, Arc::clone(&site)));
     let fetch = fetch::start(&config, &cloud, &packages, &stopped).await;
+    let pulses = cloud.as_ref().map(|cloud| cloud.pulses.clone());
+    let watched = watched::Parts::new(
+        Arc::clone(&packages),
+        Arc::clone(&south),
+        Arc::clone(&outbox),
+        pulses,
+        Arc::clone(&counters),
+    );
     let running = Arc::new(Running {
         begun: Instant::now(),
         packages,
@@ -133,12 +146,20 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let gateway: Arc<dyn Gateway> = Arc::clone(&running) as Arc<dyn Gateway>;
     let door = tokio::spawn(door.serve(gateway));
     running.packages.ready(running.packages.current().await).await;
-    announce_ready(&site);
+    watchdog.starting("reaching the sub-devices for the first time");
+    let told_to_stop = tokio::select! {
+        signal = signals.stop() => Some(signal),
+        () = watched::begun(&running.south) => None,
+    };
+    watchdog.running(Arc::new(watched));
+    announce(&site);
 
-    let signal = stop_signal.await;
+    let signal = match told_to_stop {
+        Some(signal) => signal,
+        None => signals.stop().await,
+    };
     tracing::info!(signal, "stopping");
-    // Best effort: without systemd nobody listens.
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    watchdog.stopping();
     door.abort();
     running.packages.stop();
     running.packages.ready(None).await;
@@ -163,7 +184,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
         shutdown::part("destination", async { drop(one.task.await) }).await;
     }
     let outbox = Arc::clone(&running.outbox);
-    let closed = tokio::task::spawn_blocking(move || outbox.close(shutdown::PART)).await;
+    let closed = tokio::task::spawn_blocking(move || outbox.close(shutdown::LAST)).await;
     closed.context("close the outbox")?.context("store what waits")?;
     tracing::info!(waiting = running.counters.outbox_readings.get(), "stopped; what waits is on disk");
     Ok(())
@@ -190,7 +211,13 @@ fn open_commands(
     Carrier::open(&config.state_dir, &config.commands, edge, site, field, Arc::clone(counters))
 }
 
-fn announce_ready(site: &Site) {
+fn announce(site: &Site) {
+    if site.is_empty() {
+        tracing::warn!(
+            "no package yet; install one with `enos-edge package install`, push it, or name it in edge.yaml"
+        );
+        return;
+    }
     tracing::info!(
         package = %site.package.name,
         version = %site.package.version,
@@ -198,6 +225,4 @@ fn announce_ready(site: &Site) {
         connections = site.connections.len(),
         "running"
     );
-    // Best effort: without systemd nobody listens.
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
 }

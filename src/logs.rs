@@ -1,5 +1,7 @@
 //! Logs for the engineer in the field: one line an event, journald-friendly, secrets never.
 
+mod journal;
+
 use std::fmt;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -11,7 +13,7 @@ use tracing_subscriber::registry::LookupSpan;
 /// How lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
-    /// For journald when it listens, else text.
+    /// To the journal with its fields when standard error goes there, else text.
     #[default]
     Auto,
     Text,
@@ -22,12 +24,14 @@ pub enum LogFormat {
 
 /// Starts logging to standard error. Calling it twice keeps the first.
 pub fn start(level: Level, format: LogFormat) {
-    let format = match format {
-        LogFormat::Auto if std::env::var_os("JOURNAL_STREAM").is_some() => LogFormat::Journal,
-        LogFormat::Auto => LogFormat::Text,
-        other => other,
-    };
     let registry = tracing_subscriber::registry().with(filter(level));
+    if format == LogFormat::Auto
+        && let Some(journal) = journal::Journal::connect()
+    {
+        // A second start, as in tests, keeps the first subscriber.
+        let _ = registry.with(journal).try_init();
+        return;
+    }
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let begun = match format {
         LogFormat::Json => registry.with(lines.json()).try_init(),
@@ -62,6 +66,16 @@ fn filter(level: Level) -> Targets {
         .with_targets(OPCUA.iter().map(|target| (*target, chatty)))
 }
 
+/// As syslog counts (sd-daemon(3)).
+fn priority(level: Level) -> u8 {
+    match level {
+        Level::ERROR => 3,
+        Level::WARN => 4,
+        Level::INFO => 6,
+        Level::DEBUG | Level::TRACE => 7,
+    }
+}
+
 /// Syslog priority in front of the line (sd-daemon(3)).
 struct Journal;
 
@@ -71,13 +85,7 @@ where
     N: for<'a> FormatFields<'a> + 'static,
 {
     fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        let priority = match *event.metadata().level() {
-            Level::ERROR => 3,
-            Level::WARN => 4,
-            Level::INFO => 6,
-            Level::DEBUG | Level::TRACE => 7,
-        };
-        write!(writer, "<{priority}>")?;
+        write!(writer, "<{}>", priority(*event.metadata().level()))?;
         Format::default()
             .without_time()
             .with_level(false)

@@ -2,9 +2,14 @@
 
 use std::future::Future;
 use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// SIGTERM to exit, at most. Three parts share it with room for the last fsync.
+/// What one part may take between SIGTERM and exit.
 pub const PART: Duration = Duration::from_millis(1500);
+
+/// What the last one may take: it stores what waits, and the disk may be slow. Together they stay below TimeoutStopSec= of
+/// the unit.
+pub const LAST: Duration = Duration::from_secs(15);
 
 /// Waits for one part to stop; a late one is named and left behind.
 pub async fn part(name: &str, stopping: impl Future<Output = ()>) {
@@ -13,25 +18,36 @@ pub async fn part(name: &str, stopping: impl Future<Output = ()>) {
     }
 }
 
-/// Resolves on SIGTERM or SIGINT. SIGHUP, which ends a process that does not know it, is told and let pass: nothing is
-/// read anew yet, and a log rotation or a closed terminal must not stop a gateway.
-///
-/// # Errors
-/// When the process can not watch for signals.
-pub fn signal() -> std::io::Result<impl Future<Output = &'static str>> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
-    Ok(async move {
+/// The signals that concern the daemon, watched from now on.
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    /// # Errors
+    /// When the process can not watch for signals.
+    pub fn watch() -> std::io::Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Resolves on SIGTERM or SIGINT, and once more on the next. SIGHUP, which ends a process that does not know it, is
+    /// told and let pass: nothing is read anew yet, and a log rotation or a closed terminal must not stop a gateway.
+    /// Cancel-safe.
+    pub async fn stop(&mut self) -> &'static str {
         loop {
             tokio::select! {
-                _ = terminate.recv() => return "SIGTERM",
-                _ = interrupt.recv() => return "SIGINT",
-                _ = hangup.recv() => tracing::warn!("SIGHUP: nothing is read anew; restart to take a new package"),
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.interrupt.recv() => return "SIGINT",
+                _ = self.hangup.recv() => tracing::warn!("SIGHUP: nothing is read anew; restart to take a new package"),
             }
         }
-    })
+    }
 }
 
 #[cfg(test)]

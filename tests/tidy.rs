@@ -10,6 +10,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("shutdown", &[]),
     ("logs", &[]),
     ("privacy", &[]),
+    ("systemd", &[]),
+    ("watchdog", &["model", "systemd"]),
     ("store", &[]),
     ("yaml", &["diagnostic"]),
     ("model", &["diagnostic"]),
@@ -28,7 +30,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("update", &["config", "diagnostic", "fetch", "model", "package", "store", "telemetry", "yaml"]),
     ("engine", &["config", "diagnostic", "model", "package", "store", "telemetry", "update"]),
     ("operate", &["config", "diagnostic", "model", "telemetry"]),
-    ("doors", &["diagnostic", "operate"]),
+    ("doors", &["diagnostic", "operate", "systemd"]),
 ];
 
 /// What a PURE file can not hold.

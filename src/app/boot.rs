@@ -56,7 +56,7 @@ fn trusted(config: &Config, package: &Path, trust: &Trust) -> Result<(), Vec<Dia
 }
 
 /// The package to run. A configured one that is new becomes a generation first; when it does not pass, what ran before
-/// goes on, and it is told.
+/// goes on, and it is told. With none at all the gateway waits for one.
 ///
 /// # Errors
 /// When there is nothing that can run.
@@ -93,7 +93,9 @@ pub(super) fn first(config: &Config) -> anyhow::Result<(Generations, Arc<Site>)>
             ),
         }
     }
-    anyhow::bail!("no package is configured or installed; name one in edge.yaml or with --package, or install one")
+    // What was there once and can not be loaded is a fault: a new engine that can not read it must not pass its trial.
+    anyhow::ensure!(generations.record().current == 0, "no package on disk can be loaded; see above");
+    Ok((generations, Arc::new(Site::empty())))
 }
 
 /// `package:` of the configuration, if it holds something that was not looked at before.

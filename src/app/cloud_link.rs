@@ -4,6 +4,7 @@ use super::oneself::Oneself;
 use super::{Ground, extras, oneself};
 use crate::cloud::{self, AskDesk, CloudExtras, CloudPorts, CloudSite};
 use crate::config::CloudConfig;
+use crate::model::{OnDuty, Pulse};
 use crate::rest::Client;
 use crate::south::South;
 use std::sync::Arc;
@@ -17,6 +18,8 @@ pub(super) struct CloudTask {
     pub status: Arc<cloud::Status>,
     pub desk: Arc<AskDesk>,
     pub oneself: Oneself,
+    /// What the watchdog looks at: the link, and what is sent with it.
+    pub pulses: [Arc<Pulse>; 2],
     /// Where another package waits for the link.
     pub rosters: Arc<cloud::RosterDesk>,
     /// Where the cloud is, for people.
@@ -35,6 +38,8 @@ pub(super) fn start(ground: &Ground<'_>, south: &Arc<South>) -> Option<CloudTask
     let extras = extras::extras(ground.config, ground.site, south);
     let extras = CloudExtras { notices: Arc::clone(&oneself.notices), ..extras };
     let status = Arc::new(cloud::Status::default());
+    let pulses = [Arc::clone(&extras.pulse), Arc::clone(&extras.flow)];
+    let duty = OnDuty::new(&extras.pulse);
     let (desk, rosters) = (Arc::clone(&extras.desk), Arc::clone(&extras.rosters));
     let ports = CloudPorts {
         outlet: ground.outbox.outlet(ENOS),
@@ -50,8 +55,9 @@ pub(super) fn start(ground: &Ground<'_>, south: &Arc<South>) -> Option<CloudTask
         if let Err(error) = running.await {
             tracing::error!("cloud link ended: {error:#}; readings wait in the outbox");
         }
+        duty.done();
     });
-    Some(CloudTask { task, status, desk, oneself, rosters, endpoint })
+    Some(CloudTask { task, status, desk, oneself, pulses, rosters, endpoint })
 }
 
 fn endpoint(cloud: &CloudConfig) -> String {

@@ -132,6 +132,11 @@ impl Packages {
         self.generations.lock().await.current().cloned()
     }
 
+    /// No package came yet.
+    pub fn is_awaited(&self) -> bool {
+        self.site.read().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     pub fn site(&self) -> Arc<Site> {
         Arc::clone(&self.site.read().unwrap_or_else(PoisonError::into_inner))
     }

@@ -54,13 +54,12 @@ fn package(package: &Json, now: i64) -> Vec<String> {
 
 /// The status as a page.
 pub(super) fn shown(status: &Json, now: i64) -> String {
-    let mut lines = vec![format!(
-        "enos-edge {} · up {} · package {} {}",
-        text(&status["version"]),
-        span(status["uptime_s"].as_u64().unwrap_or(0)),
-        text(&status["package"]["name"]),
-        text(&status["package"]["version"]),
-    )];
+    let package_name = match text(&status["package"]["name"]) {
+        name if name.is_empty() => "no package yet: enos-edge package install FILE".to_owned(),
+        name => format!("package {name} {}", text(&status["package"]["version"])),
+    };
+    let up = span(status["uptime_s"].as_u64().unwrap_or(0));
+    let mut lines = vec![format!("enos-edge {} · up {up} · {package_name}", text(&status["version"]))];
     lines.extend(labelled("package", package(&status["package"], now)));
     lines.extend(labelled("cloud", cloud(&status["cloud"], now)));
     let kept = &status["outbox"]["destinations"];

@@ -473,6 +473,12 @@ impl Publisher {
         live.or_else(|| backlog.then(|| self.paced_until(Lane::Backlog)))
     }
 
+    /// Readings are here to be sent.
+    #[must_use]
+    pub fn has_ready(&self) -> bool {
+        self.ready.iter().any(|queue| !queue.is_empty()) || self.in_flight.has_again()
+    }
+
     #[must_use]
     pub fn messages_in_flight(&self) -> usize {
         self.in_flight.load().messages

@@ -18,7 +18,8 @@ use crate::model::accounting::Accounting;
 use crate::model::command::NoCommands;
 use crate::model::identity::{ClientCertificate, Failed, Fixed, LoginSecret, Proof};
 use crate::model::{
-    Commands, Credential, DeviceDetails, Field, Identity, Names, Outlet, Secret, SecretShelf, ThingModel, Timestamp,
+    Commands, Credential, DeviceDetails, Field, Identity, Names, Outlet, Pulse, Secret, SecretShelf, ThingModel,
+    Timestamp,
 };
 use crate::mqtt::connection::{Connection, Endpoint, Heard, Lost};
 use crate::mqtt::reconnect::{Ended, Reconnect};
@@ -37,6 +38,9 @@ pub(super) const REMINDER: Duration = Duration::from_secs(3600);
 
 /// How long the keeper of the identity may take: it reads two small files.
 const PROOF_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Until a connection stands or has failed: identity, addresses, TLS, CONNACK, each within less. For the watchdog.
+const CONNECTING: Duration = Duration::from_secs(180);
 
 const NOTE_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -76,6 +80,9 @@ pub struct CloudExtras {
     pub models: Vec<Arc<ThingModel>>,
     /// In the order of the names, or empty.
     pub details: Vec<DeviceDetails>,
+    /// By when the link means to get on, and what is sent with it. For the watchdog.
+    pub pulse: Arc<Pulse>,
+    pub flow: Arc<Pulse>,
 }
 
 impl CloudPorts {
@@ -148,6 +155,7 @@ pub async fn run(
             "the cloud has seen several connects just before this start; the next one waits, or it would shut us out"
         );
         show_wait(&link.status, wait);
+        link.back_in(wait);
         tokio::select! {
             () = stopped(&mut stop) => {
                 link.status.update(|s| s.state = State::Stopped);
@@ -163,6 +171,7 @@ pub async fn run(
         };
         let wait = reconnect.wait(link.started.elapsed(), ended, fastrand::f64());
         show_wait(&link.status, wait);
+        link.back_in(wait);
         tokio::select! {
             () = stopped(&mut stop) => {
                 link.status.update(|s| s.state = State::Stopped);
@@ -192,6 +201,7 @@ async fn connect_and_converse(
         }
     });
     let identity = Arc::clone(&link.identity);
+    link.back_in(CONNECTING + link.config.reply_timeout);
     let proof = tokio::select! {
         proof = timeout(PROOF_PATIENCE, identity.proof()) => proof,
         () = stopped(stop) => return None,

@@ -6,6 +6,7 @@
 //! ```
 
 use crate::operate::{Gateway, Refusal, perform};
+use crate::systemd;
 use anyhow::Context;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
@@ -18,6 +19,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 
 /// A request is a line of at most this many bytes.
 const REQUEST_LIMIT: u64 = 64 * 1024;
@@ -38,18 +40,54 @@ struct Request {
     arguments: Json,
 }
 
-/// Listens until dropped; removes the socket then.
+/// Listens until dropped.
 pub struct LocalDoor {
+    entries: Vec<Entry>,
+}
+
+struct Entry {
     listener: UnixListener,
-    path: PathBuf,
+    /// Removed with it; none when systemd keeps the door for us.
+    path: Option<PathBuf>,
 }
 
 impl LocalDoor {
-    /// Opens the door, for this user alone.
+    /// Takes over the door that systemd keeps, or opens one, for this user alone. A command that comes while the
+    /// gateway restarts waits at systemd's.
     ///
     /// # Errors
     /// When another gateway answers there, or the folder can not be written.
     pub fn open(path: &Path) -> anyhow::Result<LocalDoor> {
+        let Some(kept) = systemd::door() else { return Ok(LocalDoor { entries: vec![Entry::open(path)?] }) };
+        let at = kept.local_addr().ok().and_then(|address| address.as_pathname().map(Path::to_owned));
+        let mut entries = vec![Entry::kept(kept).context("take over the door that systemd keeps")?];
+        if at.as_deref() != Some(path) {
+            let (kept, own) = (at.unwrap_or_default(), path.display());
+            tracing::warn!(kept = %kept.display(), %own, "systemd keeps the door elsewhere; both are open, name one in edge.yaml");
+            entries.push(Entry::open(path)?);
+        }
+        Ok(LocalDoor { entries })
+    }
+
+    /// Serves visitors for ever.
+    pub async fn serve(self, gateway: Arc<dyn Gateway>) {
+        let places = Arc::new(Semaphore::new(VISITORS));
+        let mut serving = JoinSet::new();
+        for entry in self.entries {
+            let (gateway, places) = (Arc::clone(&gateway), Arc::clone(&places));
+            serving.spawn(async move { entry.serve(gateway, places).await });
+        }
+        while serving.join_next().await.is_some() {}
+    }
+}
+
+impl Entry {
+    fn kept(listener: std::os::unix::net::UnixListener) -> std::io::Result<Entry> {
+        listener.set_nonblocking(true)?;
+        Ok(Entry { listener: UnixListener::from_std(listener)?, path: None })
+    }
+
+    fn open(path: &Path) -> anyhow::Result<Entry> {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).with_context(|| format!("make folder {}", folder.display()))?;
         }
@@ -64,12 +102,10 @@ impl LocalDoor {
         let listener = UnixListener::bind(path).with_context(|| format!("listen at {}", path.display()))?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
             .with_context(|| format!("restrict {}", path.display()))?;
-        Ok(LocalDoor { listener, path: path.to_owned() })
+        Ok(Entry { listener, path: Some(path.to_owned()) })
     }
 
-    /// Serves visitors for ever.
-    pub async fn serve(self, gateway: Arc<dyn Gateway>) {
-        let places = Arc::new(Semaphore::new(VISITORS));
+    async fn serve(&self, gateway: Arc<dyn Gateway>, places: Arc<Semaphore>) {
         loop {
             let place = Arc::clone(&places).acquire_owned().await.expect("the semaphore is never closed");
             match self.listener.accept().await {
@@ -90,10 +126,12 @@ impl LocalDoor {
     }
 }
 
-impl Drop for LocalDoor {
+impl Drop for Entry {
     fn drop(&mut self) {
-        // Best effort: a socket left behind is replaced at the next start.
-        let _ = std::fs::remove_file(&self.path);
+        if let Some(path) = &self.path {
+            // Best effort: a socket left behind is replaced at the next start.
+            let _ = std::fs::remove_file(path);
+        }
     }
 }
 

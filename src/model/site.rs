@@ -17,6 +17,26 @@ pub struct Site {
     pub connections: Vec<Connection>,
 }
 
+impl Site {
+    /// That of a gateway that waits for its first package.
+    #[must_use]
+    pub fn empty() -> Site {
+        Site {
+            package: PackageName { name: String::new(), version: String::new() },
+            names: Arc::new(Names::new(Vec::new())),
+            credentials: Vec::new(),
+            details: Vec::new(),
+            connections: Vec::new(),
+        }
+    }
+
+    /// No package at all: one has a name.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.package.name.is_empty()
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PackageName {
     pub name: String,

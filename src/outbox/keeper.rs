@@ -16,7 +16,7 @@ use super::start;
 use super::store::{Store, StoreError};
 use super::wishes::{Judge, bit};
 use super::work::Drop;
-use crate::model::Timestamp;
+use crate::model::{OnDuty, Timestamp};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
@@ -26,6 +26,8 @@ use std::time::{Duration, Instant};
 const DROPS: usize = 64;
 /// After a failed read.
 const PAUSE: Duration = Duration::from_millis(100);
+/// What can be read of a damaged file is carried over for at most so long; the watchdog has to know.
+const SALVAGE: Duration = Duration::from_secs(600);
 /// A drop, a full disk: said once in this time.
 const EPISODE: Duration = Duration::from_secs(60);
 
@@ -40,6 +42,8 @@ pub(super) struct Keeper {
     /// Held as long as the connection.
     pub(super) _lock: Lock,
     pub(super) told: Option<Instant>,
+    /// For the watchdog.
+    pub(super) duty: OnDuty,
     /// Dropped when the thread ends: whoever closes waits for that.
     pub(super) _alive: SyncSender<()>,
 }
@@ -400,6 +404,7 @@ impl Keeper {
 
     fn replace(&mut self, problem: String) {
         let targets = self.store.targets().to_vec();
+        self.duty.pulse().back_by(Instant::now() + SALVAGE);
         if let Err(e) = self.store.let_go() {
             return tracing::debug!(error = %chain(&e), "damaged outbox can not be let go yet");
         }

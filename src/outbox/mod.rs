@@ -46,7 +46,7 @@ pub use settings::DestinationSettings;
 pub use status::{DestinationStatus, Status};
 
 use crate::config::{Durability, OutboxConfig};
-use crate::model::{Inlet, Names, Outlet, Selection, Timestamp};
+use crate::model::{Inlet, Names, OnDuty, Outlet, Pulse, Selection, Timestamp};
 use crate::telemetry::Counters;
 use keeper::{Keeper, Question};
 use outlet::{In, Out, Shared};
@@ -124,6 +124,7 @@ pub fn open(
     // Nothing is ever sent: its end is the message.
     let (alive, ended) = mpsc::sync_channel(1);
     let keeper = Keeper {
+        duty: OnDuty::new(&shared.pulse),
         shared: shared.clone(),
         store,
         space,
@@ -198,6 +199,12 @@ impl Outbox {
     /// Readings of this epoch may be appended from now on.
     pub fn use_names(&self, names: Arc<Names>) {
         self.shared.lock().use_names(names);
+    }
+
+    /// What the watchdog looks at.
+    #[must_use]
+    pub fn pulse(&self) -> &Pulse {
+        &self.shared.pulse
     }
 
     #[must_use]

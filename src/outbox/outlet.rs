@@ -7,7 +7,7 @@ use super::salvage::Quarantine;
 use super::status::Status;
 use super::tail::Tail;
 use super::wishes::bit;
-use crate::model::{Batch, Inlet, Outlet, Parcel, SetAside, Timestamp};
+use crate::model::{Batch, Inlet, Outlet, Parcel, Pulse, SetAside, Timestamp};
 use crate::telemetry::Counters;
 use driver::Answer;
 use std::collections::HashMap;
@@ -29,6 +29,8 @@ pub(super) struct Shared {
     pub(super) counters: Arc<Counters>,
     /// As in a power cut: the store thread ends where it stands.
     pub(super) abandoned: AtomicBool,
+    /// By when the store thread means to get on.
+    pub(super) pulse: Arc<Pulse>,
 }
 
 #[derive(Default)]
@@ -61,6 +63,7 @@ impl Shared {
             questions: Mutex::new(Vec::new()),
             counters,
             abandoned: AtomicBool::new(false),
+            pulse: Arc::default(),
         }
     }
 
@@ -92,13 +95,16 @@ impl Shared {
             if self.abandoned.load(Ordering::Relaxed) {
                 return None;
             }
-            if self.has_questions() {
-                return Some(Job::Wait(Instant::now()));
-            }
             let now = Instant::now();
+            // What is at work since now is late from now on: nobody knows how long a disk takes.
+            self.pulse.back_by(now);
+            if self.has_questions() {
+                return Some(Job::Wait(now));
+            }
             match tail.next_job(now) {
                 Job::Wait(until) => {
                     let wait = until.saturating_duration_since(now);
+                    self.pulse.back_by(until);
                     tail = self.keeper.wait_timeout(tail, wait).expect("nothing panics under the tail's lock").0;
                 }
                 job => return Some(job),

@@ -1,7 +1,7 @@
 //! One task owns one connection: it opens the session, reads what is due, serves requests, and starts again.
 
 use super::backoff::Backoff;
-use super::guard::{Fault, caught, discard, guarded};
+use super::guard::{Fault, caught, discard, guarded, watched};
 use super::lines::Numbers;
 use super::live::Live;
 use super::outbound::Outbound;
@@ -10,7 +10,7 @@ use super::schedule::{Schedule, Turn};
 use super::status::ConnectionState;
 use super::tap::Tap;
 use crate::mapping::DeviceMapper;
-use crate::model::{Reason, Sample};
+use crate::model::{OnDuty, Reason, Sample};
 use crate::telemetry::Counters;
 use driver::{Plan, Session, SessionError};
 use std::sync::Arc;
@@ -46,6 +46,8 @@ pub(super) struct Line {
     /// The epoch of the numbers in use, for whoever waits for it.
     pub seen: watch::Sender<u64>,
     pub began: Instant,
+    /// For the watchdog: by when the task means to get on.
+    pub duty: OnDuty,
     pub rng: fastrand::Rng,
     pub state: State,
 }
@@ -145,6 +147,7 @@ impl Line {
         }
         self.live.lock().enter(ConnectionState::Waiting);
         let wake = self.wakes_at().min(needed);
+        self.back_at(wake);
         tokio::select! {
             biased;
             () = told_to_stop(&mut self.stop) => Event::Stop,
@@ -170,7 +173,8 @@ impl Line {
         self.live.lock().enter(ConnectionState::Connecting);
         self.state.last_attempt = Some(Instant::now());
         let (plan, tap) = (Arc::clone(&self.plan), Arc::clone(&self.tap));
-        match guarded(CONNECT_LIMIT, async { plan.connect(tap).await }).await {
+        let connected = self.guarded(CONNECT_LIMIT, async { plan.connect(tap).await }).await;
+        match connected {
             Ok(session) => {
                 self.connected();
                 Some(session)
@@ -270,12 +274,13 @@ impl Line {
             Turn::Idle => (None, self.wakes_at()),
         };
         let listen = !(due.is_some() && std::mem::take(&mut self.state.pushed_last));
+        self.back_at(if due.is_some() { now } else { wake });
         tokio::select! {
             biased;
             () = told_to_stop(&mut self.stop) => Event::Stop,
             Ok(()) = self.numbers.changed() => Event::Tick,
             Some(request) = self.requests.recv() => Event::Ask(request),
-            result = caught(session.pushed(&mut self.state.pushed)), if listen => {
+            result = caught(watched(self.duty.pulse(), session.pushed(&mut self.state.pushed))), if listen => {
                 self.state.pushed_last = true;
                 Event::Pushed(flat(result))
             }
@@ -316,7 +321,7 @@ impl Line {
             Some(deadline) => CLOSE_LIMIT.min(deadline.duration_since(Instant::now()).saturating_sub(END_SHARE)),
             None => CLOSE_LIMIT,
         };
-        let closed = guarded(limit, async {
+        let closed = self.guarded(limit, async {
             session.close().await;
             Ok(())
         });
@@ -336,8 +341,27 @@ impl Line {
         let mut stop = self.stop.clone();
         tokio::select! {
             biased;
-            result = guarded(limit, call) => result,
+            result = self.guarded(limit, call) => result,
             () = out_of_time(&mut stop) => Err(Fault::Stopped),
+        }
+    }
+
+    /// One call of the driver, of which the watchdog knows by when it is over.
+    fn guarded<T>(
+        &self,
+        limit: Duration,
+        call: impl Future<Output = Result<T, SessionError>>,
+    ) -> impl Future<Output = Result<T, Fault>> {
+        let pulse = self.duty.pulse();
+        pulse.back_by((Instant::now() + limit).into_std());
+        guarded(limit, watched(pulse, call))
+    }
+
+    /// The task gets on at this time, or when somebody asks.
+    fn back_at(&self, at: Duration) {
+        match self.began.checked_add(at) {
+            Some(at) => self.duty.pulse().back_by(at.into_std()),
+            None => self.duty.pulse().rests(),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Holds a driver to the contract: every call ends by its dead-line, and a panic ends the session, not the daemon.
 
+use crate::model::Pulse;
 use driver::{Reason, SessionError};
 use std::any::Any;
 use std::future::{Future, poll_fn};
@@ -61,6 +62,12 @@ pub(super) async fn guarded<T>(
         Ok(Err(text)) => Err(Fault::Panicked(text)),
         Err(_) => Err(Fault::Overdue(limit)),
     }
+}
+
+/// Tells the watchdog while the driver's own code has the thread.
+pub(super) async fn watched<T>(pulse: &Pulse, call: impl Future<Output = T>) -> T {
+    let mut call = pin!(call);
+    poll_fn(|context| pulse.within(|| call.as_mut().poll(context))).await
 }
 
 /// Polls a future; a panic inside becomes its text.

@@ -2,10 +2,10 @@
 
 use super::live::Live;
 use super::request::{Ask, AskError, Claim, Moments, Request};
-use super::status::{self, DeviceState, Filter, PointNow, SouthStatus};
+use super::status::{self, ConnectionState, DeviceState, Filter, PointNow, SouthStatus};
 use super::tap::{Capture, Tap};
 use crate::mapping::control;
-use crate::model::{Datum, Field, Timestamp, Value};
+use crate::model::{Datum, Field, Pulse, Timestamp, Value};
 use driver::Plan;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -39,6 +39,8 @@ pub(super) struct Task {
     pub(super) numbers: watch::Sender<Numbers>,
     /// The epoch of the numbers in use.
     pub(super) seen: watch::Receiver<u64>,
+    /// By when it means to get on.
+    pub(super) pulse: Arc<Pulse>,
     /// Taken by whoever stops it.
     pub(super) join: Mutex<Option<JoinHandle<bool>>>,
 }
@@ -93,6 +95,29 @@ impl Lines {
                 report(&line.live.name, &info.name, good, all);
             }
         }
+    }
+
+    /// Every connection that is to run, with what the watchdog looks at.
+    pub fn pulses(&self, say: &mut dyn FnMut(&str, &Pulse)) {
+        for line in self.lines.iter().filter(|line| line.task.stop.borrow().is_none()) {
+            say(&line.live.name, &line.task.pulse);
+        }
+    }
+
+    /// Every connection has tried to reach its peer, or waits for one that calls.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.lines.iter().all(|line| line.live.lock().state != ConnectionState::Starting)
+    }
+
+    /// Sub-devices that answer, and all.
+    #[must_use]
+    pub fn online(&self) -> (usize, usize) {
+        self.lines.iter().fold((0, 0), |(online, all), line| {
+            let live = line.live.lock();
+            let answers = live.devices.iter().filter(|device| device.state == DeviceState::Online).count();
+            (online + answers, all + live.devices.len())
+        })
     }
 
     #[must_use]

@@ -9,7 +9,7 @@ use super::schedule::Schedule;
 use super::tap::Tap;
 use super::{Inlet, Lines};
 use crate::mapping::{DeviceMapper, Mapping};
-use crate::model::{Connection, Site, Template};
+use crate::model::{Connection, OnDuty, Pulse, Site, Template};
 use crate::telemetry::Counters;
 use driver::ScanGroup;
 use std::collections::HashMap;
@@ -64,10 +64,12 @@ fn begin(connection: &Connection, live: Live, epoch: u64, inlet: &Arc<dyn Inlet>
     let (numbers, renumbered) = watch::channel(Numbers { epoch, live: Arc::clone(&live) });
     let (saw, seen) = watch::channel(epoch);
     let outbound = Outbound::new(epoch, Arc::clone(inlet), Arc::clone(counters));
-    let ends = Ends { requests: asked, stop: told, numbers: renumbered, seen: saw };
+    let pulse = Arc::new(Pulse::default());
+    let duty = OnDuty::new(&pulse);
+    let ends = Ends { requests: asked, stop: told, numbers: renumbered, seen: saw, duty };
     let line = line(connection, Arc::clone(&live), outbound, Arc::clone(counters), Arc::clone(&tap), ends);
     let join = Mutex::new(Some(tokio::spawn(line.run())));
-    let task = Arc::new(Task { stop, numbers, seen, join });
+    let task = Arc::new(Task { stop, numbers, seen, pulse, join });
     Handle { live, plan: Arc::clone(&connection.plan), tap, requests, inputs: connection.inputs.clone(), task }
 }
 
@@ -77,6 +79,7 @@ struct Ends {
     stop: watch::Receiver<Option<Instant>>,
     numbers: watch::Receiver<Numbers>,
     seen: watch::Sender<u64>,
+    duty: OnDuty,
 }
 
 fn line(
@@ -108,6 +111,7 @@ fn line(
         numbers: ends.numbers,
         seen: ends.seen,
         began: Instant::now(),
+        duty: ends.duty,
         rng: fastrand::Rng::with_seed(seed),
     }
 }
