@@ -17,6 +17,7 @@ mod read;
 mod run;
 mod status;
 mod terminal;
+mod update;
 
 use crate::south::protocols::Protocols;
 use clap::{Parser, Subcommand};
@@ -58,6 +59,8 @@ enum Command {
     Audit(audit::Arguments),
     /// Show the client certificates a running gateway keeps, or ask for a new one.
     Certificate(certificate::Arguments),
+    /// Build, verify and install update files of the engine and of firmware.
+    Update(update::Arguments),
 }
 
 /// How to reach a running gateway.
@@ -97,6 +100,7 @@ pub fn main_from(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Invoke(arguments) => command::invoke(&arguments),
         Command::Audit(arguments) => audit::run(&arguments),
         Command::Certificate(arguments) => certificate::run(&arguments),
+        Command::Update(arguments) => update::run(&arguments),
     }
 }
 

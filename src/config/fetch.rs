@@ -233,7 +233,7 @@ fn harmless(key: &str, text: Text, faults: &mut Faults) -> Option<String> {
     (!bad).then_some(text.text)
 }
 
-fn pin(text: &Text, faults: &mut Faults) -> Option<[u8; 32]> {
+pub(super) fn pin(text: &Text, faults: &mut Faults) -> Option<[u8; 32]> {
     let digits: Vec<u8> = text.text.bytes().filter(|byte| *byte != b':').collect();
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     let bytes: Option<Vec<u8>> =

@@ -24,6 +24,7 @@ mod selection;
 mod sub_devices;
 mod subscribe;
 pub mod template;
+mod update;
 
 pub use crate::model::Secret;
 pub use certificate::{CertificateConfig, KeyType, Subject};
@@ -42,6 +43,7 @@ pub use push::PushConfig;
 pub use rest::RestConfig;
 pub use sub_devices::SubDevicesConfig;
 pub use subscribe::{Pick, Subscription};
+pub use update::{Pull, UpdateConfig, Window};
 
 use crate::diagnostic::Diagnostic;
 use std::path::{Path, PathBuf};
@@ -72,6 +74,8 @@ pub struct Config {
     pub certificate: Option<CertificateConfig>,
     pub outbox: OutboxConfig,
     pub commands: CommandConfig,
+    /// How updates over the air are taken.
+    pub update: UpdateConfig,
     /// The local door.
     pub control_socket: PathBuf,
     pub log_level: tracing::Level,

@@ -30,6 +30,7 @@ const KEYS: &[&str] = &[
     "destinations",
     "outbox",
     "commands",
+    "update",
     "log",
 ];
 /// Where the door is unless the file says otherwise.
@@ -67,6 +68,8 @@ pub(super) fn all_keys() -> impl Iterator<Item = &'static str> {
         super::package_trust::KEYS,
         commands::KEYS,
         super::package_watch::KEYS,
+        super::update::KEYS,
+        super::update::WINDOW_KEYS,
         LOG_KEYS,
     ];
     sections.into_iter().flatten().copied()
@@ -164,6 +167,10 @@ fn config(fields: &Fields<'_, '_>, folder: &Path, overrides: Overrides, faults: 
         Some(fields) => super::package_watch::read(&fields, faults),
         None => super::PackageWatchConfig::default(),
     };
+    let update = match section(fields, "update", super::update::KEYS, faults) {
+        Some(fields) => super::update::read(&fields, folder, faults),
+        None => super::UpdateConfig::default(),
+    };
     let log = section(fields, "log", LOG_KEYS, faults);
     let (log_level, log_format) = match &log {
         Some(log) => (log.word("level", LEVELS, faults), log.word("format", FORMATS, faults)),
@@ -185,6 +192,7 @@ fn config(fields: &Fields<'_, '_>, folder: &Path, overrides: Overrides, faults: 
         certificate,
         outbox,
         commands,
+        update,
         log_level: log_level.unwrap_or(tracing::Level::INFO),
         log_format: log_format.unwrap_or_default(),
         warnings: Vec::new(),

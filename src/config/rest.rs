@@ -100,7 +100,7 @@ pub(super) fn read(fields: &Fields<'_, '_>, folder: &Path, faults: &mut Faults) 
 }
 
 /// An address without a scheme means https. Only who writes `http://` goes without encryption.
-fn base(text: &Text, key: &str, faults: &mut Faults) -> Option<String> {
+pub(super) fn base(text: &Text, key: &str, faults: &mut Faults) -> Option<String> {
     let whole = if text.text.contains("://") { text.text.clone() } else { format!("https://{}", text.text) };
     let problem = match Url::parse(&whole) {
         Ok(url) if !["http", "https"].contains(&url.scheme()) => format!("scheme \"{}\" is not known", url.scheme()),

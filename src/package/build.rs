@@ -3,7 +3,7 @@
 use super::source::{Limits, Source};
 use super::{manifest, seal, trust};
 use crate::diagnostic::{Diagnostic, Place, Severity};
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
@@ -68,16 +68,40 @@ pub fn write(
     output: &Path,
     limits: &Limits,
 ) -> Result<(), Vec<Diagnostic>> {
+    let files = source.files().map(|name| (name, Content::Of(source, name)));
+    let replaced = replaced.iter().map(|(name, bytes)| (*name, Content::Bytes(bytes)));
+    source.begin("packing");
+    write_files(&files.chain(replaced).collect(), format, output, |archive| read_back(archive, limits))
+}
+
+/// Where the bytes of a file in an archive come from.
+#[derive(Clone, Copy)]
+pub enum Content<'a> {
+    Bytes(&'a [u8]),
+    Of(&'a Source, &'a str),
+    /// A file of this machine.
+    File(&'a Path),
+}
+
+/// Writes an archive that `read_back` takes before it stands in the place of `output`.
+///
+/// # Errors
+/// When it can not be written, or what `read_back` says.
+pub fn write_files(
+    files: &BTreeMap<&str, Content<'_>>,
+    format: Format,
+    output: &Path,
+    read_back: impl FnOnce(&Path) -> Result<(), Vec<Diagnostic>>,
+) -> Result<(), Vec<Diagnostic>> {
     let refuse = |problem: String, help: &str| {
         let fault = Diagnostic::error(Place::new(&output.display().to_string().into(), 0, 0), problem);
         vec![if help.is_empty() { fault } else { fault.help(help) }]
     };
-    let archive = Archive { source, replaced };
     let temporary = temporary_for(output);
-    let written = archive
+    let written = Archive { files }
         .write_to(format, &temporary)
         .map_err(|e| refuse(format!("write the archive: {e}"), "is there space, and may the folder be written?"))
-        .and_then(|()| read_back(&temporary, limits))
+        .and_then(|()| read_back(&temporary))
         .and_then(|()| move_into_place(&temporary, output).map_err(|e| refuse(format!("write the archive: {e}"), "")));
     if written.is_err() {
         // Best effort: the error that is returned says more than one about the leftover would.
@@ -111,8 +135,7 @@ fn move_into_place(temporary: &Path, output: &Path) -> io::Result<()> {
 }
 
 struct Archive<'a> {
-    source: &'a Source,
-    replaced: &'a [(&'a str, &'a [u8])],
+    files: &'a BTreeMap<&'a str, Content<'a>>,
 }
 
 impl Archive<'_> {
@@ -137,34 +160,38 @@ impl Archive<'_> {
         }
     }
 
-    /// Every file with its bytes, in the order of their names.
-    fn each(&self, mut add: impl FnMut(&str, &[u8]) -> io::Result<()>) -> io::Result<()> {
-        self.source.begin("packing");
-        let mut bytes = Vec::new();
-        let names: BTreeSet<&str> = self.source.files().chain(self.replaced.iter().map(|(name, _)| *name)).collect();
-        for name in names {
-            if let Some((_, bytes)) = self.replaced.iter().find(|(replaced, _)| *replaced == name) {
-                add(name, bytes)?;
-                continue;
+    /// Every file with its length and bytes, in the order of their names.
+    fn each(&self, mut add: impl FnMut(&str, u64, &mut dyn Read) -> io::Result<()>) -> io::Result<()> {
+        for (name, content) in self.files {
+            match content {
+                Content::Bytes(bytes) => add(name, bytes.len() as u64, &mut &bytes[..])?,
+                Content::Of(source, file) => {
+                    let other = |e: Diagnostic| io::Error::other(e.to_string());
+                    add(name, source.length(file).map_err(other)?, &mut source.reader(file).map_err(other)?)?;
+                }
+                Content::File(path) => {
+                    let mut file = File::open(path)?;
+                    let length = file.metadata()?.len();
+                    add(name, length, &mut file)?;
+                }
             }
-            bytes.clear();
-            self.source.reader(name).map_err(|e| io::Error::other(e.to_string()))?.read_to_end(&mut bytes)?;
-            add(name, &bytes)?;
         }
         Ok(())
     }
 
     fn tar<W: Write>(&self, to: W) -> io::Result<W> {
         let mut builder = tar::Builder::new(to);
-        self.each(|name, bytes| {
+        self.each(|name, length, bytes| {
             let mut header = tar::Header::new_gnu();
             header.set_entry_type(tar::EntryType::Regular);
             header.set_mode(0o644);
             header.set_mtime(0);
             header.set_uid(0);
             header.set_gid(0);
-            header.set_size(bytes.len() as u64);
-            builder.append_data(&mut header, name, bytes)
+            header.set_size(length);
+            // A file that grows or shrinks meanwhile would tear the archive.
+            let mut bytes = Exactly { from: bytes, left: length };
+            builder.append_data(&mut header, name, &mut bytes)
         })?;
         builder.into_inner()
     }
@@ -176,11 +203,29 @@ impl Archive<'_> {
             .compression_level(Some(9))
             .last_modified_time(zip::DateTime::default())
             .unix_permissions(0o644);
-        self.each(|name, bytes| {
+        self.each(|name, _, bytes| {
             writer.start_file(name, options)?;
-            writer.write_all(bytes)
+            io::copy(bytes, &mut writer).map(drop)
         })?;
         writer.finish().map(drop).map_err(io::Error::from)
+    }
+}
+
+/// `left` bytes, or an error.
+struct Exactly<'a> {
+    from: &'a mut dyn Read,
+    left: u64,
+}
+
+impl Read for Exactly<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let want = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        let got = self.from.read(&mut buffer[..want])?;
+        if got == 0 && want > 0 {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a file became shorter while it was packed"));
+        }
+        self.left -= got as u64;
+        Ok(got)
     }
 }
 

@@ -2,8 +2,16 @@
 //!
 //! A file says what it is for ([`Manifest`]); a [`Target`] carries it out; the job between them is on disk before each step.
 
+pub mod build;
+mod elf;
+pub mod file;
+mod foreign;
+pub mod keys;
 pub mod manifest;
 pub mod target;
+#[cfg(test)]
+mod tests;
 
+pub use file::{Opened, Verified, limits};
 pub use manifest::{Kind, Manifest};
 pub use target::{Activation, Failure, Stage, Staged, Standing, Target, Tell};

@@ -110,6 +110,18 @@ impl Source {
         }
     }
 
+    /// Bytes of a file.
+    ///
+    /// # Errors
+    /// When there is no such file.
+    pub fn length(&self, name: &str) -> Result<u64, Diagnostic> {
+        let found = match &self.files {
+            Files::Folder(folder) => folder.files().get(name).copied(),
+            Files::Archive(staged) => staged.entries().get(name).map(|range| range.len),
+        };
+        found.ok_or_else(|| Diagnostic::error(Place::new(&name.into(), 0, 0), "the package has no such file"))
+    }
+
     /// A file's bytes, as a stream.
     ///
     /// # Errors

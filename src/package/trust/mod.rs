@@ -2,7 +2,7 @@
 
 mod keys;
 mod sign;
-mod signature;
+pub mod signature;
 #[cfg(test)]
 mod tests;
 
@@ -113,7 +113,7 @@ impl Trust {
 }
 
 /// A file is itself; a folder its `*.pub` files, sorted.
-fn key_files(path: PathBuf, faults: &mut Vec<Diagnostic>) -> Vec<PathBuf> {
+pub fn key_files(path: PathBuf, faults: &mut Vec<Diagnostic>) -> Vec<PathBuf> {
     if !path.is_dir() {
         return vec![path];
     }
@@ -156,7 +156,7 @@ pub fn verify(source: &Source, trust: &Trust) -> Result<Verified, Vec<Diagnostic
     };
     let files = listed(source)?;
     let list = signature::list(&files);
-    if !key.verifies(&signature::message(&signature.name, &signature.version, &list), &bytes) {
+    if !key.verifies(&signature::message(signature::PACKAGE, &signature.name, &signature.version, &list), &bytes) {
         return Err(explain(source, &signature, &list));
     }
     let (manifest, faults) = manifest::read(source);

@@ -40,7 +40,7 @@ fn signature_of(source: &Source, key: &SigningKey) -> Result<Signature, Vec<Diag
     }
     let list = signature::list(&listed(source)?);
     let version = manifest.version.to_string();
-    let message = signature::message(&manifest.name, &version, &list);
+    let message = signature::message(signature::PACKAGE, &manifest.name, &version, &list);
     Ok(Signature {
         format: signature::FORMAT,
         algorithm: signature::ALGORITHM.to_owned(),

@@ -37,11 +37,14 @@ pub fn list(files: &[Listed<'_>]) -> String {
     files.iter().map(|file| format!("{} {} {}\n", file.sha256, file.length, file.path)).collect()
 }
 
+/// What a signature is for stands in front of what is signed: one of a package is none of anything else.
+pub const PACKAGE: &str = "enos-edge package signature 1";
+
 /// The bytes that are signed. Lengths stand before texts: no two different packages come to the same bytes.
 #[must_use]
-pub fn message(name: &str, version: &str, list: &str) -> Vec<u8> {
+pub fn message(purpose: &str, name: &str, version: &str, list: &str) -> Vec<u8> {
     let part = |text: &str| format!("{}:{text}\n", text.len());
-    format!("enos-edge package signature 1\n{}{}{}", part(name), part(version), part(list)).into_bytes()
+    format!("{purpose}\n{}{}{}", part(name), part(version), part(list)).into_bytes()
 }
 
 impl Signature {
@@ -129,7 +132,7 @@ mod tests {
 
     #[test]
     fn nothing_can_move_from_one_part_to_the_next() {
-        assert_ne!(message("a", "1\n1:x", ""), message("a\n1:1", "x", ""));
-        assert_ne!(message("ab", "c", ""), message("a", "bc", ""));
+        assert_ne!(message(PACKAGE, "a", "1\n1:x", ""), message(PACKAGE, "a\n1:1", "x", ""));
+        assert_ne!(message(PACKAGE, "ab", "c", ""), message(PACKAGE, "a", "bc", ""));
     }
 }
