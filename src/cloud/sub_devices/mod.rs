@@ -231,14 +231,16 @@ impl SubDevices {
             let (wanted, away, storing) = (device.wanted(), device.away, device.stage == Stage::Storing);
             // Nobody waits for those that are not asked for.
             (device.under_us, device.answered) = (false, !wanted || storing || away);
-            if !wanted || storing {
+            // That it was enabled may have been said while nobody listened: the login tells.
+            let disabled = device.login == Login::Disabled;
+            if !(wanted || disabled) || storing {
                 continue;
             }
             self.wait_in(at, Stage::Rest);
             if away {
                 self.set_login(at, Login::Away);
             } else {
-                self.unanswered += 1;
+                self.unanswered += usize::from(!disabled);
                 self.set_login(at, Login::Waiting);
                 self.begin(at);
             }

@@ -119,16 +119,22 @@ fn a_partial_failure_keeps_the_others_and_retries_the_failed_one_alone() {
 }
 
 #[test]
-fn a_disabled_device_is_left_alone_until_it_is_enabled() {
+fn a_disabled_device_is_left_alone_until_it_is_enabled_or_the_link_was_away() {
     let mut d = devices(1);
     d.connected();
     assert!(d.notice("subPK01", "subDK01", Login::Disabled));
     assert!(!d.notice("other", "x", Login::Disabled));
     assert!(d.next(S(9)).is_none() && d.ready());
-    d.connected();
-    assert_eq!(d.next(S(10)), None);
     d.notice("subPK01", "subDK01", Login::Waiting);
-    assert_eq!(d.next(S(20)), Some(Ask::TopoGet));
+    assert_eq!(d.next(S(10)), Some(Ask::TopoGet));
+    d.notice("subPK01", "subDK01", Login::Disabled);
+    // It may have been enabled meanwhile. Nobody waits for the answer, and the cloud's no is one.
+    d.connected();
+    assert!(d.next(S(20)) == Some(Ask::TopoGet) && d.ready());
+    d.answered(&Ask::TopoGet, Some(&reply(200, json!([keys(1)]), "")), S(20));
+    assert_eq!(d.next(S(20)), Some(Ask::Login(vec![0])));
+    d.answered(&Ask::Login(vec![0]), Some(&reply(723, Value::Null, "disabled")), S(21));
+    assert!(matches!(status(&d, 0), Login::Refused { code: 723, .. }));
 }
 
 #[test]
