@@ -21,6 +21,8 @@ impl Session<'_> {
         for at in &online {
             let whose = self.link.sub_devices.whose(*at);
             let keys = (whose.product_key.to_owned(), whose.device_key.to_owned());
+            // Who may log in may send, whatever was asked on an earlier connection.
+            self.link.publisher.shut(&keys.0, &keys.1, false);
             if self.link.publisher.is_well(&keys.0, &keys.1, now) {
                 self.release(keys);
             }
