@@ -141,6 +141,13 @@ pub fn open(
     Ok(Outbox { shared, names: destinations.iter().map(|d| d.name.clone()).collect(), thread })
 }
 
+/// Whether nobody has the outbox in this folder open.
+#[must_use]
+pub fn is_free(folder: &Path) -> bool {
+    // Without a folder nobody ever had it.
+    !folder.exists() || !matches!(lock::Lock::take(folder), Err(StoreError::InUse))
+}
+
 fn limits(config: &OutboxConfig, space: Space) -> Limits {
     let memory_bytes = config.memory_bytes.max(SMALLEST_MEMORY);
     let group_bytes = (memory_bytes / 4).min((space.quota / 16) as usize).min(2 << 20);
