@@ -42,8 +42,12 @@ mod work;
 pub use destination::Tally;
 pub use gap::{Gap, Reason, SetAsideRow};
 pub use salvage::Quarantine;
+#[doc(hidden)]
+pub use schema::be_the_next;
 pub use settings::DestinationSettings;
 pub use status::{DestinationStatus, Status};
+#[doc(hidden)]
+pub use store::need_the_next;
 
 use crate::config::{Durability, OutboxConfig};
 use crate::model::{Inlet, Names, Outlet, Selection, Timestamp};
