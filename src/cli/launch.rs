@@ -3,7 +3,8 @@
 use super::run;
 use crate::engine::launch::{Go, Launcher};
 use crate::engine::{self, Folder, proof, supervise};
-use crate::{config, logs, outbox, version};
+use crate::update::keys;
+use crate::{config, diagnostic, logs, outbox, version};
 use std::ffi::OsString;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -35,10 +36,8 @@ pub(super) fn run(arguments: run::Arguments) -> ExitCode {
         Err(_) => return run::run(arguments),
     };
     let folder = Folder::of(&config.state_dir);
-    if !folder.path().exists() {
-        return run::run(arguments);
-    }
     logs::start(arguments.log_level.unwrap_or(tracing::Level::INFO), arguments.log_format.unwrap_or_default());
+    let keys = keys::load(&config.update, &config.state_dir);
     let outbox = config.state_dir.join("outbox");
     let own = own_program();
     let launcher = Launcher {
@@ -46,11 +45,14 @@ pub(super) fn run(arguments: run::Arguments) -> ExitCode {
         packaged: version::current(),
         own: own.clone(),
         arguments: arguments.words(),
-        prove: &|slot| proof::prove(&folder, slot, &config.keys),
+        prove: &|slot| {
+            let keys = keys.as_ref().map_err(|faults| diagnostic::joined(faults))?;
+            proof::prove(&folder, slot, keys).map(drop)
+        },
         quiet: &|| is_quiet(&outbox),
     };
     match launcher.go() {
-        Ok(Go::Packaged) => become_program(Command::new(own).args(arguments.words())),
+        Ok(Go::Packaged) => become_program(Command::new(own).args(arguments.words()).env_remove(engine::SLOT_VARIABLE)),
         Ok(Go::Slot(slot)) => become_program(
             Command::new(folder.program(slot)).args(arguments.words()).env(engine::SLOT_VARIABLE, slot.word()),
         ),
@@ -62,7 +64,7 @@ pub(super) fn run(arguments: run::Arguments) -> ExitCode {
 
 /// Same process, other program: `Type=notify` and the watchdog go on with the same PID.
 fn become_program(command: &mut Command) -> ExitCode {
-    let error = command.exec();
+    let error = command.env(engine::LAUNCHER_VARIABLE, version::current()).exec();
     super::failed(&anyhow::Error::new(error).context(format!("start {}", command.get_program().display())))
 }
 

@@ -205,6 +205,7 @@ impl Launcher<'_> {
             path: self.folder.program(slot),
             arguments: self.arguments.clone(),
             slot: slot.word(),
+            packaged: self.packaged,
             scratch: self.folder.scratch(slot),
             socket: self.folder.path().join(SOCKET),
         };

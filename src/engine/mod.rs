@@ -29,6 +29,27 @@ pub const PROGRAM: &str = "enos-edge";
 /// Tells a started engine where it lies: `a` or `b`; absent for the packaged one.
 pub const SLOT_VARIABLE: &str = "ENOS_EDGE_SLOT";
 
+/// Tells a started engine the version of its launcher, which is the packaged engine.
+pub const LAUNCHER_VARIABLE: &str = "ENOS_EDGE_LAUNCHER";
+
+/// How this engine was started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Started {
+    /// Version of the packaged engine; `None` when nobody launched this one, so that nobody could take it back.
+    pub packaged: Option<String>,
+    pub place: Place,
+}
+
+impl Started {
+    /// What the launcher told this process.
+    #[must_use]
+    pub fn here() -> Started {
+        let word = |name: &str| std::env::var(name).ok();
+        let place = word(SLOT_VARIABLE).and_then(|word| Place::parse(&word)).unwrap_or_default();
+        Started { packaged: word(LAUNCHER_VARIABLE), place }
+    }
+}
+
 /// Where the files of this module lie.
 #[derive(Clone, Debug)]
 pub struct Folder(PathBuf);

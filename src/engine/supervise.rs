@@ -23,13 +23,14 @@ const GRACE: Duration = Duration::from_secs(7);
 const DATAGRAM: usize = 4096;
 
 /// What is started.
-pub struct Program {
+pub struct Program<'a> {
     /// This program: it starts the child so that the child dies with the launcher.
     pub own: PathBuf,
     pub path: PathBuf,
     pub arguments: Vec<OsString>,
     /// What its environment says of its place.
     pub slot: &'static str,
+    pub packaged: &'a str,
     pub scratch: PathBuf,
     /// Where the notify socket is made.
     pub socket: PathBuf,
@@ -71,7 +72,7 @@ pub enum Ended {
 /// # Errors
 /// When it can not be started, or not be watched.
 pub async fn supervise(
-    program: &Program,
+    program: &Program<'_>,
     limits: Limits,
     eyes: &mut dyn Eyes,
     signals: &mut Signals,
@@ -137,7 +138,7 @@ pub(super) fn tell(states: &[sd_notify::NotifyState<'_>]) {
     let _ = sd_notify::notify(states);
 }
 
-fn start(program: &Program) -> io::Result<Child> {
+fn start(program: &Program<'_>) -> io::Result<Child> {
     let mut command = Command::new(&program.own);
     command
         .arg(CHILD_COMMAND)
@@ -148,6 +149,7 @@ fn start(program: &Program) -> io::Result<Child> {
         // Names the launcher, which is not who beats.
         .env_remove("WATCHDOG_PID")
         .env(super::SLOT_VARIABLE, program.slot)
+        .env(super::LAUNCHER_VARIABLE, program.packaged)
         .env("TMPDIR", &program.scratch)
         .process_group(0)
         .kill_on_drop(true);
