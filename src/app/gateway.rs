@@ -70,7 +70,7 @@ impl Gateway for Running {
                 (outbox["gaps"], outbox["set_aside_rows"]) = listed.unwrap_or_default();
             }
             json!({
-                "version": env!("CARGO_PKG_VERSION"),
+                "version": crate::version::current(),
                 "uptime_s": self.begun.elapsed().as_secs(),
                 "package": self.packages.status(),
                 "south": self.south.status(),

@@ -9,6 +9,7 @@ mod destinations;
 mod fetch;
 mod generations;
 mod identity;
+mod launch;
 mod moments;
 mod monitor;
 pub mod package;
@@ -19,6 +20,7 @@ mod status;
 mod terminal;
 mod update;
 
+use crate::engine;
 use crate::south::protocols::Protocols;
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
@@ -27,7 +29,7 @@ use std::process::ExitCode;
 
 /// Edge gateway runtime: polls sub-devices, keeps every reading until the EnOS Cloud has it.
 #[derive(Parser)]
-#[command(name = "enos-edge", version, max_term_width = 100)]
+#[command(name = "enos-edge", version = crate::version::current(), max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -37,6 +39,10 @@ struct Cli {
 enum Command {
     /// Run the gateway in the foreground.
     Run(run::Arguments),
+    /// Run the engine that is current: the packaged one, or one that came over the air, on trial at first.
+    Launch(run::Arguments),
+    #[command(name = engine::supervise::CHILD_COMMAND, hide = true)]
+    Become(launch::Become),
     /// Check a resource package and report every fault with its place.
     Check(check::Args),
     /// Make and seal resource packages.
@@ -89,6 +95,8 @@ pub fn main_from(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     match cli.command {
         Command::Run(arguments) => run::run(arguments),
+        Command::Launch(arguments) => launch::run(arguments),
+        Command::Become(arguments) => launch::become_engine(&arguments),
         Command::Check(arguments) => check::run(&arguments, &Protocols::new(Path::new(".")).list()),
         Command::Package(arguments) => package::run(arguments),
         Command::Identity(arguments) => identity::run(&arguments),

@@ -1,6 +1,8 @@
 //! `enos-edge run`: the daemon in the foreground.
 
 use crate::{app, config, diagnostic, logs, privacy};
+use clap::ValueEnum;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -8,19 +10,34 @@ use std::process::ExitCode;
 pub(super) struct Arguments {
     /// Configuration.
     #[arg(long, short, value_name = "FILE", default_value = super::DEFAULT_CONFIG)]
-    config: PathBuf,
+    pub config: PathBuf,
     /// Resource package, instead of the one the configuration names.
     #[arg(long, short, value_name = "PATH")]
     package: Option<PathBuf>,
     /// State folder, instead of the one the configuration names.
     #[arg(long, value_name = "DIR")]
-    state_dir: Option<PathBuf>,
+    pub state_dir: Option<PathBuf>,
     /// How log lines look.
     #[arg(long, value_enum)]
-    log_format: Option<logs::LogFormat>,
+    pub log_format: Option<logs::LogFormat>,
     /// Least important level that is logged: error, warn, info, debug, trace.
     #[arg(long, value_name = "LEVEL")]
-    log_level: Option<tracing::Level>,
+    pub log_level: Option<tracing::Level>,
+}
+
+impl Arguments {
+    /// The command line of an engine with these arguments.
+    pub fn words(&self) -> Vec<OsString> {
+        let mut words: Vec<OsString> = vec!["run".into(), "--config".into(), self.config.clone().into()];
+        let mut word =
+            |flag: &str, value: Option<OsString>| words.extend(value.into_iter().flat_map(|v| [flag.into(), v]));
+        word("--package", self.package.clone().map(Into::into));
+        word("--state-dir", self.state_dir.clone().map(Into::into));
+        let format = self.log_format.and_then(|format| format.to_possible_value());
+        word("--log-format", format.map(|format| format.get_name().into()));
+        word("--log-level", self.log_level.map(|level| level.to_string().into()));
+        words
+    }
 }
 
 pub(super) fn run(arguments: Arguments) -> ExitCode {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 /// A configuration is a page of text; anything larger is something else.
 const SIZE_LIMIT: u64 = 1 << 20;
 
-const KEYS: &[&str] = &[
+pub(super) const KEYS: &[&str] = &[
     // One a line, so that sections can be added side by side.
     "state_dir",
     "package",
@@ -96,11 +96,11 @@ pub(super) fn control_socket(path: &Path) -> Result<PathBuf, Vec<Diagnostic>> {
     socket.ok_or_else(|| faults.finish())
 }
 
-fn folder(path: &Path) -> &Path {
+pub(super) fn folder(path: &Path) -> &Path {
     path.parent().unwrap_or(Path::new("."))
 }
 
-fn text(path: &Path, file: &Arc<str>) -> Result<String, Vec<Diagnostic>> {
+pub(super) fn text(path: &Path, file: &Arc<str>) -> Result<String, Vec<Diagnostic>> {
     let whole = |problem: String| vec![Diagnostic::error(Place::new(file, 0, 0), problem)];
     let size = std::fs::metadata(path).map_err(|e| whole(format!("can not be read: {e}")))?.len();
     if size > SIZE_LIMIT {

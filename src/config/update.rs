@@ -262,7 +262,7 @@ fn timezone(own: &Fields<'_, '_>, faults: &mut Faults) -> Option<String> {
 }
 
 /// `None` when the configuration is no file, as in tests.
-fn owner(file: &str) -> Option<u32> {
+pub(super) fn owner(file: &str) -> Option<u32> {
     use std::os::unix::fs::MetadataExt;
     std::fs::metadata(file).ok().map(|found| found.uid())
 }

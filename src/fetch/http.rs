@@ -172,7 +172,7 @@ fn request(
     let target = if through_proxy { format!("http://{}{}", at.authority(), at.path) } else { at.path.clone() };
     let mut request = Request::get(target)
         .header("host", at.authority())
-        .header("user-agent", concat!("enos-edge/", env!("CARGO_PKG_VERSION")))
+        .header("user-agent", crate::version::user_agent())
         .header("accept-encoding", "identity")
         .header("connection", "close");
     // An account is for the server that was configured, not for whom it points to.

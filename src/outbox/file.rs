@@ -19,7 +19,7 @@ pub(super) fn identify(connection: &Connection) -> Result<(), StoreError> {
     let found = usize::try_from(version).map_err(|_| StoreError::Damaged("negative version".into()))?;
     match (id, found, tables) {
         (0, 0, 0) => Ok(()),
-        (schema::APPLICATION_ID, found, _) if found > schema::VERSION => Err(StoreError::Newer { found }),
+        (schema::APPLICATION_ID, found, _) if !schema::may_open(connection, found)? => Err(StoreError::Newer { found }),
         (schema::APPLICATION_ID, 1.., 1..) => Ok(()),
         _ => Err(StoreError::Damaged("not an outbox".into())),
     }

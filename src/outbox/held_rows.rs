@@ -66,7 +66,9 @@ pub(super) fn carry_over(old: &Connection, to: &Transaction<'_>) -> Result<(), S
         let Ok(names) = super::rows::read_names(old, segment.epoch) else { continue };
         super::rows::put_names(to, &names)?;
         to.execute(
-            "INSERT OR REPLACE INTO held VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+            "INSERT OR REPLACE INTO held
+             (id, destination, product_key, device_key, seq, epoch, readings, oldest, newest, body)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
             params![
                 id,
                 row.get::<_, String>(1)?,

@@ -42,8 +42,12 @@ mod work;
 pub use destination::Tally;
 pub use gap::{Gap, Reason, SetAsideRow};
 pub use salvage::Quarantine;
+#[doc(hidden)]
+pub use schema::be_the_next;
 pub use settings::DestinationSettings;
 pub use status::{DestinationStatus, Status};
+#[doc(hidden)]
+pub use store::need_the_next;
 
 use crate::config::{Durability, OutboxConfig};
 use crate::model::{Inlet, Names, OnDuty, Outlet, Pulse, Selection, Timestamp};
@@ -140,6 +144,13 @@ pub fn open(
     let thread = thread.map_err(|e| OutboxError::Open { path: path.clone(), problem: e.to_string() })?;
     let thread = Mutex::new(Some((thread, ended)));
     Ok(Outbox { shared, names: destinations.iter().map(|d| d.name.clone()).collect(), thread })
+}
+
+/// Whether nobody has the outbox in this folder open.
+#[must_use]
+pub fn is_free(folder: &Path) -> bool {
+    // Without a folder nobody ever had it.
+    !folder.exists() || !matches!(lock::Lock::take(folder), Err(StoreError::InUse))
 }
 
 fn limits(config: &OutboxConfig, space: Space) -> Limits {

@@ -55,16 +55,19 @@ pub(super) fn within<'a>(
 }
 
 pub(super) fn put(to: &Transaction<'_>, destination: i64, need: &Need) -> rusqlite::Result<()> {
-    to.prepare_cached("INSERT OR REPLACE INTO need VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
-        .execute(params![
-            destination,
-            need.first as i64,
-            need.last as i64,
-            need.readings as i64,
-            need.anyone as i64,
-            need.bytes as i64
-        ])
-        .map(drop)
+    to.prepare_cached(
+        "INSERT OR REPLACE INTO need (destination, first, last, readings, anyone, bytes)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )?
+    .execute(params![
+        destination,
+        need.first as i64,
+        need.last as i64,
+        need.readings as i64,
+        need.anyone as i64,
+        need.bytes as i64
+    ])
+    .map(drop)
 }
 
 /// Takes away the rows of everything the destination is done with. Returns their segments with their bytes.

@@ -23,17 +23,12 @@ pub(super) fn to_segment(row: &Row<'_>) -> rusqlite::Result<Segment> {
 }
 
 pub(super) fn put_segment(to: &Transaction<'_>, s: &Segment) -> rusqlite::Result<()> {
-    to.prepare_cached("INSERT OR REPLACE INTO segment VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
-        .execute(params![
-            s.first as i64,
-            s.last as i64,
-            s.epoch as i64,
-            s.readings as i64,
-            s.oldest.0,
-            s.newest.0,
-            s.body
-        ])
-        .map(drop)
+    to.prepare_cached(
+        "INSERT OR REPLACE INTO segment (first, last, epoch, readings, oldest, newest, body)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    )?
+    .execute(params![s.first as i64, s.last as i64, s.epoch as i64, s.readings as i64, s.oldest.0, s.newest.0, s.body])
+    .map(drop)
 }
 
 /// As [`put_segment`]; false when the quota leaves no room for it.
@@ -49,7 +44,7 @@ pub(super) fn put_names(to: &Transaction<'_>, names: &Names) -> Result<(), Store
     if !known {
         let json = serde_json::to_vec(names).expect("names are plain strings");
         let body = zstd::bulk::compress(&json, 3)?;
-        to.execute("INSERT INTO names VALUES (?1, ?2)", params![names.epoch as i64, body])?;
+        to.execute("INSERT INTO names (epoch, body) VALUES (?1, ?2)", params![names.epoch as i64, body])?;
     }
     Ok(())
 }
@@ -125,7 +120,11 @@ pub(super) fn put_gap(to: &Transaction<'_>, gap: &Gap) -> rusqlite::Result<()> {
     {
         (merged, id) = (before, Some(before_id));
     }
-    to.prepare_cached("INSERT OR REPLACE INTO gap VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?.execute(params![
+    to.prepare_cached(
+        "INSERT OR REPLACE INTO gap (id, destination, reason, first, last, from_time, to_time, readings)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+    )?
+    .execute(params![
         id,
         merged.destination,
         merged.reason.as_str(),
@@ -203,7 +202,7 @@ pub(super) fn all_cursors(from: &Connection) -> Result<Vec<(String, String)>, St
 
 pub(super) fn put_meta(to: &Transaction<'_>, key: &str, value: u64) -> rusqlite::Result<()> {
     to.execute(
-        "INSERT INTO meta VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = ?2",
+        "INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = ?2",
         params![key, signed(value)],
     )
     .map(drop)

@@ -32,7 +32,10 @@ pub enum StoreError {
     Disk(#[source] rusqlite::Error),
     #[error("file is damaged: {0}")]
     Damaged(String),
-    #[error("written by a newer engine (format {found}, this engine writes {}); nothing was changed", schema::VERSION)]
+    #[error(
+        "written by a newer engine (format {found}, this engine writes {}); nothing was changed",
+        schema::version()
+    )]
     Newer { found: usize },
     #[error("in use by another process")]
     InUse,
@@ -423,6 +426,13 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
+/// A file that wants readers of the next schema. For tests.
+#[doc(hidden)]
+pub fn need_the_next(path: &Path) {
+    let mut connection = connect(path).expect("a test's file opens");
+    schema::need_the_next(&mut connection).expect("a test's file takes it");
+}
+
 fn group_bytes(group: &Group) -> u64 {
     let held: usize = group.held.iter().map(|held| held.batch.bytes.len() + 256).sum();
     let rows = group.set_aside.len() * 256 + group.gaps.len() * 128 + held;
@@ -477,7 +487,7 @@ mod tests {
         let mut store = Store::open(&path, SPACE).unwrap();
         let loaded = load(&mut store);
         assert_eq!((loaded.next_seq, loaded.waiting), (1000, 85));
-        assert_eq!(store.number("user_version").unwrap(), schema::VERSION as u64);
+        assert_eq!(store.number("user_version").unwrap(), schema::version() as u64);
         assert!(store.set_aside(9).unwrap().is_empty());
         let segment = store.segment_at(50, 1000).unwrap().unwrap();
         assert_eq!(segment::decode(&segment).unwrap().len(), 100);

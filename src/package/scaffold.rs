@@ -127,7 +127,7 @@ fn texts(wanted: &Wanted<'_>, parameters: &str, model_text: &str, model: &Flat) 
             format!(
                 "format: 1\nname: {}\nversion: 0.1.0            # raise it with each change: gateways refuse to go back\nengine: {}\n# org: o15632609593521    # the one OU of this package\n",
                 quoted(wanted.name),
-                env!("CARGO_PKG_VERSION")
+                crate::version::current()
             ),
         ),
         ("assets.yaml".to_owned(), assets(wanted)),

@@ -22,7 +22,7 @@ const IDLE: Duration = Duration::from_secs(30);
 pub(super) fn client(config: &RestConfig) -> Result<Client, RestError> {
     let mut builder = Client::builder()
         .tls_backend_preconfigured(tls(config)?)
-        .user_agent(concat!("enos-edge/", env!("CARGO_PKG_VERSION")))
+        .user_agent(crate::version::user_agent())
         // A token must not follow a redirect to somebody else.
         .redirect(redirect::Policy::none())
         .connect_timeout(config.connect_timeout)

@@ -154,6 +154,59 @@ impl Verified {
     }
 }
 
+impl Verified {
+    /// Writes manifest and signature, as they are, into a folder that is there. On disk when it returns well.
+    ///
+    /// # Errors
+    /// When they can not be written.
+    pub fn keep_proof(&self, folder: &Path) -> Result<(), Failure> {
+        let failed = |error: io::Error| Failure { stage: Stage::Writing, words: format!("write the proof: {error}") };
+        for name in [manifest::FILE, SIGNATURE] {
+            let mut bytes = Vec::new();
+            let reader = self.source.reader(name).map_err(|fault| unproven(in_words(&[fault])))?;
+            reader.take(TEXT_BYTES).read_to_end(&mut bytes).map_err(failed)?;
+            crate::store::replace(&crate::store::RealDisk, folder, name, &bytes).map_err(failed)?;
+        }
+        Ok(())
+    }
+}
+
+/// Proves a payload that lies unpacked beside its manifest and signature: as [`Opened::verify`], of a file on disk.
+///
+/// # Errors
+/// Why it is not trusted.
+pub fn prove(
+    manifest_bytes: &[u8],
+    signature_bytes: &[u8],
+    (length, sha256): (u64, &str),
+    keys: &[PublicKey],
+) -> Result<Manifest, String> {
+    let text = std::str::from_utf8(manifest_bytes).map_err(|_| "update.yaml is no text".to_owned())?;
+    let (signature, bytes) = Signature::parse(signature_bytes).map_err(|problem| format!("update.sig: {problem}"))?;
+    let key = keys.iter().find(|key| key.id() == signature.key_id).ok_or_else(|| stranger(keys, &signature))?;
+    // The path alone is taken from it before the signature holds, and it is part of what was signed.
+    let (name, manifest) = Manifest::parse(text).map_err(|faults| in_words(&faults))?;
+    let list = list(text, &manifest.payload, length, sha256);
+    if !key.verifies(&signature::message(PURPOSE, &signature.name, &signature.version, &list), &bytes) {
+        return Err(explain(&signature, &list));
+    }
+    if (&name, manifest.version.to_string()) != (&signature.name, signature.version.clone()) {
+        return Err(format!("the signature is for another update than {name} {}", manifest.version));
+    }
+    if (length, sha256) != (manifest.payload_bytes, manifest.payload_sha256.as_str()) {
+        return Err("the payload is not the one that update.yaml describes".to_owned());
+    }
+    Ok(manifest)
+}
+
+fn list(text: &str, payload: &str, length: u64, sha256: &str) -> String {
+    let digest = crate::package::source::sha256(text.as_bytes());
+    let of_manifest = Listed { path: manifest::FILE, length: text.len() as u64, sha256: digest };
+    let mut files = [of_manifest, Listed { path: payload, length, sha256: sha256.to_owned() }];
+    files.sort_by(|a, b| a.path.cmp(b.path));
+    signature::list(&files)
+}
+
 fn start(path: &Path) -> io::Result<Vec<u8>> {
     let mut start = Vec::new();
     File::open(path)?.take(foreign::START as u64).read_to_end(&mut start)?;
@@ -221,7 +274,7 @@ fn hold_payload(source: &Source, manifest: &Manifest) -> Result<(), Failure> {
 }
 
 /// An engine says its architecture twice: in the manifest and in its own first bytes.
-pub(super) fn hold_architecture(start: &[u8], kind: &Kind) -> Result<(), Failure> {
+pub fn hold_architecture(start: &[u8], kind: &Kind) -> Result<(), Failure> {
     let Kind::Engine { architecture } = kind else { return Ok(()) };
     match super::elf::architecture(start) {
         Some(found) if found == architecture => Ok(()),
@@ -231,17 +284,8 @@ pub(super) fn hold_architecture(start: &[u8], kind: &Kind) -> Result<(), Failure
 }
 
 /// The signature's text for a manifest and its payload, as they will lie in the archive.
-pub(super) fn sign(name: &str, manifest: &Manifest, text: &str, key: &SigningKey) -> String {
-    let of_manifest = Listed {
-        path: manifest::FILE,
-        length: text.len() as u64,
-        sha256: crate::package::source::sha256(text.as_bytes()),
-    };
-    let of_payload =
-        Listed { path: &manifest.payload, length: manifest.payload_bytes, sha256: manifest.payload_sha256.clone() };
-    let mut files = [of_manifest, of_payload];
-    files.sort_by(|a, b| a.path.cmp(b.path));
-    let list = signature::list(&files);
+pub fn sign(name: &str, manifest: &Manifest, text: &str, key: &SigningKey) -> String {
+    let list = list(text, &manifest.payload, manifest.payload_bytes, &manifest.payload_sha256);
     let version = manifest.version.to_string();
     let signed = key.sign(&signature::message(PURPOSE, name, &version, &list));
     Signature {

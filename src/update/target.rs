@@ -15,6 +15,9 @@ pub struct Staged {
     pub manifest: Manifest,
     /// The payload alone, unpacked; its digest was checked. The target may move it away.
     pub payload: PathBuf,
+    /// Folder with `update.yaml` and `update.sig`, byte for byte as they were signed: the engine's slots keep them, and
+    /// the launcher checks them before each start. [`super::Verified::keep_proof`] writes it.
+    pub proof: PathBuf,
 }
 
 /// Progress of a step, 0 to 100, with words for a person. Never blocks.

@@ -170,7 +170,7 @@ impl Session<'_> {
         let gateway = self.link.gateway();
         if !self.chores.informed && self.requests.room() > 0 {
             self.chores.informed = true;
-            self.requests.submit(ota::inform(gateway, env!("CARGO_PKG_VERSION")), Purpose::Inform);
+            self.requests.submit(ota::inform(gateway, crate::version::current()), Purpose::Inform);
         }
         if !self.chores.notice_under_way
             && self.chores.notice_after <= now.at
