@@ -6,6 +6,7 @@ pub mod check;
 mod cloud;
 mod command;
 mod destinations;
+mod doctor;
 mod fetch;
 mod generations;
 mod identity;
@@ -63,6 +64,8 @@ enum Command {
     Invoke(command::InvokeArguments),
     /// Show what was commanded and what came of it.
     Audit(audit::Arguments),
+    /// Find what is wrong on this gateway, running or not, and what to do about it.
+    Doctor(doctor::command::Arguments),
     /// Show the client certificates a running gateway keeps, or ask for a new one.
     Certificate(certificate::Arguments),
     /// Build, verify and install update files of the engine and of firmware.
@@ -107,6 +110,7 @@ pub fn main_from(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Write(arguments) => command::write(&arguments),
         Command::Invoke(arguments) => command::invoke(&arguments),
         Command::Audit(arguments) => audit::run(&arguments),
+        Command::Doctor(arguments) => doctor::command::run(&arguments),
         Command::Certificate(arguments) => certificate::run(&arguments),
         Command::Update(arguments) => update::run(&arguments),
     }

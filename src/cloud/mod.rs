@@ -22,6 +22,7 @@ mod status;
 mod sub_devices;
 mod templates;
 mod topics;
+mod trial;
 pub mod upstream;
 
 pub use desk::AskDesk;
@@ -29,3 +30,4 @@ pub use notices::NoticeQueue;
 pub use roster::{CloudUpdate, RosterDesk};
 pub use run::{CloudExtras, CloudPorts, CloudSite, run};
 pub use status::{Login, Snapshot, State, Status, SubDevice};
+pub use trial::{Trial, log_in_once};

@@ -354,12 +354,12 @@ async fn wait_for_connack(connection: &mut Connection, link: &Link) -> Result<()
 }
 
 /// Why there is nothing to connect with.
-struct Unfit {
+pub(super) struct Unfit {
     certificate_to_blame: bool,
-    why: anyhow::Error,
+    pub why: anyhow::Error,
 }
 
-fn endpoint(config: &CloudConfig, proof: &Proof, sub_devices: usize) -> Result<Endpoint, Unfit> {
+pub(super) fn endpoint(config: &CloudConfig, proof: &Proof, sub_devices: usize) -> Result<Endpoint, Unfit> {
     let login = |mode, secret: &Secret| {
         let client = sign::client(&config.device_key, config.compress);
         let (product_key, device_key) = (&config.product_key, &config.device_key);
@@ -393,7 +393,7 @@ fn tls_of(config: &CloudConfig, pair: Option<&ClientCertificate>) -> Result<Opti
 }
 
 /// The cloud's words, and what a person can do about them.
-fn with_advice(why: &Lost, proof: &Proof, tls: bool) -> String {
+pub(super) fn with_advice(why: &Lost, proof: &Proof, tls: bool) -> String {
     let advice = match (why, &proof.secret) {
         (Lost::Refused { code: 5, .. }, _) if tls && proof.certificate.is_none() => {
             "; does the secret belong to these keys, and does the product want mutual authentication (code 746)? Then set \

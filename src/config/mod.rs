@@ -109,6 +109,13 @@ pub fn read_with(path: &Path, overrides: Overrides) -> Result<Config, Vec<Diagno
     read::read(path, overrides)
 }
 
+/// As much of the file as can be read, for somebody who looks at what is wrong: secrets may be missing. With all its
+/// faults; warnings are in the configuration.
+#[must_use]
+pub fn look(path: &Path) -> (Option<Config>, Vec<Diagnostic>) {
+    read::look(path)
+}
+
 /// The local door alone: whoever asks at it need not be able to read the secrets that the file names.
 ///
 /// # Errors

@@ -4,7 +4,7 @@ use super::{
     CertificateConfig, CommandConfig, Config, OutboxConfig, Overrides, certificate, cloud, commands, destinations,
     fetch, integration, outbox, push, rest,
 };
-use crate::diagnostic::{Diagnostic, Place};
+use crate::diagnostic::{Diagnostic, Place, Severity};
 use crate::logs::LogFormat;
 use crate::yaml::fields::{Faults, Fields};
 use driver::Text;
@@ -80,6 +80,21 @@ pub(super) fn read(path: &Path, overrides: Overrides) -> Result<Config, Vec<Diag
     let file: Arc<str> = path.display().to_string().into();
     let text = text(path, &file)?;
     parse(&file, folder(path), &text, overrides)
+}
+
+/// As much as can be read, and every fault.
+pub(super) fn look(path: &Path) -> (Option<Config>, Vec<Diagnostic>) {
+    let file: Arc<str> = path.display().to_string().into();
+    let text = match text(path, &file) {
+        Ok(text) => text,
+        Err(faults) => return (None, faults),
+    };
+    let (node, found) = crate::yaml::parse(&file, &text);
+    let mut faults = Faults::from(found);
+    let fields = node.as_ref().and_then(|node| Fields::open(&file, node, "configuration", KEYS, &mut faults));
+    let config = fields.and_then(|fields| config(&fields, folder(path), Overrides::default(), &mut faults));
+    let (faults, warnings) = faults.finish().into_iter().partition(|fault| fault.severity == Severity::Error);
+    (config.map(|config| Config { warnings, ..config }), faults)
 }
 
 /// The door only; faults elsewhere in the file do not matter.

@@ -15,6 +15,6 @@ mod suspicion;
 mod topics;
 
 pub use inbound::{Feed, FeedDesk};
-pub use run::{ForwardPorts, run};
+pub use run::{ForwardPorts, log_in_once, run};
 pub use status::{Received, Snapshot, State, Status};
 pub use topics::Place;

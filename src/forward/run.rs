@@ -149,6 +149,25 @@ async fn connect_and_converse(
     }
 }
 
+/// One login for somebody who looks for what is wrong: with a client id of its own and a session that ends with it, so that
+/// nothing that waits for the gateway is taken away.
+///
+/// # Errors
+/// Why not, in words.
+pub async fn log_in_once(config: &DestinationConfig, within: Duration) -> Result<(), String> {
+    let client_id = format!("{}-doctor", config.client_id);
+    let config = DestinationConfig { client_id, clean_session: true, ..config.clone() };
+    let endpoint = endpoint(&config).map_err(|error| format!("{error:#}"))?;
+    let mut connection = Connection::begin(&endpoint);
+    let connected = tokio::time::timeout(within, wait_for_connack(&mut connection)).await;
+    match connected {
+        Ok(Ok(())) => connection.close(Duration::from_millis(500)).await,
+        Ok(Err(why)) => return Err(in_words(&why)),
+        Err(_) => return Err(format!("no answer within {within:?}")),
+    }
+    Ok(())
+}
+
 async fn wait_for_connack(connection: &mut Connection) -> Result<(), Lost> {
     while !matches!(connection.next().await?, Heard::Connected) {}
     Ok(())

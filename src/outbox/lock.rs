@@ -24,3 +24,20 @@ impl Lock {
         }
     }
 }
+
+/// Whether another process holds it. The file is not made, and not held.
+///
+/// # Errors
+/// When this user may not look.
+pub fn is_held(folder: &Path) -> std::io::Result<bool> {
+    let file = match File::open(folder.join("outbox.lock")) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockShared) {
+        Ok(()) => Ok(false),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(true),
+        Err(error) => Err(error.into()),
+    }
+}

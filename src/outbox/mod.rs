@@ -17,6 +17,7 @@ mod gap;
 mod group;
 mod held;
 mod held_rows;
+mod inspect;
 mod keeper;
 mod lock;
 mod needs;
@@ -41,6 +42,8 @@ mod work;
 
 pub use destination::Tally;
 pub use gap::{Gap, Reason, SetAsideRow};
+pub use inspect::{Inspection, Integrity, inspect};
+pub use lock::is_held as in_use;
 pub use salvage::Quarantine;
 #[doc(hidden)]
 pub use schema::be_the_next;

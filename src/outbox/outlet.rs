@@ -11,7 +11,7 @@ use crate::model::{Batch, Inlet, Outlet, Parcel, Pulse, SetAside, Timestamp};
 use crate::telemetry::Counters;
 use driver::Answer;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -37,6 +37,8 @@ pub(super) struct Shared {
 struct Bells {
     live: Notify,
     backlog: Notify,
+    /// When something was last acknowledged, milliseconds since 1970; 0: never.
+    acknowledged_at: AtomicI64,
 }
 
 #[derive(Default)]
@@ -181,8 +183,11 @@ impl Shared {
     pub(super) fn status(&self) -> Status {
         let tail = self.lock();
         let in_memory = tail.readings_in_memory();
-        let (oldest_in_memory, destinations, waiting) =
+        let (oldest_in_memory, mut destinations, waiting) =
             (tail.oldest_in_memory(), tail.destination_status(), tail.waiting);
+        for (destination, bells) in destinations.iter_mut().zip(&self.bells) {
+            destination.last_acknowledged = Some(bells.acknowledged_at.load(Ordering::Relaxed)).filter(|at| *at > 0);
+        }
         let set_aside_lost = tail.set_aside_lost;
         drop(tail);
         let disk = self.disk();
@@ -270,6 +275,7 @@ impl Outlet for Out {
 
     fn acknowledge(&self, seqs: &[u64]) {
         self.shared.change(|tail, now| tail.acknowledge(self.destination, seqs, now));
+        self.shared.bells[self.destination].acknowledged_at.store(Timestamp::now().0, Ordering::Relaxed);
     }
 
     fn set_aside(&self, refused: SetAside) {

@@ -35,4 +35,6 @@ pub struct DestinationStatus {
     /// Parcels handed out and not acknowledged.
     pub in_flight: usize,
     pub readings: Tally,
+    /// When it last acknowledged something, milliseconds since 1970; `None`: not since the start.
+    pub last_acknowledged: Option<i64>,
 }

@@ -122,6 +122,32 @@ impl Store {
         Ok(connection)
     }
 
+    /// A file that nobody writes, for looking at it: no lock is taken and nothing is written, not even beside it.
+    ///
+    /// # Errors
+    /// When it is no database.
+    pub fn open_unchanged(path: &Path) -> Result<Connection, StoreError> {
+        let mut name = String::new();
+        for byte in path.as_os_str().as_encoded_bytes() {
+            match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' => name.push(char::from(*byte)),
+                other => name.push_str(&format!("%{other:02X}")),
+            }
+        }
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        Ok(Connection::open_with_flags(format!("file:{name}?immutable=1"), flags)?)
+    }
+
+    /// A copy with its log, for looking at it; it may be changed.
+    ///
+    /// # Errors
+    /// When it is no database.
+    pub fn open_copy(path: &Path) -> Result<Connection, StoreError> {
+        let connection = connect(path)?;
+        connection.execute_batch("PRAGMA locking_mode = EXCLUSIVE;")?;
+        Ok(connection)
+    }
+
     /// A failed fsync may have thrown away pages that SQLite believes written: only a new connection reads what is there.
     ///
     /// # Errors

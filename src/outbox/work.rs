@@ -339,6 +339,7 @@ impl Tail {
             cursor: d.done.cursor(),
             in_flight: d.flights.len(),
             readings: d.tally,
+            last_acknowledged: None,
         };
         self.destinations.iter().map(status).collect()
     }

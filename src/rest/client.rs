@@ -50,6 +50,28 @@ impl Client {
         &self.config.org_id
     }
 
+    /// Gets a token and asks nothing with it: what a wrong account or a closed port looks like is known then.
+    ///
+    /// # Errors
+    /// See [`RestError`].
+    pub async fn token(&self) -> Result<(), RestError> {
+        let door = Door { http: &self.http, config: &self.config, host: &self.host };
+        let silent = |_| RestError::Silent { host: self.host.clone(), within: self.config.timeout };
+        let asked = tokio::time::timeout(self.config.timeout, self.account.token(door));
+        asked.await.map_err(silent)?.map(drop)
+    }
+
+    /// What the server's clock says, as its answers carry it; `None` when they do not.
+    ///
+    /// # Errors
+    /// See [`RestError`].
+    pub async fn date(&self) -> Result<Option<i64>, RestError> {
+        let silent = |_| RestError::Silent { host: self.host.clone(), within: self.config.timeout };
+        let asked = transport::date(&self.host, self.http.get(&self.config.url));
+        let date = tokio::time::timeout(self.config.timeout, asked).await.map_err(silent)??;
+        Ok(date.as_deref().and_then(super::date::parse))
+    }
+
     /// Asks with token and signature; answers `data`.
     ///
     /// # Errors

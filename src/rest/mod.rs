@@ -7,6 +7,7 @@
 mod account;
 mod answer;
 mod client;
+mod date;
 mod error;
 mod multipart;
 mod sign;

@@ -77,6 +77,13 @@ pub(super) async fn exchange(host: &str, request: RequestBuilder) -> Result<(u16
     Ok((status, limited(host, response).await?))
 }
 
+/// The head of the answer alone: its `Date`.
+pub(super) async fn date(host: &str, request: RequestBuilder) -> Result<Option<String>, RestError> {
+    let response = request.send().await.map_err(|error| failure(host, &error))?;
+    let date = response.headers().get("date").and_then(|value| value.to_str().ok());
+    Ok(date.map(str::to_owned))
+}
+
 async fn limited(host: &str, mut response: Response) -> Result<Vec<u8>, RestError> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| failure(host, &error))? {

@@ -28,6 +28,14 @@ pub use renewer::{Asked, Clock, Handle, Renewer, SystemClock};
 pub use schedule::How;
 pub use slots::Slots;
 
+/// What stands in each certificate of a PEM text, in its order.
+///
+/// # Errors
+/// In words, without the text.
+pub fn facts_of(pem: &str) -> Result<Vec<Facts>, String> {
+    Ok(facts::parse(pem)?.into_iter().map(|certificate| certificate.facts).collect())
+}
+
 /// The keys of the gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdentityNames {

@@ -326,6 +326,23 @@ impl Generations {
     }
 }
 
+/// The generation that would run and its file, without touching anything. `None` when there was never any.
+///
+/// # Errors
+/// When the list can not be read.
+pub fn current(disk: &dyn Disk, state_dir: &Path) -> io::Result<Option<(Facts, PathBuf)>> {
+    let folder = state_dir.join(FOLDER);
+    let record = Record::read(disk, &folder)?.unwrap_or_default();
+    let path = folder.join("generations").join(format!("{}.package", record.current));
+    Ok(record.facts(record.current).cloned().map(|facts| (facts, path)))
+}
+
+/// The history, the newest last, without touching anything.
+#[must_use]
+pub fn events(disk: &dyn Disk, state_dir: &Path) -> Vec<Event> {
+    history::read(disk, &state_dir.join(FOLDER))
+}
+
 /// Tells local applications that this package runs. It is gone while none does.
 ///
 /// # Errors

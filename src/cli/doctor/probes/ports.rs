@@ -1,0 +1,61 @@
+//! Where the gateway listens: is the port its own?
+
+use super::configured;
+use crate::cli::doctor::finding::Finding;
+use crate::cli::doctor::ground::{Gateway, Ground};
+use crate::cli::doctor::holders;
+use std::net::TcpListener;
+
+pub(in crate::cli::doctor) fn look(ground: &Ground) -> Vec<Finding> {
+    let config = match configured(ground, "ports") {
+        Ok(config) => config,
+        Err(unseen) => return unseen,
+    };
+    let mut findings = vec![door(ground, config)];
+    if let Some(push) = &config.push {
+        let at = format!("push, {}", push.listen);
+        let listens = ground.status().map(|status| status["push"]["listen"].is_string());
+        findings.push(
+            match (listens, TcpListener::bind(push.listen)) {
+                (Some(true), _) => Finding::ok("the gateway listens"),
+                (Some(false), Ok(_)) => {
+                    Finding::fault("the gateway runs and does not listen").help("see its log for why")
+                }
+                (None, Ok(_)) => Finding::ok("the port is free"),
+                (None, Err(error))
+                    if error.kind() == std::io::ErrorKind::AddrInUse && !matches!(ground.gateway, Gateway::Stopped) =>
+                {
+                    Finding::note("the port is taken, as it is when the gateway runs")
+                }
+                (_, Err(error)) if error.kind() == std::io::ErrorKind::AddrInUse => {
+                    let holder = holders::of_port(&ground.root, push.listen.port());
+                    let who = holder.map_or_else(|| "another program".to_owned(), |who| who.to_string());
+                    Finding::fault(format!("{who} listens there"))
+                        .help("stop it, or choose another port in push: listen")
+                }
+                (_, Err(error)) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                    Finding::note(format!("this user may not listen there: {error}"))
+                        .help("below 1024 the service needs AmbientCapabilities=CAP_NET_BIND_SERVICE in its unit")
+                }
+                (_, Err(error)) => Finding::fault(format!("nobody can listen there: {error}"))
+                    .help("check the address in push: listen"),
+            }
+            .at(at),
+        );
+    }
+    findings
+}
+
+fn door(ground: &Ground, config: &crate::config::Config) -> Finding {
+    let place = config.control_socket.display();
+    match &ground.gateway {
+        Gateway::Running(_) => Finding::ok("the local door answers").at(place),
+        Gateway::Stopped => Finding::note("the gateway does not run; the local door is shut").at(place).help(
+            "start it: `systemctl start enos-edge`; if it ends at once, its log says why: `journalctl -u enos-edge`",
+        ),
+        Gateway::Unknown(why) => Finding::unseen("the local door", why).at(place),
+        Gateway::Silent(why) => Finding::fault(format!("the gateway hangs: {why}"))
+            .at(place)
+            .help("take a support bundle first, then restart it: `systemctl restart enos-edge`"),
+    }
+}
