@@ -28,6 +28,6 @@ pub mod systemd;
 pub mod telemetry;
 pub mod trigger;
 pub mod update;
-pub mod watchdog;
 pub mod version;
+pub mod watchdog;
 pub mod yaml;

@@ -45,7 +45,9 @@ pub(super) fn install(arguments: &Install) -> ExitCode {
     let asked = std::path::absolute(&arguments.package).context("find the package").and_then(|path| {
         std::fs::metadata(&path).with_context(|| format!("open {}", path.display()))?;
         let words = json!({ "path": path, "force": arguments.force });
-        arguments.door.ask("installing", "package_install", &words, |config| app::install_offline(config, &path, arguments.force))
+        arguments
+            .door
+            .ask("installing", "package_install", &words, |config| app::install_offline(config, &path, arguments.force))
     });
     arguments.door.show(asked, |answer| {
         let package = &answer["package"];
@@ -69,9 +71,9 @@ pub(super) fn install(arguments: &Install) -> ExitCode {
 
 pub(super) fn rollback(arguments: &Rollback) -> ExitCode {
     let words = json!({ "generation": arguments.generation });
-    let asked = arguments.door.ask("going back", "package_rollback", &words, |config| {
-        app::roll_back_offline(config, arguments.generation)
-    });
+    let asked = arguments
+        .door
+        .ask("going back", "package_rollback", &words, |config| app::roll_back_offline(config, arguments.generation));
     arguments.door.show(asked, |answer| {
         let package = &answer["package"];
         let (name, version) = (text(&package["name"]), text(&package["version"]));

@@ -119,9 +119,14 @@ impl Pace {
         let rate = rate(look.done.saturating_sub(self.from), elapsed);
         if look.total == 0 {
             let done = if look.done > 0 { format!("  {}", amount(look.done, look.unit)) } else { String::new() };
-            return format!("{name}{done}{}  {}", speed(rate, look.unit), time(now.saturating_duration_since(self.began)));
+            return format!(
+                "{name}{done}{}  {}",
+                speed(rate, look.unit),
+                time(now.saturating_duration_since(self.began))
+            );
         }
-        let left = rate.map(|rate| Duration::try_from_secs_f64((look.total - look.done) as f64 / rate).unwrap_or(Duration::MAX));
+        let left = rate
+            .map(|rate| Duration::try_from_secs_f64((look.total - look.done) as f64 / rate).unwrap_or(Duration::MAX));
         let left = left.map_or(String::new(), |left| format!("  {} left", time(left)));
         let filled = share(look.done, look.total, BAR as u64) as usize;
         let percent = share(look.done, look.total, 100);

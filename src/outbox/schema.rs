@@ -54,7 +54,7 @@ const MIGRATIONS: &[&str] = &[
 ];
 
 /// The version this engine knows.
-const VERSION: usize = MIGRATIONS.len();
+pub(super) const VERSION: usize = MIGRATIONS.len();
 
 /// What a next schema may look like, for tests of going there and back: it only adds.
 const NEXT: &str = "ALTER TABLE segment ADD COLUMN lane INTEGER NOT NULL DEFAULT 0;

@@ -24,15 +24,14 @@ pub(super) struct ImportArgs {
 }
 
 pub(super) fn run(args: &ImportArgs) -> ExitCode {
-    let imported = match with_bar("importing", false, |progress| {
-        import::read(&args.file, args.sheet.as_deref(), progress)
-    }) {
-        Ok(imported) => imported,
-        Err(faults) => {
-            faults.iter().for_each(|fault| eprintln!("{fault}"));
-            return ExitCode::from(2);
-        }
-    };
+    let imported =
+        match with_bar("importing", false, |progress| import::read(&args.file, args.sheet.as_deref(), progress)) {
+            Ok(imported) => imported,
+            Err(faults) => {
+                faults.iter().for_each(|fault| eprintln!("{fault}"));
+                return ExitCode::from(2);
+            }
+        };
     imported.left.iter().for_each(|fault| eprintln!("{fault}"));
     if let Err(error) = seal::replace(&args.output, imported.csv.as_bytes()) {
         eprintln!("enos-edge package import: write {}: {error}", args.output.display());

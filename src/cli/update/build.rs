@@ -1,7 +1,9 @@
 //! `enos-edge update build`.
 
 use super::Outcome;
+use crate::cli::progress::with_bar;
 use crate::diagnostic::{Diagnostic, Place};
+use crate::package::source::Limits;
 use crate::package::trust::SigningKey;
 use crate::update::Kind;
 use crate::update::build::{Wanted, architecture_of, build, version_of};
@@ -70,7 +72,10 @@ pub(super) fn run(own: &Arguments) -> Outcome {
     });
     let wanted = Wanted { kind, name: &name, version, replaces_from: own.replaces_from.clone(), payload: &own.binary };
     let limits = crate::update::limits(MOST, own.output.parent().filter(|p| !p.as_os_str().is_empty()).map(Into::into));
-    let manifest = crate::cli::check::with_progress("packing", || build(&wanted, &key, &own.output, &limits))?;
+    let manifest = with_bar("packing", own.json, |progress| {
+        let limits = Limits { progress: progress.clone(), ..limits };
+        build(&wanted, &key, &own.output, &limits)
+    })?;
     let key_id = key.public().id();
     if own.json {
         return Ok(format!("{}\n", super::as_json(&name, &manifest, Some(&key_id))));

@@ -2,7 +2,10 @@
 
 use super::Outcome;
 use crate::cli::DEFAULT_CONFIG;
+use crate::cli::progress::with_bar;
 use crate::diagnostic::{Diagnostic, Place};
+use crate::model::progress::Progress;
+use crate::package::source::Limits;
 use crate::package::trust::PublicKey;
 use crate::update::file;
 use crate::update::{Failure, Opened};
@@ -35,15 +38,20 @@ pub(super) struct ShowArguments {
     json: bool,
 }
 
+fn limits(progress: &Progress) -> Limits {
+    Limits { progress: progress.clone(), ..file::limits(MOST, None) }
+}
+
 fn failed(path: &Path, failure: &Failure) -> Vec<Diagnostic> {
     vec![file::fault(path, failure)]
 }
 
 pub(super) fn verify(own: &VerifyArguments) -> Outcome {
     let keys = keys(own)?;
-    let work = || Opened::open(&own.file, &file::limits(MOST, None)).and_then(|opened| opened.verify(&keys));
-    let verified =
-        crate::cli::check::with_progress("verifying", work).map_err(|failure| failed(&own.file, &failure))?;
+    let verified = with_bar("verifying", own.json, |progress| {
+        Opened::open(&own.file, &limits(progress)).and_then(|opened| opened.verify(&keys))
+    });
+    let verified = verified.map_err(|failure| failed(&own.file, &failure))?;
     if own.json {
         return Ok(format!("{}\n", super::as_json(&verified.name, &verified.manifest, Some(&verified.key_id))));
     }
@@ -65,9 +73,10 @@ fn keys(own: &VerifyArguments) -> Result<Vec<PublicKey>, Vec<Diagnostic>> {
 }
 
 pub(super) fn show(own: &ShowArguments) -> Outcome {
-    let work = || Opened::open(&own.file, &file::limits(MOST, None)).and_then(|opened| opened.unproven());
-    let (name, manifest) =
-        crate::cli::check::with_progress("reading", work).map_err(|failure| failed(&own.file, &failure))?;
+    let shown = with_bar("reading", own.json, |progress| {
+        Opened::open(&own.file, &limits(progress)).and_then(|opened| opened.unproven())
+    });
+    let (name, manifest) = shown.map_err(|failure| failed(&own.file, &failure))?;
     if own.json {
         return Ok(format!("{}\n", super::as_json(&name, &manifest, None)));
     }

@@ -83,7 +83,11 @@ fn a_workbook_with_chinese_headers_becomes_a_point_table() {
     let imported = read(&workbook(folder.path(), &text, Some(strings)), None, &Progress::default()).unwrap();
     assert_eq!(imported.left, []);
     assert_eq!(imported.csv, "测点名,点号,值类型,点类型\n\"电压, L1\",3000,float,ai\n有功功率 & P,3060,float,ai\n");
-    assert!(read(&folder.path().join("table.xlsx"), Some("x"), &Progress::default()).unwrap_err()[0].problem.contains("there are: 点表"));
+    assert!(
+        read(&folder.path().join("table.xlsx"), Some("x"), &Progress::default()).unwrap_err()[0]
+            .problem
+            .contains("there are: 点表")
+    );
 }
 
 #[test]
@@ -103,7 +107,9 @@ fn faulty_rows_stay_behind_with_their_place_in_the_sheet() {
 fn hostile_workbooks_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let refused = |text: &str, strings: Option<&str>| {
-        crate::diagnostic::joined(&read(&workbook(folder.path(), text, strings), None, &Progress::default()).unwrap_err())
+        crate::diagnostic::joined(
+            &read(&workbook(folder.path(), text, strings), None, &Progress::default()).unwrap_err(),
+        )
     };
     let laughs = "<!DOCTYPE x [<!ENTITY a \"ha\"><!ENTITY b \"&a;&a;\">]>";
     assert!(
@@ -125,7 +131,8 @@ fn shared_texts_can_not_be_used_to_blow_a_sheet_up() {
     let folder = tempfile::tempdir().unwrap();
     let strings = format!("<sst><si><t>{}</t></si></sst>", "x".repeat(1 << 20));
     let cells: String = (1..=400).map(|n| format!("<row r=\"{n}\"><c t=\"s\"><v>0</v></c></row>")).collect();
-    let refused = read(&workbook(folder.path(), &sheet(&cells), Some(&strings)), None, &Progress::default()).unwrap_err();
+    let refused =
+        read(&workbook(folder.path(), &sheet(&cells), Some(&strings)), None, &Progress::default()).unwrap_err();
     assert!(refused[0].problem.contains("bytes of text"), "{refused:?}");
 }
 

@@ -7,6 +7,7 @@ use crate::cli::doctor::places::{self, Way};
 use crate::cli::doctor::seek;
 use crate::config::SourceConfig;
 use crate::fetch::{Errand, once};
+use crate::model::progress::Progress;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -78,8 +79,8 @@ async fn source(mut source: SourceConfig) -> Finding {
     source.stall = source.stall.min(SOURCE_STEP);
     source.deadline = source.deadline.min(SOURCE);
     let folder = std::env::temp_dir().join(format!("enos-edge-doctor-{}-{}", std::process::id(), source.name));
-    let watcher = |_: &_| ();
-    let errand = Errand { source: &source, folder: &folder, to: None, watcher: &watcher };
+    let (watcher, nobody) = (|_: &_| (), Progress::default());
+    let errand = Errand { source: &source, folder: &folder, to: None, watcher: &watcher, progress: &nobody };
     let asked = timeout(SOURCE, once(&errand)).await;
     // Best effort: it is the system's folder for what may go.
     let _ = std::fs::remove_dir_all(&folder);
