@@ -1,5 +1,6 @@
 //! Stand-ins for a site: sub-devices with fault knobs and an EnOS-like cloud that keeps a ledger.
 
+pub mod alone;
 pub mod bench;
 pub mod cloud;
 pub mod crash;

@@ -1,0 +1,182 @@
+"""A Debian that boots, and what is done to it. Everything happens from outside: by nsenter and in its files."""
+
+import fcntl
+import os
+import pathlib
+import signal
+import struct
+import subprocess
+import time
+
+# FS_IOC_SHUTDOWN without flushing the journal: the power is gone.
+SHUTDOWN, NO_LOG_FLUSH = 0x8004587D, 2
+STATE = "/var/lib/enos-edge"
+ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "SYSTEMD_COLORS": "0", "TERM": "dumb"}
+
+
+class Failed(Exception):
+    """A command in the guest did not do what it should."""
+
+
+def until(what, condition, within, step=0.05):
+    """Waits until the condition gives something, and gives that; fails past `within` seconds."""
+    begun = time.monotonic()
+    while True:
+        found = condition()
+        if found:
+            return found
+        if time.monotonic() - begun > within:
+            raise Failed(f"{what}: not within {within} s")
+        time.sleep(step)
+
+
+class Disk:
+    """A file system in an image, for the state folder: its power can fail, and it can freeze."""
+
+    def __init__(self, folder):
+        # A new name each time: a loop device that is stuck may still hold the old one.
+        self.image, self.root = folder / f"state-{time.monotonic_ns()}.img", folder / "state"
+        self.root.mkdir()
+        with open(self.image, "wb") as image:
+            image.truncate(128 << 20)
+        subprocess.run(["mkfs.ext4", "-q", "-F", self.image], check=True)
+        self.mount()
+
+    def mount(self):
+        subprocess.run(["mount", "-o", "loop,noatime", self.image, self.root], check=True)
+
+    def freeze(self, frozen):
+        subprocess.run(["fsfreeze", "--freeze" if frozen else "--unfreeze", self.root], check=True)
+
+    def cut(self):
+        """Only when all writers are dead."""
+        handle = os.open(self.root, os.O_RDONLY)
+        fcntl.ioctl(handle, SHUTDOWN, struct.pack("I", NO_LOG_FLUSH))
+        os.close(handle)
+        subprocess.run(["umount", self.root], check=True)
+        attached = ["losetup", "-n", "-O", "NAME", "-j", str(self.image)]
+        until("the image is let go", lambda: not subprocess.run(attached, capture_output=True).stdout.strip(), 10)
+        self.mount()
+
+
+class Guest:
+    """One throw-away copy of the root, booted as often as wanted."""
+
+    def __init__(self, root, folder):
+        self.folder, self.files = folder, folder / "merged"
+        self.nspawn = self.leader = self.disk = None
+        for name in ("upper", "overlay", "merged"):
+            (folder / name).mkdir()
+        options = f"lowerdir={root},upperdir={folder}/upper,workdir={folder}/overlay"
+        subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, self.files], check=True)
+
+    def use_disk(self):
+        """The state lies on a file system of its own from now on. Before boot."""
+        self.disk = Disk(self.folder)
+        return self.disk
+
+    def boot(self):
+        """Seconds until the system is up."""
+        begun = time.monotonic()
+        command = ["systemd-nspawn", "--quiet", f"--directory={self.files}", f"--machine=gateway-{os.getpid()}", "--boot"]
+        command += ["--console=pipe", "--register=no", "--keep-unit", "--link-journal=no", "--resolv-conf=off", "--timezone=off"]
+        if self.disk:
+            command.append(f"--bind={self.disk.root}:{STATE}")
+        with open(self.folder / "console", "ab") as console:
+            self.nspawn = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=console, stderr=console, start_new_session=True
+            )
+        until("the guest is up", self._is_up, 60)
+        return time.monotonic() - begun
+
+    def _child(self):
+        if self.nspawn.poll() is not None:
+            raise Failed("systemd-nspawn ended: " + (self.folder / "console").read_text(errors="replace")[-2000:])
+        children = pathlib.Path(f"/proc/{self.nspawn.pid}/task/{self.nspawn.pid}/children").read_text().split()
+        return int(children[0]) if children else None
+
+    def _is_up(self):
+        # While it begins, the first process has one before it.
+        self.leader = self._child()
+        if self.leader is None:
+            return False
+        said = self.run("systemctl is-system-running", check=False)
+        return said.strip() in ("running", "degraded")
+
+    def start(self, command):
+        """A process in the guest."""
+        enter = ["nsenter", "-t", str(self.leader), "-m", "-u", "-i", "-n", "-p", "-r", "-w", "--"]
+        return subprocess.Popen(
+            enter + ["bash", "-c", command], env=ENVIRONMENT, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+        )
+
+    def run(self, command, check=True, within=60):
+        """What a command says, both streams."""
+        process = self.start(command)
+        try:
+            said, _ = process.communicate(timeout=within)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise Failed(f"{command}: not done within {within} s") from None
+        if check and process.returncode != 0:
+            raise Failed(f"{command}: ended with {process.returncode}\n{said}")
+        return said
+
+    def succeeds(self, command):
+        return self.start(command + " >/dev/null 2>&1").wait(60) == 0
+
+    def show(self, name, unit="enos-edge"):
+        return self.run(f"systemctl show {unit} -p {name} --value").strip()
+
+    def journal(self, more=""):
+        return self.run(f"journalctl -q -u enos-edge --no-pager {more}", check=False)
+
+    def path(self, inside):
+        return self.files / inside.lstrip("/")
+
+    def write(self, inside, text):
+        path = self.path(inside)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    def drop_in(self, text, name="story", unit="enos-edge.service"):
+        """Lines for the unit, in force with its next start."""
+        self.write(f"/etc/systemd/system/{unit}.d/{name}.conf", text)
+        self.run("systemctl daemon-reload")
+
+    def install(self, package):
+        """Seconds that dpkg takes."""
+        target = self.path(f"/root/{package.name}")
+        target.write_bytes(package.read_bytes())
+        begun = time.monotonic()
+        self.run(f"dpkg --force-confold -i /root/{package.name}", within=120)
+        return time.monotonic() - begun
+
+    def shut_down(self):
+        self.run("systemctl poweroff", check=False)
+        self._gone(40)
+
+    def pull_the_plug(self):
+        """Everything in it dies at once; with a disk of its own, what was not durable is lost too."""
+        os.kill(self.leader, signal.SIGKILL)
+        self._gone(20)
+        if self.disk:
+            self.disk.cut()
+
+    def _gone(self, within):
+        try:
+            self.nspawn.wait(within)
+        finally:
+            self.nspawn.kill()
+            self.nspawn.wait()
+            self.leader = None
+
+    def discard(self):
+        if self.nspawn and self.nspawn.poll() is None:
+            if self.leader:
+                os.kill(self.leader, signal.SIGKILL)
+            self._gone(20)
+        subprocess.run(["umount", "-l", self.files], check=False)
+        if self.disk:
+            subprocess.run(["umount", "-l", self.disk.root], check=False)

@@ -1,0 +1,69 @@
+"""Runs the stories of stories/: each a file with `story(stage)`, on a guest of its own. Usage: stories.py ROOT [NAME ...]"""
+
+import importlib.util
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+from guest import Failed, Guest  # noqa: E402
+from packages import package  # noqa: E402
+from stage import Stage  # noqa: E402
+
+
+def load(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def tell(root, path, work):
+    """One story; True when it ended well."""
+    folder = pathlib.Path(tempfile.mkdtemp(prefix=path.stem + "-", dir=work))
+    stage = Stage(root, folder)
+    begun = time.monotonic()
+    try:
+        load(path).story(stage)
+        sound = True
+    except (Failed, AssertionError, OSError, subprocess.SubprocessError, KeyError, ValueError):
+        sound = False
+        traceback.print_exc()
+        stage.last_words()
+    finally:
+        stage.close()
+        shutil.rmtree(folder, ignore_errors=True)
+    facts = "".join(f", {fact}" for fact in stage.facts)
+    print(f"{'ok    ' if sound else 'FAILED'} {path.stem}: {stage.checks} checks, {time.monotonic() - begun:.1f} s{facts}", flush=True)
+    return sound, stage.checks
+
+
+def main():
+    root, wanted = pathlib.Path(sys.argv[1]), sys.argv[2:]
+    stories = sorted((HERE / "stories").glob("*.py"))
+    if wanted:
+        stories = [path for path in stories if any(word in path.stem for word in wanted)]
+        assert stories, f"no story is called {wanted}"
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    pathlib.Path("/run/systemd/nspawn").mkdir(parents=True, exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/run/systemd/nspawn"], check=True)
+    work = root.parent / "stories"
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
+    begun = time.monotonic()
+    package("1")
+    print(f"package made in {time.monotonic() - begun:.1f} s", flush=True)
+    ended = [tell(root, path, work) for path in stories]
+    good = sum(sound for sound, _ in ended)
+    print(f"{good} of {len(ended)} stories, {sum(checks for _, checks in ended)} checks, {time.monotonic() - begun:.0f} s")
+    return 0 if good == len(ended) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
