@@ -6,7 +6,7 @@ from guest import until
 
 
 def story(stage):
-    site = stage.gateway("--meters", 10, "--period-ms", 100)
+    site = stage.gateway("--no-machine", "--meters", 10, "--period-ms", 100)
     guest, slowest = stage.guest, 0
     site.order("down")
     for how in ("systemctl restart enos-edge", "systemctl stop enos-edge enos-edge.socket", "systemctl kill -s INT enos-edge"):

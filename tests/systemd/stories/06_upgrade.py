@@ -5,7 +5,7 @@ from packages import package
 
 
 def story(stage):
-    site = stage.gateway("--meters", 4)
+    site = stage.gateway("--no-machine", "--meters", 4)
     guest = stage.guest
     settings = guest.run("sha256sum /etc/enos-edge/edge.yaml")
     pid = guest.show("MainPID")
