@@ -8,7 +8,7 @@ from packages import package
 
 FILES = {
     "package.yaml": "format: 1\nname: serial\nversion: 1.0.0\nengine: 0.1.0\n",
-    "assets.yaml": "sites: [ { id: plant, name: Plant } ]\ndevices:\n  - { name: Meter, product_key: pk, device_key: m1, site: plant, "
+    "assets.yaml": "sites: [ { id: plant, name: Plant } ]\ndevices:\n  - { name: Meter, product_key: pk, device_key: m1, register: true, site: plant, "
     "template: meter, connection: line, address: \"1\" }\n",
     "connections/line.yaml": "name: line\nprotocol: modbus-rtu\nprotocol.sys:\n  serial_port: /run/tty-story\n  baud_rate: 9600\n  scan_period_ms: 500\n  timeout_ms: 500\n",
     "models/meter.yaml": "models:\n  - id: Meter\n    name: Meter\n    measurepoints:\n      - { id: level, name: Level, type: AI, data_type: int }\n",

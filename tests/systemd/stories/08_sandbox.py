@@ -14,6 +14,7 @@ def story(stage):
     guest.boot()
     guest.install(package("1"))
     guest.run("mkdir -p /home/guest")
+    guest.write("/etc/hosts", "127.0.0.1 localhost\n")
     guest.write("/usr/lib/probes.py", (pathlib.Path(__file__).parent.parent / "probes.py").read_text())
     unit = guest.path("/lib/systemd/system/enos-edge.service").read_text()
     for old, new in {
