@@ -300,10 +300,11 @@ fn a_newer_format_is_refused_and_left_alone() {
     outbox.inlet().append(batch(1, 5));
     outbox.close(PATIENCE).unwrap();
     let database = folder.path().join("outbox.db");
-    // user_version lies at byte 60 of the header, big endian (SQLite file format 1.3).
-    let mut bytes = std::fs::read(&database).unwrap();
-    bytes[60..64].copy_from_slice(&99u32.to_be_bytes());
-    std::fs::write(&database, &bytes).unwrap();
+    let newer = rusqlite::Connection::open(&database).unwrap();
+    newer.execute("UPDATE meta SET value = 99 WHERE key = 'oldest_reader'", []).unwrap();
+    newer.pragma_update(None, "user_version", 99).unwrap();
+    newer.close().unwrap();
+    let bytes = std::fs::read(&database).unwrap();
     let refused = outbox::open(folder.path(), &config(), &[CLOUD.into()], names(), Arc::default());
     let Err(OutboxError::Open { problem, .. }) = refused else { panic!("a newer format was taken") };
     assert!(problem.contains("newer engine (format 99"), "{problem}");
