@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
 use std::process::ExitCode;
-use testbed::{bench, crash, quickstart, serve};
+use testbed::{bench, crash, quickstart, serve, swaps};
 
 /// Stand-ins for a site and for the EnOS Cloud.
 #[derive(Parser)]
@@ -27,6 +27,8 @@ enum Command {
     Bench(bench::Arguments),
     /// Kill the gateway and fail the cloud at random moments, and count what was lost and what came twice.
     Crash(crash::Arguments),
+    /// Change the package again and again under load, and count what unchanged devices lost by it.
+    Swaps(swaps::Arguments),
     /// Run only the stand-in cloud, until stopped.
     Cloud(Box<serve::CloudArguments>),
     /// Run only the stand-in Modbus devices, until stopped.
@@ -74,6 +76,7 @@ fn run(command: Command) -> anyhow::Result<()> {
             Command::Quickstart(arguments) => quickstart::run(arguments).await,
             Command::Bench(arguments) => bench::run(arguments).await,
             Command::Crash(arguments) => crash::run(arguments).await,
+            Command::Swaps(arguments) => swaps::run(arguments).await,
             Command::Gateway { .. } => unreachable!("the gateway has a runtime of its own"),
             Command::Cloud(arguments) => serve::cloud(*arguments).await,
             Command::Meter(arguments) => serve::meter(arguments).await,
