@@ -72,6 +72,7 @@ impl Gateway for Running {
             json!({
                 "version": crate::version::current(),
                 "uptime_s": self.begun.elapsed().as_secs(),
+                "tasks": tokio::runtime::Handle::current().metrics().num_alive_tasks(),
                 "package": self.packages.status(),
                 "south": self.south.status(),
                 "cloud": self.cloud.as_ref().map(|cloud| {

@@ -174,6 +174,7 @@ impl Packages {
     }
 
     async fn installed(self: Arc<Self>, from: PathBuf, how: Admission) -> Result<Json, NotInstalled> {
+        let asked = Instant::now();
         let mut generations = Arc::clone(&self.generations).lock_owned().await;
         let (this, old) = (Arc::clone(&self), self.site());
         let prepared = tokio::task::spawn_blocking(move || {
@@ -183,10 +184,11 @@ impl Packages {
         let (generations, done) = prepared.await.map_err(|_| NotInstalled::Broke)?;
         let (facts, site) = done.map_err(|faults| self.refused(faults))?;
         let before = self.health();
+        let prepared = milliseconds(asked);
         let (applied, took) = self.switch(&site, &facts).await;
         self.tell("packageInstalled", &facts, "");
         self.watch(&generations, before, &applied);
-        Ok(json!({ "package": facts, "applied": shown(&applied), "switched_ms": took }))
+        Ok(json!({ "package": facts, "applied": shown(&applied), "prepared_ms": prepared, "switched_ms": took }))
     }
 
     /// A package that came by one of the ways in. A fault of the package does not pass by itself. Goes on to its end
@@ -277,7 +279,7 @@ impl Packages {
         parts.carrier.use_site(site, Arc::new(field::Wired(parts.south.now())));
         parts.feed.put(destinations::feed(site));
         *self.site.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(site);
-        let took = began.elapsed().as_secs_f64() * 1000.0;
+        let took = milliseconds(began);
         {
             let mut told = self.told();
             (told.generation, told.since, told.switched_ms) = (facts.generation, Timestamp::now().0, Some(took));
@@ -400,6 +402,10 @@ impl Packages {
         // Each change is whole.
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn milliseconds(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1000.0
 }
 
 fn shown(applied: &Applied) -> Json {

@@ -3,6 +3,7 @@
 use super::progress::with_bar;
 use crate::package;
 use crate::package::check::report;
+use crate::package::forecast::Basis;
 use crate::package::source::Limits;
 use driver::Protocol;
 use std::io::{self, IsTerminal, Write};
@@ -16,6 +17,9 @@ use std::process::ExitCode;
 pub struct Args {
     /// The package: a folder, or a .tar.gz, .tar.zst or .zip archive
     pub package: PathBuf,
+    /// Configuration of the gateway it is for: what the forecast depends on
+    #[arg(long, short, value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
@@ -30,9 +34,16 @@ pub fn run(args: &Args, protocols: &[&dyn Protocol]) -> ExitCode {
         eprintln!("enos-edge check: {}: {error}", args.package.display());
         return ExitCode::from(NOT_CHECKED);
     }
+    let basis = match super::gateway_config(args.config.as_deref()) {
+        Ok(config) => config.as_ref().map(Basis::of).unwrap_or_default(),
+        Err(faults) => {
+            faults.iter().for_each(|fault| eprintln!("{fault}"));
+            return ExitCode::from(NOT_CHECKED);
+        }
+    };
     let checked = with_bar("checking", args.json, |progress| {
         let limits = Limits { progress: progress.clone(), ..Limits::default() };
-        package::check_in(&args.package, protocols, &limits)
+        package::check::check_for(&args.package, protocols, &limits, &basis)
     });
     let mut out = io::BufWriter::new(io::stdout().lock());
     let written = if args.json {

@@ -131,6 +131,18 @@ impl DoorArguments {
     }
 }
 
+/// The gateway's configuration, for what only concerns it if there is one: the file named, else the one at the usual
+/// place, if this user can read it.
+///
+/// # Errors
+/// Every fault of a file that was named.
+fn gateway_config(named: Option<&Path>) -> Result<Option<crate::config::Config>, Vec<crate::diagnostic::Diagnostic>> {
+    match named {
+        Some(path) => crate::config::read(path).map(Some),
+        None => Ok(crate::config::read(Path::new(DEFAULT_CONFIG)).ok()),
+    }
+}
+
 /// Prints an error with its causes and answers exit status 2.
 fn failed(error: &anyhow::Error) -> ExitCode {
     eprintln!("enos-edge: {error:#}");

@@ -389,7 +389,9 @@ impl<'a> Session<'a> {
 
     fn command(&mut self, topic: &str, payload: &Bytes, (retained, again): (bool, bool)) {
         let (config, sub_devices) = (&self.link.config, &self.link.sub_devices);
-        let ours = |p: &str, d: &str| (p == config.product_key && d == config.device_key) || sub_devices.owns(p, d);
+        let itself = |p: &str, d: &str| p == config.product_key && d == config.device_key;
+        // A removed device is logged out later: until then it is said that it is not in the package.
+        let ours = |p: &str, d: &str| itself(p, d) || sub_devices.owns(p, d) || sub_devices.takes_leave(p, d);
         for action in downstream::decide(topic, payload, retained, ours) {
             match action {
                 Action::Answer { topic, payload } => {

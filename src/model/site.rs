@@ -78,6 +78,27 @@ pub struct Connection {
     pub devices: Vec<ConnectedDevice>,
 }
 
+impl Connection {
+    /// Whether the task of `running` goes on as it is when this takes its place. The one rule of switching, and of what
+    /// `package diff` foretells of it.
+    #[must_use]
+    pub fn continues(&self, running: &Running<'_>) -> bool {
+        !running.inputs.is_empty() && running.inputs == self.inputs && running.devices == self.devices.len()
+    }
+
+    #[must_use]
+    pub fn running(&self) -> Running<'_> {
+        Running { inputs: &self.inputs, devices: self.devices.len() }
+    }
+}
+
+/// What a running connection was started with.
+#[derive(Clone, Copy, Debug)]
+pub struct Running<'a> {
+    pub inputs: &'a str,
+    pub devices: usize,
+}
+
 /// One device of a connection.
 #[derive(Clone)]
 pub struct ConnectedDevice {

@@ -10,6 +10,7 @@ pub mod diff;
 pub mod faults;
 pub mod forecast;
 pub mod generations;
+pub mod guards;
 pub mod import;
 mod inputs;
 pub mod late;

@@ -2,6 +2,7 @@
 
 use super::lines::{Handle, Lines};
 use super::{South, start};
+use crate::model::site::Running;
 use crate::model::{Connection, Site};
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
@@ -53,10 +54,8 @@ impl South {
 }
 
 fn goes_on(line: &Handle, connection: &Connection) -> bool {
-    !line.inputs.is_empty()
-        && line.inputs == connection.inputs
-        && line.live.devices.len() == connection.devices.len()
-        && line.task.seen.has_changed().is_ok()
+    let running = Running { inputs: &line.inputs, devices: line.live.devices.len() };
+    connection.continues(&running) && line.task.seen.has_changed().is_ok()
 }
 
 /// Waits until every task counts by the new names. One that is late goes on with the old ones, which stay known.

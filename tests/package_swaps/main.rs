@@ -1,6 +1,7 @@
 //! Stories of packages that change while the gateway runs: many swaps under load, a bad one, a broken one, a restart.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic, and prints its figures")]
 
+mod foretold;
 mod gateway;
 mod ledger;
 mod site;

@@ -15,3 +15,4 @@ pub mod rest;
 pub mod rest_orders;
 pub mod serve;
 pub mod site;
+pub mod swaps;

@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
 use std::process::ExitCode;
-use testbed::{alone, bench, crash, quickstart, serve};
+use testbed::{alone, bench, crash, quickstart, serve, swaps};
 
 /// Stand-ins for a site and for the EnOS Cloud.
 #[derive(Parser)]
@@ -29,6 +29,8 @@ enum Command {
     Crash(crash::Arguments),
     /// Run devices and cloud for a gateway that runs elsewhere, and write its files.
     Site(alone::Arguments),
+    /// Change the package again and again under load, and count what unchanged devices lost by it.
+    Swaps(swaps::Arguments),
     /// Run only the stand-in cloud, until stopped.
     Cloud(Box<serve::CloudArguments>),
     /// Run only the stand-in Modbus devices, until stopped.
@@ -77,6 +79,7 @@ fn run(command: Command) -> anyhow::Result<()> {
             Command::Bench(arguments) => bench::run(arguments).await,
             Command::Crash(arguments) => crash::run(arguments).await,
             Command::Site(arguments) => alone::run(arguments).await,
+            Command::Swaps(arguments) => swaps::run(arguments).await,
             Command::Gateway { .. } => unreachable!("the gateway has a runtime of its own"),
             Command::Cloud(arguments) => serve::cloud(*arguments).await,
             Command::Meter(arguments) => serve::meter(arguments).await,

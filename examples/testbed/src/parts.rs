@@ -9,6 +9,7 @@ use crate::site::{Shape, Site, machine_site, meter_site};
 use anyhow::Context as _;
 use enos_edge::diagnostic::joined;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What to start.
@@ -28,7 +29,7 @@ pub struct Parts {
     pub site: Site,
     pub meters: Vec<Meters>,
     pub machine: Option<Machine>,
-    pub cloud: Cloud,
+    pub cloud: Arc<Cloud>,
     shape: Shape,
 }
 
@@ -58,7 +59,7 @@ impl Parts {
             Some(tick) => Some(start_machine(&mut site, tick).await?),
             None => None,
         };
-        let cloud = Cloud::start(plan.cloud, site.registry()).await.context("cloud")?;
+        let cloud = Arc::new(Cloud::start(plan.cloud, site.registry()).await.context("cloud")?);
         for (device, point, span) in site.counting_points() {
             let known = cloud.ledger(|ledger| ledger.counts(&device, point, span));
             anyhow::ensure!(known, "{device} {point} is not in the ledger");
@@ -71,16 +72,7 @@ impl Parts {
     /// # Errors
     /// When the disk refuses.
     pub fn write_package(&self, folder: &Path) -> anyhow::Result<()> {
-        for (name, text) in self.site.files() {
-            let path = folder.join(name);
-            let parent = path.parent().context("files lie in folders")?;
-            std::fs::create_dir_all(parent).with_context(|| format!("create {}", parent.display()))?;
-            std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
-        }
-        // Sealed, as a package that leaves the engineer's hands is.
-        enos_edge::package::seal::seal(folder, &enos_edge::package::source::Limits::default())
-            .map_err(|faults| anyhow::anyhow!("seal the package: {}", joined(&faults)))?;
-        Ok(())
+        write_package(&self.site, folder)
     }
 
     /// How large the meters are.
@@ -125,6 +117,23 @@ impl Parts {
             }
         });
     }
+}
+
+/// Writes a site as a package into a folder.
+///
+/// # Errors
+/// When the disk refuses.
+pub fn write_package(site: &Site, folder: &Path) -> anyhow::Result<()> {
+    for (name, text) in site.files() {
+        let path = folder.join(name);
+        let parent = path.parent().context("files lie in folders")?;
+        std::fs::create_dir_all(parent).with_context(|| format!("create {}", parent.display()))?;
+        std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
+    }
+    // Sealed, as a package that leaves the engineer's hands is.
+    enos_edge::package::seal::seal(folder, &enos_edge::package::source::Limits::default())
+        .map_err(|faults| anyhow::anyhow!("seal the package: {}", joined(&faults)))?;
+    Ok(())
 }
 
 async fn start_machine(site: &mut Site, tick: Duration) -> anyhow::Result<Machine> {

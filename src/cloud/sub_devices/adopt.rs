@@ -26,6 +26,7 @@ impl SubDevices {
         std::mem::swap(&mut next.unknown, &mut self.unknown);
         std::mem::swap(&mut next.expel, &mut self.expel);
         std::mem::swap(&mut next.parting, &mut self.parting);
+        std::mem::swap(&mut next.departing, &mut self.departing);
         for at in 0..number(next.devices.len()) {
             let (product_key, device_key) = keys_of(&next.names, &next.devices[at as usize]);
             match self.find(product_key, device_key).filter(|before| self.is_same(*before, &next, at)) {
@@ -138,7 +139,12 @@ mod tests {
         assert_eq!(asked, [Ask::TopoAdd(vec![0]), Ask::Login(vec![0])], "nobody else is asked for");
         assert_eq!((d.counts(), d.absent()), ((3, 0), vec![]));
         assert_eq!(d.wake(), Some(S(130)), "readings of the removed one go first");
-        assert_eq!(bring_in(&mut d, S(130)), [Ask::Expel(("subPK02".to_owned(), "subDK02".to_owned()))]);
+        assert!(d.takes_leave("subPK02", "subDK02"), "the cloud may send it commands until then");
+        let expel = Ask::Expel(("subPK02".to_owned(), "subDK02".to_owned()));
+        assert_eq!(d.next(S(130)), Some(expel.clone()));
+        assert!(d.takes_leave("subPK02", "subDK02"), "and until the cloud has answered");
+        d.answered(&expel, Some(&reply(OK, Value::Null, "")), S(130));
+        assert!(!d.takes_leave("subPK02", "subDK02"));
         assert_eq!((d.wake(), d.len()), (None, 3));
         d.connected();
         assert_eq!(bring_in(&mut d, S(200)).len(), 3, "a new connection begins with all of them");

@@ -24,7 +24,10 @@ impl SubDevices {
             Ask::TopoAdd(some) => self.added(some, reply),
             Ask::Login(some) => self.logged_in(some, reply, now),
             Ask::Logout(at) => self.logged_out(*at, now),
-            Ask::Expel(_) => Vec::new(),
+            Ask::Expel(keys) => {
+                self.departing.retain(|departing| departing != keys);
+                Vec::new()
+            }
             Ask::Remove(keys) => self.removed(keys, reply),
         }
     }

@@ -118,6 +118,8 @@ pub struct SubDevices {
     expel: VecDeque<Keys>,
     /// No longer in the package, and when they are logged out.
     parting: VecDeque<(Duration, Keys)>,
+    /// Their logout was asked for and not answered.
+    departing: Vec<Keys>,
     paces: Paces,
     capacity: Capacity,
     changed: Vec<u32>,
@@ -197,6 +199,7 @@ impl SubDevices {
             unknown: VecDeque::new(),
             expel: VecDeque::new(),
             parting: VecDeque::new(),
+            departing: Vec::new(),
             paces: Paces {
                 // Data waits for these, and for nobody's login.
                 add: Pace::new(rate.saturating_mul(4)),
@@ -224,6 +227,7 @@ impl SubDevices {
         self.unanswered = 0;
         self.unknown.clear();
         self.expel.clear();
+        self.departing.clear();
         self.came_online.clear();
         self.settled.clear();
         for at in 0..number(self.devices.len()) {
@@ -370,6 +374,14 @@ impl SubDevices {
     #[must_use]
     pub fn owns(&self, product_key: &str, device_key: &str) -> bool {
         self.find(product_key, device_key).is_some()
+    }
+
+    /// No longer in the package, and not logged out yet: the cloud may still send it commands.
+    #[must_use]
+    pub fn takes_leave(&self, product_key: &str, device_key: &str) -> bool {
+        let parting = self.parting.iter().map(|(_, keys)| keys);
+        let mut all = parting.chain(&self.expel).chain(&self.departing);
+        all.any(|(product, device)| product == product_key && device == device_key)
     }
 
     fn find(&self, product_key: &str, device_key: &str) -> Option<u32> {

@@ -92,6 +92,7 @@ impl SubDevices {
             self.wait_in(at, Stage::Asked);
             Ask::Logout(at)
         } else if let Some(keys) = self.expel.pop_front() {
+            self.departing.push(keys.clone());
             Ask::Expel(keys)
         } else {
             Ask::Remove(self.unknown.pop_front()?)

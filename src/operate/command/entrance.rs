@@ -20,8 +20,8 @@ pub(super) struct Entrance {
 #[derive(Default)]
 struct Inside {
     under_way: HashMap<Key, (String, watch::Receiver<Option<Outcome>>)>,
-    /// One a device that ever got a command.
-    lanes: HashMap<u32, Lane>,
+    /// One a device that got a command, by its name: numbers change with the package.
+    lanes: HashMap<String, Lane>,
 }
 
 #[derive(Clone)]
@@ -56,7 +56,7 @@ impl Entrance {
     }
 
     /// Takes a place, and the next turn at the device, in the order of the calls.
-    pub(super) fn enter(self: &Arc<Entrance>, identified: Option<&Identified>, device: Option<u32>) -> Entry {
+    pub(super) fn enter(self: &Arc<Entrance>, identified: Option<&Identified>, device: Option<&str>) -> Entry {
         let mut inside = self.inside();
         if let Some(Identified { key, contents, .. }) = identified
             && let Some((known, outcome)) = inside.under_way.get(key)
@@ -69,7 +69,7 @@ impl Entrance {
         if let Some(device) = device {
             let lane = inside
                 .lanes
-                .entry(device)
+                .entry(device.to_owned())
                 .or_insert_with(|| Lane { turn: Arc::default(), places: Arc::new(Semaphore::new(self.device_places)) });
             let Ok(permit) = Arc::clone(&lane.places).try_acquire_owned() else { return Entry::Full };
             at_device = Some(permit);
@@ -82,6 +82,13 @@ impl Entrance {
         drop(inside);
         let key = identified.map(|identified| identified.key.clone());
         Entry::Admitted(Ticket { entrance: Arc::clone(self), key, outcome, turn, _places: (place, at_device) })
+    }
+
+    /// Another package: lanes of devices that nobody commands now are made anew when needed.
+    pub(super) fn forget_idle(&self) {
+        self.inside().lanes.retain(|_, lane| {
+            lane.places.available_permits() < self.device_places || Arc::strong_count(&lane.turn) > 1
+        });
     }
 
     fn inside(&self) -> MutexGuard<'_, Inside> {

@@ -110,6 +110,7 @@ impl Carrier {
         let place = Arc::new(Place { devices: Devices::of(site), field });
         // It is replaced as a whole.
         *self.0.place.write().unwrap_or_else(PoisonError::into_inner) = place;
+        self.0.entrance.forget_idle();
     }
 }
 
@@ -118,7 +119,7 @@ impl Commands for Carrier {
         let inner = Arc::clone(&self.0);
         let job = inner.job(command);
         let lane = match job.found {
-            Found::Device(device) => Some(device),
+            Found::Device(device) => job.place.devices.get(device).map(|(name, _)| name.as_str()),
             Found::Edge | Found::Nobody => None,
         };
         match inner.entrance.enter(job.identified.as_ref(), lane) {

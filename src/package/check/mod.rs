@@ -74,8 +74,14 @@ pub fn check(path: &Path, protocols: &[&dyn Protocol]) -> Checked {
 /// As [`check`], with limits, and a place to unpack archives, of the caller's choice.
 #[must_use]
 pub fn check_in(path: &Path, protocols: &[&dyn Protocol], limits: &Limits) -> Checked {
+    check_for(path, protocols, limits, &Basis::default())
+}
+
+/// As [`check_in`], with the forecast for a gateway of this configuration.
+#[must_use]
+pub fn check_for(path: &Path, protocols: &[&dyn Protocol], limits: &Limits, basis: &Basis) -> Checked {
     let mut checked = check_with(path, protocols, &load::Secrets::Unread, limits);
-    checked.forecast = checked.site.as_ref().map(|site| forecast::of(site, &Basis::default()));
+    checked.forecast = checked.site.as_ref().map(|site| forecast::of(site, basis));
     checked
 }
 

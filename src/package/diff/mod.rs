@@ -1,6 +1,5 @@
 //! What a new package changes, before anyone applies it; and what it may not change.
 
-mod guards;
 pub mod report;
 mod template;
 #[cfg(test)]
@@ -11,8 +10,9 @@ pub use template::{Change, Changes, TemplateDiff};
 use super::check::Checked;
 use super::check::written::{DeviceWritten, Written};
 use super::forecast::Forecast;
+use super::guards::{self, Before, Named, Types, identity};
 use crate::diagnostic::Diagnostic;
-use crate::model::{DeviceNames, Site, Template};
+use crate::model::{Site, Template};
 use crate::trigger::EventRule;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -45,13 +45,30 @@ struct Side<'a> {
     triggers: &'a [EventRule],
 }
 
+impl<'a> Side<'a> {
+    fn named(self) -> Named<'a> {
+        let package = &self.site.package;
+        Named { name: &package.name, version: &package.version, org: self.written.manifest.org.as_deref() }
+    }
+}
+
 fn side(checked: &Checked) -> Option<Side<'_>> {
     Some(Side { site: checked.site.as_ref()?, written: checked.written.as_ref()?, triggers: &checked.triggers })
 }
 
+/// What the gateway remembers beside the package that runs.
+#[derive(Clone, Debug, Default)]
+pub struct Memory {
+    /// Of all packages that ever ran; `None`: the old package is all that is known.
+    pub types: Option<Types>,
+    pub taken_back: bool,
+    /// Older versions are let in.
+    pub older: bool,
+}
+
 /// Compares two packages; `None` when one of them is faulty.
 #[must_use]
-pub fn compare(old: &Checked, new: &Checked) -> Option<Diff> {
+pub fn compare(old: &Checked, new: &Checked, memory: &Memory) -> Option<Diff> {
     let (before, after) = (side(old)?, side(new)?);
     let name = |side: Side<'_>| (side.site.package.name.clone(), side.site.package.version.clone());
     let mut diff = Diff {
@@ -62,18 +79,22 @@ pub fn compare(old: &Checked, new: &Checked) -> Option<Diff> {
         triggers: triggers(before.triggers, after.triggers),
         ..Diff::default()
     };
-    let templates = devices(before, after, &mut diff);
-    connections(before, after, &templates, &mut diff);
-    guards::check(before, after, &mut diff);
+    devices(before, after, &mut diff);
+    connections(before, after, &mut diff);
+    diff.refused = refused(before, after, memory);
     Some(diff)
 }
 
-/// What an asset is known by, whatever it is called: its keys, or its asset id.
-fn identity(names: &DeviceNames) -> (&str, &str, &str) {
-    match &names.asset_id {
-        Some(id) if names.device_key.is_empty() => ("", "", id),
-        _ => (&names.product_key, &names.device_key, ""),
-    }
+/// What a gateway that runs the old package would say to the new one.
+fn refused(before: Side<'_>, after: Side<'_>, memory: &Memory) -> Vec<Diagnostic> {
+    let types = memory.types.clone().unwrap_or_else(|| {
+        let mut types = Types::new();
+        guards::learn(&mut types, before.site);
+        types
+    });
+    let ran =
+        Before { running: Some(before.named()), site: Some(before.site), types: &types, taken_back: memory.taken_back };
+    guards::refuse(&ran, after.named(), after.site, memory.older)
 }
 
 type Pairs = HashMap<(*const Template, *const Template), (String, usize, Arc<TemplateDiff>)>;
@@ -83,7 +104,7 @@ fn templates(site: &Site) -> HashMap<u32, &Arc<Template>> {
     site.connections.iter().flat_map(|c| &c.devices).map(|device| (device.device, &device.template)).collect()
 }
 
-fn devices(before: Side<'_>, after: Side<'_>, diff: &mut Diff) -> Pairs {
+fn devices(before: Side<'_>, after: Side<'_>, diff: &mut Diff) {
     let old: HashMap<_, usize> =
         before.site.names.devices.iter().enumerate().map(|(at, names)| (identity(names), at)).collect();
     let (old_templates, new_templates) = (templates(before.site), templates(after.site));
@@ -122,7 +143,6 @@ fn devices(before: Side<'_>, after: Side<'_>, diff: &mut Diff) -> Pairs {
     diff.devices.removed = gone.map(|(names, _)| names.name.clone()).collect();
     diff.templates = pairs.values().filter(|(_, _, changes)| !changes.is_empty()).cloned().collect();
     diff.templates.sort_by(|a, b| a.0.cmp(&b.0));
-    pairs
 }
 
 fn written_changes(was: &DeviceWritten, is: &DeviceWritten) -> Vec<Change> {
@@ -142,7 +162,7 @@ fn written_changes(was: &DeviceWritten, is: &DeviceWritten) -> Vec<Change> {
     changes
 }
 
-fn connections(before: Side<'_>, after: Side<'_>, templates: &Pairs, diff: &mut Diff) {
+fn connections(before: Side<'_>, after: Side<'_>, diff: &mut Diff) {
     let old: BTreeMap<&str, _> = before.site.connections.iter().map(|c| (c.name.as_str(), c)).collect();
     let new: BTreeMap<&str, _> = after.site.connections.iter().map(|c| (c.name.as_str(), c)).collect();
     diff.connections.removed = old.keys().filter(|name| !new.contains_key(*name)).map(|n| (*n).to_owned()).collect();
@@ -156,18 +176,8 @@ fn connections(before: Side<'_>, after: Side<'_>, templates: &Pairs, diff: &mut 
             changes.push(format!("protocol {} -> {}", was.protocol, is.protocol));
         }
         changes.extend(parameter_changes(before.written.parameters.get(*name), after.written.parameters.get(*name)));
-        let same_devices = was.devices.len() == is.devices.len()
-            && was.devices.iter().zip(&is.devices).all(|(a, b)| {
-                let (x, y) = (a.device as usize, b.device as usize);
-                let (x_names, y_names) = (&before.site.names.devices[x], &after.site.names.devices[y]);
-                let (x_text, y_text) = (&before.written.devices[x], &after.written.devices[y]);
-                let pair = (Arc::as_ptr(&a.template), Arc::as_ptr(&b.template));
-                identity(x_names) == identity(y_names)
-                    && x_names.name == y_names.name
-                    && (&x_text.address, &x_text.offsets) == (&y_text.address, &y_text.offsets)
-                    && templates.get(&pair).is_some_and(|(_, _, changes)| changes.is_empty())
-            });
-        if !changes.is_empty() || !same_devices {
+        // What the switch itself asks.
+        if !is.continues(&was.running()) {
             diff.restarted.push((*name).to_owned());
         } else {
             diff.kept += 1;

@@ -31,8 +31,6 @@ pub struct TemplateDiff {
     pub points: Changes,
     /// Measurement points: mapping, control, upload, data type.
     pub measurepoints: Changes,
-    /// Id of each measurement point that was sent and changes its data type, with both types.
-    pub retyped: Vec<(String, &'static str, &'static str)>,
     /// The same, in another order: points are numbered anew.
     pub reordered: bool,
 }
@@ -62,9 +60,6 @@ pub fn compare(old: &Template, new: &Template) -> TemplateDiff {
         note(&mut changes, "upload", &was.upload, &is.upload);
         let unit = |filled: &Filled<'_>| filled.point.unit.clone().unwrap_or_default();
         note(&mut changes, "unit", &unit(was), &unit(is));
-        if was_type != is_type && was.is_sent {
-            diff.retyped.push(((*id).to_owned(), was_type, is_type));
-        }
         if !changes.is_empty() {
             diff.measurepoints.changed.push(((*id).to_owned(), changes));
         }
@@ -157,20 +152,17 @@ struct Filled<'t> {
     mapping: String,
     control: String,
     upload: String,
-    is_sent: bool,
 }
 
 fn filled(template: &Template) -> BTreeMap<&str, Filled<'_>> {
     let mut all = BTreeMap::new();
     let points = &template.model.measurepoints;
-    let empty =
-        |point| Filled { point, mapping: String::new(), control: String::new(), upload: String::new(), is_sent: false };
+    let empty = |point| Filled { point, mapping: String::new(), control: String::new(), upload: String::new() };
     for rule in &template.rules {
         let point = &points[rule.measurepoint as usize];
         let filled = all.entry(point.id.as_str()).or_insert_with(|| empty(point));
         filled.mapping = formula(rule, &template.table);
         filled.upload = upload(rule.upload);
-        filled.is_sent = rule.upload != Upload::Never;
     }
     for control in &template.controls {
         let point = &points[control.measurepoint as usize];

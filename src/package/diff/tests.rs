@@ -18,7 +18,7 @@ fn checked(change: &[(&str, &str, &str)]) -> Checked {
 }
 
 fn diff(change: &[(&str, &str, &str)]) -> Diff {
-    compare(&checked(&[]), &checked(change)).unwrap()
+    compare(&checked(&[]), &checked(change), &Memory::default()).unwrap()
 }
 
 const SECOND: &str = "devices:\n  - { name: Device 2, product_key: p, device_key: d2, device_secret: s, template: device, connection: line-1, address: \"2\" }\n";
@@ -70,37 +70,24 @@ fn connections_tell_their_parameters_but_no_passwords() {
 }
 
 #[test]
-fn a_point_that_was_sent_keeps_its_data_type() {
+fn what_the_gateway_would_refuse_is_foretold() {
     let retyped = [("models/model.yaml", "AI, data_type: double", "AI, data_type: float")];
     let refused = diff(&retyped).refused;
     assert_eq!(refused.len(), 1);
     assert!(
-        refused[0]
-            .problem
-            .contains("\"temperature\" of template device (1 devices) changes its data type from double to float")
+        refused[0].problem.contains("\"temperature\" was double when it was sent, and is float now"),
+        "{refused:?}"
     );
-    let renamed = [
-        retyped[0],
-        ("models/model.yaml", "id: temperature", "id: temp"),
-        ("templates/device/mapping.yaml", "temperature", "temp"),
-    ];
-    assert!(diff(&renamed).refused.is_empty(), "another id is another point");
-    let unsent = ("models/model.yaml", "data_type: double, unit: °C", "data_type: double, unit: °C, upload: never");
-    let old = checked(&[unsent]);
-    let new = checked(&[unsent, retyped[0]]);
-    assert!(compare(&old, &new).unwrap().refused.is_empty(), "what was never sent may change");
-}
-
-#[test]
-fn one_organisation_and_no_converted_assets() {
-    let org = |org: &'static str| ("package.yaml", "# org: o15632609593521", org);
-    let (old, new) = (checked(&[org("org: o1")]), checked(&[org("org: o2")]));
-    assert!(compare(&old, &new).unwrap().refused[0].problem.contains("organisation unit o2"));
-    let logic = [
-        ("assets.yaml", "    product_key: product ", "    kind: logic\n    asset_id: abc\n    # "),
-        ("assets.yaml", "    device_key", "    # "),
-        ("assets.yaml", "    device_secret_file", "    # "),
-    ];
-    let refused = diff(&logic).refused;
-    assert!(refused[0].problem.contains("Device 1 was a device asset and would become a logic asset"), "{refused:?}");
+    let version = [("package.yaml", "version: 0.1.0", "version: 0.0.9")];
+    assert!(diff(&version).refused[0].problem.contains("version 0.0.9 is older than 0.1.0"));
+    let (old, new) = (checked(&[]), checked(&version));
+    let older = Memory { older: true, ..Memory::default() };
+    assert!(compare(&old, &new, &older).unwrap().refused.is_empty());
+    // The running package is not all that the gateway remembers.
+    let model = &old.site.as_ref().unwrap().connections[0].devices[0].template.model.id;
+    let sent = Types::from([(model.clone(), BTreeMap::from([("temperature".to_owned(), "int".to_owned())]))]);
+    let memory = Memory { types: Some(sent), taken_back: true, ..Memory::default() };
+    let refused = compare(&old, &old, &memory).unwrap().refused;
+    assert_eq!(refused.len(), 2, "{refused:?}");
+    assert!(refused[1].problem.contains("was int when it was sent, and is double now"), "{refused:?}");
 }

@@ -6,12 +6,13 @@ pub mod report;
 
 pub use lines::{Line, Missed};
 
+use crate::config::Config;
 use crate::model::{Argument, Rule};
 use crate::model::{Connection, Credential, DataType, Measurepoint, Site, Template, Upload};
 use std::collections::HashMap;
 use std::time::Duration;
 
-/// What is assumed of the gateway's configuration: the defaults of edge.yaml.
+/// What is assumed of the gateway's configuration: its edge.yaml, or the defaults of one.
 #[derive(Clone, Debug)]
 pub struct Basis {
     pub linger: Duration,
@@ -27,6 +28,20 @@ impl Default for Basis {
             max_message_bytes: 512.0 * 1024.0,
             quota_bytes: (1u64 << 30) as f64,
             max_age: Duration::from_secs(720 * 3600),
+        }
+    }
+}
+
+impl Basis {
+    #[must_use]
+    pub fn of(config: &Config) -> Basis {
+        let (cloud, outbox) = (config.cloud.as_ref(), &config.outbox);
+        let otherwise = Basis::default();
+        Basis {
+            linger: cloud.map_or(otherwise.linger, |cloud| cloud.linger),
+            max_message_bytes: cloud.map_or(otherwise.max_message_bytes, |cloud| cloud.max_message_bytes as f64),
+            quota_bytes: outbox.quota_bytes as f64,
+            max_age: outbox.max_age,
         }
     }
 }

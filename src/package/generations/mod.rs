@@ -7,7 +7,6 @@
 //! ```
 //! Whatever step a power cut hits, the next start finds a whole package: the old one or the new one.
 
-mod guards;
 mod history;
 mod judge;
 mod record;
@@ -18,6 +17,7 @@ pub use history::Event;
 pub use judge::{Judge, Look, Share, Verdict};
 pub use record::{Facts, Record};
 
+use super::guards::{self, Before};
 use super::source::{Limits, Source};
 use super::{build, manifest};
 use crate::diagnostic::{Diagnostic, Place, Severity, joined};
@@ -102,6 +102,18 @@ impl Generations {
             all.record.last = all.record.last.max(number.unwrap_or_default());
         }
         Ok(all)
+    }
+
+    /// Only looks: what a gateway that may be running remembers, and the file of the package it runs.
+    ///
+    /// # Errors
+    /// When there is none, or this user may not read it.
+    pub fn look(disk: &dyn Disk, state_dir: &Path) -> io::Result<(Record, PathBuf)> {
+        let folder = state_dir.join(FOLDER);
+        let record = Record::read(disk, &folder)?.filter(|record| record.current != 0);
+        let record = record.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no package was installed yet"))?;
+        let path = folder.join("generations").join(format!("{}.package", record.current));
+        Ok((record, path))
     }
 
     #[must_use]
@@ -205,8 +217,20 @@ impl Generations {
         if how.force {
             return Ok(());
         }
-        let refused = guards::refuse(&self.record, &staged.facts, site, old, how.explicit);
+        let refused =
+            guards::refuse(&self.before_it(&staged.facts.content, old), staged.facts.named(), site, how.explicit);
         if refused.is_empty() { Ok(()) } else { Err(refused) }
+    }
+
+    /// What guards hold a package of this content against.
+    #[must_use]
+    pub fn before_it<'a>(&'a self, content: &str, site: Option<&'a Site>) -> Before<'a> {
+        Before {
+            running: self.current().map(Facts::named),
+            site,
+            types: &self.record.types,
+            taken_back: self.record.rejected.iter().any(|rejected| rejected == content),
+        }
     }
 
     /// Makes it the generation that runs. When this returns well it is, also after a power cut.
@@ -223,7 +247,7 @@ impl Generations {
         record.current = facts.generation;
         record.rejected.retain(|content| *content != facts.content);
         record.generations.push(facts.clone());
-        guards::learn(&mut record, site);
+        guards::learn(&mut record.types, site);
         while record.generations.len() > KEPT + 1 {
             record.generations.remove(0);
         }

@@ -1,8 +1,8 @@
 //! Which generations there are and which one runs: one small file, replaced as a whole, with its own digest in it.
 
+use crate::package::guards::{Named, Types};
 use crate::store::{self, Disk, sha256};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
@@ -29,6 +29,12 @@ pub struct Facts {
     pub at: i64,
 }
 
+impl Facts {
+    pub(super) fn named(&self) -> Named<'_> {
+        Named { name: &self.name, version: &self.version, org: self.org.as_deref() }
+    }
+}
+
 /// All that is remembered.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
@@ -46,7 +52,7 @@ pub struct Record {
     pub seed: Option<String>,
     /// Model, point -> data type, of every point that could have been sent (R31).
     #[serde(default)]
-    pub types: BTreeMap<String, BTreeMap<String, String>>,
+    pub types: Types,
 }
 
 impl Record {

@@ -15,7 +15,6 @@ use super::manifest::{self, Manifest, SIGNATURE};
 use super::source::Source;
 use crate::config::{PackageTrustConfig, RequireSignature};
 use crate::diagnostic::{Diagnostic, Place, Severity};
-use semver::Version;
 use signature::Listed;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -40,13 +39,6 @@ pub struct Trust {
 pub struct Verified {
     /// Id of the trusted key that signed it; `None` when nobody did and nobody had to.
     pub key: Option<String>,
-}
-
-/// The package that runs.
-#[derive(Clone, Copy, Debug)]
-pub struct Installed<'a> {
-    pub name: &'a str,
-    pub version: &'a str,
 }
 
 impl Trust {
@@ -89,26 +81,6 @@ impl Trust {
             RequireSignature::Always => true,
             RequireSignature::Never => false,
         }
-    }
-
-    /// Refuses a package that is older than the installed one of the same name.
-    ///
-    /// # Errors
-    /// The one complaint.
-    pub fn check_version(
-        &self,
-        new: &Manifest,
-        installed: Option<Installed<'_>>,
-        forced: bool,
-    ) -> Result<(), Diagnostic> {
-        let Some(installed) = installed.filter(|installed| installed.name == new.name) else { return Ok(()) };
-        let Ok(running) = Version::parse(installed.version) else { return Ok(()) };
-        if forced || self.allow_downgrade || new.version.cmp_precedence(&running).is_ge() {
-            return Ok(());
-        }
-        let problem = format!("version {} is older than {running}, which is installed", new.version);
-        Err(Diagnostic::error(Place::new(&manifest::FILE.into(), 0, 0), problem)
-            .help("give the package a newer version; to go back on purpose, force it or use `package rollback`"))
     }
 }
 

@@ -179,22 +179,6 @@ fn a_bad_signature_of_a_known_key_is_refused_even_where_none_is_needed() {
     assert!(verify(&open(&world.folder).unwrap(), &trust).is_err());
 }
 
-#[test]
-fn an_older_version_is_refused_unless_forced() {
-    let world = world();
-    let manifest = manifest::read(&open(&world.folder).unwrap()).0.unwrap();
-    let trust = world.trust();
-    let installed = |version| Some(Installed { name: "plant", version });
-    let refused = trust.check_version(&manifest, installed("1.10.0"), false).unwrap_err();
-    assert_eq!(refused.problem, "version 1.2.0 is older than 1.10.0, which is installed");
-    for (version, forced) in [("1.10.0", true), ("1.2.0", false), ("1.2.0+build.9", false), ("1.2.0-rc.1", false)] {
-        assert_eq!(trust.check_version(&manifest, installed(version), forced), Ok(()), "{version}");
-    }
-    let allowing = Trust { allow_downgrade: true, ..world.trust() };
-    assert_eq!(allowing.check_version(&manifest, installed("2.0.0"), false), Ok(()));
-    assert_eq!(trust.check_version(&manifest, None, false), Ok(()));
-}
-
 /// Bytes that carry nothing (a gzip's system, a tar's padding) may change unseen; what comes out may not.
 #[test]
 fn no_flipped_byte_of_an_archive_lets_other_files_in() {

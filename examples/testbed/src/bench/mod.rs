@@ -1,6 +1,6 @@
 //! Measures the real gateway as a process: devices, cloud and clock are ours, processor time is the kernel's word.
 
-mod process;
+pub mod process;
 
 use crate::cloud::Options;
 use crate::parts::{Parts, Plan};

@@ -39,3 +39,15 @@ pub fn written(pid: u32) -> anyhow::Result<u64> {
     let line = io.lines().find(|line| line.starts_with("write_bytes:"));
     Ok(line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok()).unwrap_or(0))
 }
+
+/// Threads and open files.
+///
+/// # Errors
+/// When the process is gone.
+pub fn handles(pid: u32) -> anyhow::Result<(usize, usize)> {
+    let count = |what: &str| {
+        let entries = std::fs::read_dir(format!("/proc/{pid}/{what}"));
+        anyhow::Ok(entries.with_context(|| format!("count the gateway's {what}"))?.count())
+    };
+    Ok((count("task")?, count("fd")?))
+}

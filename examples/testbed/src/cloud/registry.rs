@@ -173,7 +173,7 @@ impl Registry {
         number
     }
 
-    pub(super) fn find(&self, product_key: &str, device_key: &str) -> Option<u32> {
+    pub fn find(&self, product_key: &str, device_key: &str) -> Option<u32> {
         let product = self.get_product(self.find_product(product_key)?);
         product.devices.get(device_key).copied().filter(|device| !self.get(*device).deleted)
     }

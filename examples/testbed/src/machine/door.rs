@@ -2,6 +2,8 @@
 
 use std::io;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -16,6 +18,7 @@ pub(super) struct Door {
     /// Held from the start, so that the first port is ours before the server is up.
     listener: Option<TcpListener>,
     keeper: Option<JoinHandle<()>>,
+    accepted: Arc<AtomicU64>,
 }
 
 impl Drop for Door {
@@ -34,11 +37,17 @@ impl Door {
             slams: watch::Sender::new(0),
             listener: Some(listener),
             keeper: None,
+            accepted: Arc::default(),
         })
     }
 
     pub(super) fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Connections ever accepted.
+    pub(super) fn accepted(&self) -> u64 {
+        self.accepted.load(Ordering::Relaxed)
     }
 
     /// Nobody listens and no connection lives.
@@ -58,7 +67,7 @@ impl Door {
             None => bind_again(self.port).await?,
         };
         let relay = Relay { inner, paused: self.paused.subscribe(), slams: self.slams.subscribe() };
-        self.keeper = Some(tokio::spawn(keep(listener, relay)));
+        self.keeper = Some(tokio::spawn(keep(listener, relay, Arc::clone(&self.accepted))));
         Ok(())
     }
 
@@ -90,13 +99,14 @@ struct Relay {
     slams: watch::Receiver<u64>,
 }
 
-async fn keep(listener: TcpListener, relay: Relay) {
+async fn keep(listener: TcpListener, relay: Relay, count: Arc<AtomicU64>) {
     // Ends with its connections when the keeper is aborted.
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => {
                 if let Ok((outside, _)) = accepted {
+                    count.fetch_add(1, Ordering::Relaxed);
                     connections.spawn(connection(outside, relay.clone()));
                 }
             }

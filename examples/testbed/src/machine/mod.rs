@@ -117,6 +117,12 @@ impl Machine {
         self.door.drop_connections();
     }
 
+    /// TCP connections ever accepted.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.door.accepted()
+    }
+
     /// Gives variable `index` a bad status instead of values; `None` heals it.
     pub fn spoil(&self, index: usize, status: Option<StatusCode>) {
         if let Some(server) = &self.server {

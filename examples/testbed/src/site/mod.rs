@@ -15,6 +15,7 @@ use std::sync::Arc;
 #[derive(Debug, Clone)]
 pub struct Site {
     pub name: String,
+    pub version: String,
     pub gateway: Triple,
     pub connections: Vec<Connection>,
     pub devices: Vec<Device>,
@@ -51,7 +52,7 @@ pub struct Template {
 #[derive(Debug, Clone)]
 pub struct Point {
     pub id: String,
-    /// `ai`, `di`, `pi`.
+    /// `ai`, `di`, `pi`; `ao`, `do`, `po` is written and never read.
     pub kind: &'static str,
     /// The point number, in the protocol's notation.
     pub number: String,
@@ -97,6 +98,12 @@ impl Site {
             registry.sub_device(gateway, device.triple.clone(), model.map(|at| Arc::clone(&models[at])));
         }
         registry
+    }
+
+    /// What the cloud thinks a template's devices are like.
+    #[must_use]
+    pub fn model(&self, template: &str) -> Option<Arc<Model>> {
+        self.templates.iter().find(|one| one.name == template).map(|template| Arc::new(model_of(template)))
     }
 
     /// Every counting point: device as the ledger names it, point, span.

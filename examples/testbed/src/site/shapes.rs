@@ -37,6 +37,7 @@ fn triple(product_key: &str, device_key: &str) -> Triple {
 pub fn meter_site(name: &str, meters: &[Address], shape: Shape) -> Site {
     let mut site = Site {
         name: name.to_owned(),
+        version: "1.0.0".into(),
         gateway: triple("gateway-pk", "gateway"),
         connections: Vec::new(),
         devices: Vec::new(),

@@ -9,7 +9,7 @@ fn quoted(text: &str) -> String {
 }
 
 pub(super) fn manifest(site: &Site) -> String {
-    format!("format: 1\nname: {}\nversion: 1.0.0\nengine: 0.1.0\n", quoted(&site.name))
+    format!("format: 1\nname: {}\nversion: {}\nengine: 0.1.0\n", quoted(&site.name), site.version)
 }
 
 pub(super) fn assets(site: &Site) -> String {
@@ -45,7 +45,8 @@ pub(super) fn models(site: &Site) -> String {
                 "      - id: {0}\n        name: {0}\n        type: {1}\n        data_type: {2}\n        \
                  upload: realtime\n",
                 point.id,
-                point.kind.to_uppercase(),
+                // Kinds of a model say what is collected: what is written is known by its control.
+                point.kind.replace('o', "i").to_uppercase(),
                 point.data_type,
             );
             if !point.unit.is_empty() {
@@ -76,7 +77,11 @@ pub(super) fn points(template: &Template) -> String {
 pub(super) fn mapping(template: &Template) -> String {
     let mut out = String::from("mapping:\n");
     for point in &template.points {
-        let _ = writeln!(out, "  {}: {}", point.id, quoted(&format!("{}.{}", point.kind, point.number)));
+        let place = quoted(&format!("{}.{}", point.kind, point.number));
+        let _ = match point.kind {
+            "ao" | "do" | "po" => writeln!(out, "  {}: {{ control: {place} }}", point.id),
+            _ => writeln!(out, "  {}: {place}", point.id),
+        };
     }
     out
 }

@@ -30,7 +30,7 @@ async fn a_group_is_read_in_chunks_the_server_takes() {
     let plan = plan(state.path(), &rows, &[("endpoint", &endpoint), ("mode", "read"), ("timestamp", "source")]);
     let mut session = connect(&*plan).await.expect("connects");
     let samples = read(&mut *session).await.expect("reads");
-    assert_eq!(samples.len(), 23);
+    assert_eq!((samples.len(), machine.connections()), (23, 1), "one TCP connection for all of them");
     for sample in &samples {
         match sample.point {
             7 | 8 => assert_eq!(sample.datum, status(StatusCode::BadNodeIdUnknown)),
