@@ -4,7 +4,7 @@ use crate::config::Config;
 use crate::diagnostic::{self, Diagnostic};
 use crate::model::{Site, Timestamp};
 use crate::package::generations::{self, Admission, Facts, Generations, content_of};
-use crate::package::source::Source;
+use crate::package::source::{Limits, Source};
 use crate::package::trust::{self, Trust};
 use crate::south::protocols::Protocols;
 use crate::store::RealDisk;
@@ -14,8 +14,12 @@ use std::sync::Arc;
 
 /// A checked package with the secrets of its devices.
 pub(super) fn load(config: &Config, path: &Path) -> Result<Site, Vec<Diagnostic>> {
+    load_in(config, path, &generations::limits(&config.state_dir))
+}
+
+fn load_in(config: &Config, path: &Path, limits: &Limits) -> Result<Site, Vec<Diagnostic>> {
     let (protocols, secrets) = (Protocols::new(&config.state_dir), config.state_dir.join("secrets"));
-    crate::package::load_in(path, &protocols.list(), Some(&secrets), &generations::limits(&config.state_dir))
+    crate::package::load_in(path, &protocols.list(), Some(&secrets), limits)
 }
 
 /// Takes a package over, checks it, and makes it the current generation.
@@ -32,7 +36,9 @@ pub(super) fn install(
     let trust = Trust::load(&config.package_trust, &config.state_dir)?;
     let how = Admission { explicit: how.explicit || trust.allow_downgrade, ..how };
     let staged = generations.stage(from, &from.display().to_string(), Timestamp::now().0)?;
-    let checked = trusted(config, staged.path(), &trust).and_then(|()| load(config, staged.path())).and_then(|site| {
+    let limits = generations::limits_for_new(&config.state_dir);
+    let checked = trusted(&limits, staged.path(), &trust).and_then(|()| {
+        let site = load_in(config, staged.path(), &limits)?;
         generations.admit(&staged, &site, old, how)?;
         Ok(site)
     });
@@ -51,8 +57,8 @@ pub(super) fn install(
 }
 
 /// Who signed it is asked before what it says, and of the very bytes that will run.
-fn trusted(config: &Config, package: &Path, trust: &Trust) -> Result<(), Vec<Diagnostic>> {
-    trust::verify(&Source::open(package, &generations::limits(&config.state_dir))?, trust).map(|_| ())
+fn trusted(limits: &Limits, package: &Path, trust: &Trust) -> Result<(), Vec<Diagnostic>> {
+    trust::verify(&Source::open(package, limits)?, trust).map(|_| ())
 }
 
 /// The package to run. A configured one that is new becomes a generation first; when it does not pass, what ran before

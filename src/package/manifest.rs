@@ -16,6 +16,9 @@ pub const SIGNATURE: &str = "package.sig";
 /// The only format there is.
 pub const FORMAT: u64 = 1;
 
+/// Ten thousand files with long names have four megabytes.
+const TEXT_BYTES: u64 = 8 << 20;
+
 const KEYS: &[&str] = &["format", "name", "version", "engine", "org", "files"];
 const SEAL: &str = "run `enos-edge package seal DIR`";
 
@@ -41,7 +44,7 @@ pub fn read(source: &Source) -> (Option<Manifest>, Vec<Diagnostic>) {
             .help("a package is the folder with package.yaml in it, or an archive of that folder");
         return (None, vec![fault]);
     }
-    match source.text(FILE) {
+    match source.text_within(FILE, TEXT_BYTES) {
         Ok(text) => read_text(source, &text),
         Err(fault) => (None, vec![fault]),
     }
@@ -100,9 +103,22 @@ pub fn parse(file: &Arc<str>, text: &str) -> Result<Raw, Diagnostic> {
         let problem = e.without_snippet().to_string();
         // The place stands in front of the complaint already.
         let problem = problem.rsplit_once(" at line ").map_or(problem.as_str(), |(what, _)| what);
+        let problem = in_words(problem);
         let (line, column) = (u32::try_from(line).unwrap_or(0), u32::try_from(column).unwrap_or(0));
         Diagnostic::error(Place::new(file, line, column), problem)
     })
+}
+
+/// The reader's own words speak of its settings.
+fn in_words(problem: &str) -> String {
+    if let Some(rest) = problem.strip_prefix("duplicate mapping key: ") {
+        let key = rest.split(", set ").next().unwrap_or(rest);
+        return format!("key \"{key}\" stands twice");
+    }
+    if problem.starts_with("budget breached") {
+        return "it holds far more than a manifest needs".to_owned();
+    }
+    problem.to_owned()
 }
 
 impl<'de> Deserialize<'de> for Raw {

@@ -116,7 +116,7 @@ fn with_yaml<T>(
     then: impl FnOnce(&Arc<str>, &yaml::Node<'_>, &mut Faults) -> T,
 ) -> Option<T> {
     let (file, text) = text(source, path, faults)?;
-    let (root, more) = yaml::parse(&file, &text);
+    let (root, more) = yaml::parse_within(&file, &text, source.values());
     faults.extend(more);
     let root = root.filter(|root| root.kind != yaml::Kind::Null)?;
     Some(then(&file, &root, faults))
@@ -246,7 +246,14 @@ fn read_points(source: &Source, path: &str, faults: &mut Faults) -> Option<Arc<P
             return None;
         }
     };
+    if source.rows() > source.limits().rows {
+        let problem = format!("all point tables together have more than {} rows", source.limits().rows);
+        let fault = Diagnostic::error(Place::new(&path.into(), 0, 0), problem);
+        faults.push(fault.help("let devices of one make share a template, or use several gateways"));
+        return None;
+    }
     let (table, more) = points::read(&path.into(), reader, source.limits());
+    source.add_rows(table.as_ref().map_or(0, PointTable::len));
     faults.extend(more);
     table.map(Arc::new)
 }
@@ -258,7 +265,7 @@ fn read_mapping(source: &Source, path: &str, faults: &mut Faults) -> Option<(Arc
         faults.extend(more);
         return Some((file, rows));
     }
-    let (root, more) = yaml::parse(&file, &text);
+    let (root, more) = yaml::parse_within(&file, &text, source.values());
     let broken = root.is_none() && !more.is_empty();
     faults.extend(more);
     if broken {

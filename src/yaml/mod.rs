@@ -4,4 +4,4 @@ mod faults;
 pub mod fields;
 mod tree;
 
-pub use tree::{Key, Kind, Node, parse};
+pub use tree::{Budget, Key, Kind, Node, parse, parse_within};

@@ -7,8 +7,9 @@
 use crate::diagnostic::{Diagnostic, Place};
 use granit_parser::{Event, Marker, Options, Parser, ScalarStyle, ScanError};
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Deeper nesting has no use in a package and would only exhaust the stack.
 const MAX_DEPTH: usize = 48;
@@ -48,9 +49,41 @@ pub struct Key<'a> {
     pub text: Cow<'a, str>,
 }
 
+/// Values that may still be read. One for all files of a package: a thousand small bombs are one large one.
+#[derive(Debug)]
+pub struct Budget(AtomicUsize);
+
+impl Budget {
+    #[must_use]
+    pub fn new(values: usize) -> Budget {
+        Budget(AtomicUsize::new(values))
+    }
+
+    /// False when there are not so many left.
+    fn take(&self, values: usize) -> bool {
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(values)).is_ok()
+    }
+}
+
+impl Default for Budget {
+    fn default() -> Budget {
+        Budget::new(MAX_NODES)
+    }
+}
+
 /// Parses one file. `None` when it is empty or its syntax is broken; the faults say which.
 #[must_use]
 pub fn parse<'a>(file: &Arc<str>, text: &'a str) -> (Option<Node<'a>>, Vec<Diagnostic>) {
+    parse_within(file, text, &Budget::default())
+}
+
+/// As [`parse`], with what other files have left of the budget.
+#[must_use]
+pub fn parse_within<'a>(
+    file: &Arc<str>,
+    text: &'a str,
+    budget: &Budget,
+) -> (Option<Node<'a>>, Vec<Diagnostic>) {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut options = Options::default();
     options.flow_nesting_limit = MAX_DEPTH;
@@ -59,7 +92,7 @@ pub fn parse<'a>(file: &Arc<str>, text: &'a str) -> (Option<Node<'a>>, Vec<Diagn
         file,
         open: Vec::new(),
         anchors: HashMap::new(),
-        nodes: 0,
+        budget,
         repeated: 0,
         root: None,
         documents: 0,
@@ -103,7 +136,7 @@ struct Tree<'a, 'f> {
     file: &'f Arc<str>,
     open: Vec<Open<'a>>,
     anchors: HashMap<usize, Node<'a>>,
-    nodes: usize,
+    budget: &'f Budget,
     repeated: usize,
     root: Option<Node<'a>>,
     documents: usize,
@@ -116,7 +149,7 @@ impl<'a> Tree<'a, '_> {
     fn step(&mut self, event: Event<'a>, mark: Marker) -> Result<(), Diagnostic> {
         let (line, column) = position(mark);
         if event.is_node() || event.is_alias() {
-            self.count(line, column)?;
+            self.count(1, line, column)?;
         }
         match event {
             Event::Scalar(text, style, anchor, _) => {
@@ -136,12 +169,12 @@ impl<'a> Tree<'a, '_> {
         }
     }
 
-    fn count(&mut self, line: u32, column: u32) -> Result<(), Diagnostic> {
-        self.nodes += 1;
-        if self.nodes > MAX_NODES {
-            return Err(self.fault(line, column, format!("the file has more than {MAX_NODES} values")));
+    fn count(&mut self, values: usize, line: u32, column: u32) -> Result<(), Diagnostic> {
+        if self.budget.take(values) {
+            return Ok(());
         }
-        Ok(())
+        let fault = self.fault(line, column, "here the files have more values than a package may have on this machine");
+        Err(fault.help("use fewer devices in a package, or a machine with more memory"))
     }
 
     fn document(&mut self, line: u32, column: u32) -> Result<(), Diagnostic> {
@@ -182,17 +215,20 @@ impl<'a> Tree<'a, '_> {
         let Some(known) = self.anchors.get(&id) else {
             return Err(self.fault(line, column, "this alias repeats what it stands in"));
         };
-        self.repeated += size(known);
+        self.repeated = self.repeated.saturating_add(size(known));
         if self.repeated > MAX_REPEATED {
             let fault = self.fault(line, column, format!("aliases repeat more than {MAX_REPEATED} values"));
             return Err(fault.help("write the values out, or use fewer aliases"));
         }
         let node = Node { line, column, quoted: false, kind: known.kind.clone() };
+        self.count(size(&node), line, column)?;
         self.put(node, 0)
     }
 
     fn put(&mut self, node: Node<'a>, anchor: usize) -> Result<(), Diagnostic> {
         if anchor > 0 {
+            // It is kept once more; anchors within anchors, once more for each.
+            self.count(size(&node), node.line, node.column)?;
             self.anchors.insert(anchor, node.clone());
         }
         let Some(top) = self.open.last_mut() else {
@@ -245,9 +281,16 @@ fn refuse_repeated_keys(file: &Arc<str>, entries: &mut Vec<(Key<'_>, Node<'_>)>,
             }
         }
     }
-    for index in repeated.into_iter().rev() {
-        entries.remove(index);
+    if repeated.is_empty() {
+        return;
     }
+    // One walk: taking them out one by one would move the rest each time.
+    let (mut index, mut next) = (0, repeated.into_iter().peekable());
+    entries.retain(|_| {
+        let repeats = next.next_if_eq(&index).is_some();
+        index += 1;
+        !repeats
+    });
 }
 
 /// `<<: *defaults` adds what the map does not say itself.
@@ -257,11 +300,8 @@ fn merge<'a>(entries: &mut Vec<(Key<'a>, Node<'a>)>) {
     };
     let (_, node) = entries.remove(at);
     let Kind::Map(defaults) = node.kind else { return };
-    for (key, value) in defaults {
-        if !entries.iter().any(|(k, _)| k.text == key.text) {
-            entries.push((key, value));
-        }
-    }
+    let said: HashSet<String> = entries.iter().map(|(key, _)| key.text.to_string()).collect();
+    entries.extend(defaults.into_iter().filter(|(key, _)| !said.contains(&*key.text)));
 }
 
 #[cfg(test)]
@@ -277,6 +317,30 @@ mod tests {
         let (node, faults) = parse(&"a.yaml".into(), text);
         assert_eq!(faults, []);
         node.expect("has content")
+    }
+
+    #[test]
+    fn ten_thousand_keys_that_stand_twice_cost_no_time() {
+        // Each repeated key was taken out of a list of 600,000, and the rest moved.
+        let mut text = "k: 1\n".repeat(200_000);
+        (0..200_000).for_each(|n| writeln!(text, "u{n}: 1").unwrap());
+        let began = std::time::Instant::now();
+        let (node, faults) = parse(&"a.yaml".into(), &text);
+        let Some(Kind::Map(entries)) = node.map(|node| node.kind) else { panic!("a map") };
+        assert_eq!((entries.len(), faults.len()), (200_001, MAX_FAULTS));
+        assert!(began.elapsed().as_secs() < 60, "{:?}", began.elapsed());
+    }
+
+    #[test]
+    fn anchors_within_anchors_and_many_files_share_one_budget() {
+        let open: String = (0..40).map(|n| format!("&a{n} [")).collect();
+        let text = format!("a: {open}{}x{}\n", "x,".repeat(1000), "]".repeat(40));
+        let (_, faults) = parse_within(&"a.yaml".into(), &text, &Budget::new(20_000));
+        assert!(faults[0].problem.contains("more values than a package may have"), "{}", faults[0]);
+        let budget = Budget::new(25);
+        let small = "[1, 2, 3, 4, 5, 6, 7, 8]";
+        let faults: Vec<usize> = (0..3).map(|_| parse_within(&"b.yaml".into(), small, &budget).1.len()).collect();
+        assert_eq!(faults, [0, 0, 1]);
     }
 
     #[test]

@@ -52,17 +52,17 @@ pub struct Diagnostic {
 impl Diagnostic {
     #[must_use]
     pub fn error(place: Place, problem: impl Into<String>) -> Diagnostic {
-        Diagnostic { place, severity: Severity::Error, problem: problem.into(), help: None }
+        Diagnostic { place, severity: Severity::Error, problem: presentable(problem.into()), help: None }
     }
 
     #[must_use]
     pub fn warning(place: Place, problem: impl Into<String>) -> Diagnostic {
-        Diagnostic { place, severity: Severity::Warning, problem: problem.into(), help: None }
+        Diagnostic { place, severity: Severity::Warning, problem: presentable(problem.into()), help: None }
     }
 
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Diagnostic {
-        self.help = Some(help.into());
+        self.help = Some(presentable(help.into()));
         self
     }
 }
@@ -78,12 +78,39 @@ impl fmt::Display for Diagnostic {
     }
 }
 
+/// Longest problem or help. What a file quotes into it may have megabytes.
+const TEXT_MAX: usize = 4096;
+
+/// Text of a file ends up on terminals and in logs: what would steer them is shown as an escape, and the end is cut off.
+fn presentable(mut text: String) -> String {
+    if text.len() > TEXT_MAX {
+        text.truncate(text.floor_char_boundary(TEXT_MAX));
+        text.push('…');
+    }
+    let steers = |c: char| {
+        c.is_control() && c != '\n' || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}')
+    };
+    if !text.contains(steers) {
+        return text;
+    }
+    let mut shown = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        if steers(c) { shown.extend(c.escape_default()) } else { shown.push(c) }
+    }
+    shown
+}
+
+/// No known word is longer; comparing takes the product of both lengths.
+const WORD_MAX: usize = 128;
+
 /// "did you mean float? known: byte short …", or only the known words when none is near.
 pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let known: Vec<&str> = known.into_iter().collect();
-    let word = word.to_lowercase();
+    let word = if word.len() > WORD_MAX { word.to_owned() } else { word.to_lowercase() };
+    let comparable = word.len() <= WORD_MAX;
     let nearest = known
         .iter()
+        .filter(|k| comparable && k.len() <= WORD_MAX)
         .map(|k| (strsim::damerau_levenshtein(&word, &k.to_lowercase()), *k))
         .min_by_key(|(distance, _)| *distance)
         .filter(|(distance, k)| *distance <= 1 + k.chars().count() / 4);
@@ -111,5 +138,22 @@ mod tests {
             fault.to_string(),
             "point.csv:14:3: value type \"flaot\" is not known\n  help: did you mean float? known: byte float double"
         );
+    }
+
+    #[test]
+    fn texts_of_a_file_do_not_steer_the_terminal_and_have_an_end() {
+        let file: Arc<str> = "a.yaml".into();
+        let fault = Diagnostic::error(Place::new(&file, 1, 1), "name \"\u{1b}[2J\u{7}\u{202e}x\" is not known").help("a\tb");
+        assert_eq!(fault.problem, "name \"\\u{1b}[2J\\u{7}\\u{202e}x\" is not known");
+        assert_eq!(fault.help.as_deref(), Some("a\\tb"));
+        let long = Diagnostic::error(Place::new(&file, 1, 1), "电".repeat(1_000_000)).problem;
+        assert!(long.len() <= TEXT_MAX + 3 && long.ends_with('…'), "{}", long.len());
+    }
+
+    #[test]
+    fn a_word_of_megabytes_is_compared_with_nothing() {
+        // The comparison keeps a table of both lengths: this would take 16 GB.
+        let word = "x".repeat(50 << 20);
+        assert_eq!(did_you_mean(&word, ["float", &"y".repeat(40)]), format!("known: float {}", "y".repeat(40)));
     }
 }

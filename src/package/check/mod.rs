@@ -14,7 +14,7 @@ use super::models::{self, Models};
 use super::source::{Limits, Source};
 use super::texts::{self, Texts};
 use super::{load, manifest, triggers, yaml};
-use crate::diagnostic::{Diagnostic, Severity};
+use crate::diagnostic::{Diagnostic, Place, Severity};
 use crate::model::Site;
 use crate::model::progress::Unit;
 use crate::trigger::EventRule;
@@ -104,9 +104,13 @@ pub(super) fn check_with(
     let templates = cross::templates(&texts, &models, &mut faults);
     cross::assets(&texts, &mut faults);
     cross::products(&texts, &templates, &models, &mut faults);
+    if let Some(fault) = too_many_points(&texts, limits) {
+        faults.push(fault);
+        return finish(None, Vec::new(), faults, count(&texts, 0));
+    }
     let plans = plans::plan(&texts, protocols, &mut faults);
     overlap::check(&texts, &plans, &mut faults);
-    let triggers = read_triggers(&texts, &models, &mut faults);
+    let triggers = read_triggers(&source, &texts, &models, &mut faults);
     let counts = count(&texts, triggers.len());
     let sound = faults.errors() == 0;
     let written = manifest.as_ref().filter(|_| sound).map(|manifest| written::of(manifest, &texts));
@@ -117,13 +121,21 @@ pub(super) fn check_with(
     Checked { written, ..finish(site, triggers, faults, counts) }
 }
 
-fn read_triggers(texts: &Texts, models: &Models, faults: &mut Faults) -> Vec<EventRule> {
+/// A table of a few megabytes for thousands of devices would fill the memory when it is planned, or run.
+fn too_many_points(texts: &Texts, limits: &Limits) -> Option<Diagnostic> {
+    let points = count(texts, 0).points;
+    let problem = format!("the devices have {points} points; {} is the most on this machine", limits.points);
+    let fault = Diagnostic::error(Place::new(&"assets.yaml".into(), 0, 0), problem);
+    (points > limits.points).then(|| fault.help("use fewer devices, or tables with fewer points"))
+}
+
+fn read_triggers(source: &Source, texts: &Texts, models: &Models, faults: &mut Faults) -> Vec<EventRule> {
     let sites = models::sorted(texts.assets.sites.iter().map(|site| site.id.text.as_str()));
     let world = triggers::World { models, sites: &sites };
     let mut first = HashMap::new();
     let mut rules = Vec::new();
     for (file, text) in &texts.triggers {
-        let (root, more) = yaml::parse(file, text);
+        let (root, more) = yaml::parse_within(file, text, source.values());
         faults.extend(more);
         if let Some(root) = root.filter(|root| root.kind != yaml::Kind::Null) {
             rules.extend(triggers::read(file, &root, &world, &mut first, faults));

@@ -10,6 +10,7 @@
 mod history;
 mod judge;
 mod record;
+mod room;
 #[cfg(test)]
 mod tests;
 
@@ -394,6 +395,13 @@ pub fn content_of(path: &Path, limits: &Limits) -> Result<String, Vec<Diagnostic
 #[must_use]
 pub fn limits(state_dir: &Path) -> Limits {
     limits_of(&state_dir.join(FOLDER))
+}
+
+/// As [`limits`], and no more than this machine has memory for beside the package that runs. For new ones only: what
+/// was taken once is run at every start.
+#[must_use]
+pub fn limits_for_new(state_dir: &Path) -> Limits {
+    room::fitted(limits(state_dir))
 }
 
 fn limits_of(folder: &Path) -> Limits {

@@ -6,6 +6,8 @@ use std::io::{self, BufRead, BufReader, Read};
 
 /// Longest line, and longest record of several lines.
 pub const LINE_MAX: usize = 64 << 10;
+/// Lines, blank ones too: as many as any table has rows, and as many again.
+const LINES_MAX: u32 = 2_400_000;
 /// Longest cell.
 pub const CELL_MAX: usize = 4 << 10;
 /// So many lines refused, and the rest of the file is not worth reading.
@@ -146,6 +148,12 @@ impl<R: Read> Frames<R> {
             if line.last() == Some(&b'\r') {
                 line.pop();
             }
+        }
+        if self.line == LINES_MAX {
+            self.ended = true;
+            let problem = format!("there are more than {LINES_MAX} lines; the rest of the file was not read");
+            self.tear(self.line, 0, problem, "remove the blank lines, or split the table into several templates");
+            return Ok(None);
         }
         if line.len() > LINE_MAX {
             self.ended = true;

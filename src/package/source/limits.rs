@@ -20,8 +20,12 @@ pub struct Limits {
     pub text_bytes: u64,
     /// Components of a path.
     pub depth: usize,
-    /// Rows of one point table.
+    /// Rows of one point table, and about as many of all of them.
     pub rows: usize,
+    /// Values of all YAML files.
+    pub values: usize,
+    /// Points of all connected devices.
+    pub points: u64,
     /// Where archives are unpacked; `None` is the system's folder for temporary files.
     pub staging: Option<PathBuf>,
     /// Told what is unpacked and read.
@@ -50,6 +54,10 @@ impl Default for Limits {
             text_bytes: 64 << 20,
             depth: 8,
             rows: 1_200_000,
+            // 100,000 devices with a dozen keys each are 2.5 million; a value takes up to 200 bytes on its way.
+            values: 12_000_000,
+            // Live values, plans and upload memory of a point take some 200 bytes while it runs.
+            points: 5_000_000,
             staging: None,
             progress: Progress::default(),
         }

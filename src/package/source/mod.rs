@@ -20,15 +20,19 @@ pub use names::is_ignored;
 
 use crate::diagnostic::{Diagnostic, Place};
 use crate::model::progress::Unit;
+use crate::yaml::Budget;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// An opened package.
 pub struct Source {
     files: Files,
     limits: Limits,
+    values: Budget,
+    rows: AtomicUsize,
 }
 
 enum Files {
@@ -80,7 +84,7 @@ impl Source {
         } else {
             return Err(refuse("open the package: it is neither a folder nor a file".to_owned()));
         };
-        Ok(Source { files, limits: limits.clone() })
+        Ok(Source { files, limits: limits.clone(), values: Budget::new(limits.values), rows: AtomicUsize::new(0) })
     }
 
     #[must_use]
@@ -91,6 +95,22 @@ impl Source {
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// Values its YAML files may still have.
+    #[must_use]
+    pub fn values(&self) -> &Budget {
+        &self.values
+    }
+
+    /// Rows of the point tables that were read so far.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.rows.load(Ordering::Relaxed)
+    }
+
+    pub fn add_rows(&self, rows: usize) {
+        self.rows.fetch_add(rows, Ordering::Relaxed);
     }
 
     /// Paths of all files, with `/`, sorted.
@@ -161,7 +181,15 @@ impl Source {
     /// # Errors
     /// When it is too large or not UTF-8; the place is that of the first bad byte.
     pub fn text(&self, name: &str) -> Result<String, Diagnostic> {
-        text::read(&name.into(), self.reader(name)?, self.limits.text_bytes)
+        self.text_within(name, self.limits.text_bytes)
+    }
+
+    /// As [`Source::text`], of at most `most` bytes.
+    ///
+    /// # Errors
+    /// As [`Source::text`].
+    pub fn text_within(&self, name: &str, most: u64) -> Result<String, Diagnostic> {
+        text::read(&name.into(), self.reader(name)?, most.min(self.limits.text_bytes))
     }
 
     /// SHA-256 of a file, in lower-case hex.

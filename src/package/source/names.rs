@@ -14,6 +14,20 @@ const INVISIBLE: &[std::ops::RangeInclusive<char>] = &[
     '\u{fff9}'..='\u{fffb}',
 ];
 
+/// Marks that make one letter of two characters, as macOS writes them: beside the same letter as one character there
+/// would be two names that look, and on some file systems are, the same.
+const COMBINING: &[std::ops::RangeInclusive<char>] = &[
+    '\u{0300}'..='\u{036f}',
+    '\u{1ab0}'..='\u{1aff}',
+    '\u{1dc0}'..='\u{1dff}',
+    '\u{20d0}'..='\u{20ff}',
+    '\u{3099}'..='\u{309a}',
+    '\u{fe20}'..='\u{fe2f}',
+];
+
+/// Names of devices on Windows, whatever ending they bear: there such a file can not be unpacked.
+const RESERVED: &[&str] = &["con", "prn", "aux", "nul"];
+
 /// A name as text, if it is harmless. Folders in archives end in `/`; give the name without it.
 ///
 /// # Errors
@@ -50,6 +64,12 @@ fn check_characters(name: &str) -> Result<(), String> {
             c if INVISIBLE.iter().any(|range| range.contains(&c)) => {
                 return Err(format!("its name holds the invisible character U+{:04X}", u32::from(c)));
             }
+            c if COMBINING.iter().any(|range| range.contains(&c)) => {
+                return Err(format!(
+                    "its name holds the combining mark U+{:04X}; write the letter and its mark as one character",
+                    u32::from(c)
+                ));
+            }
             _ => {}
         }
     }
@@ -58,10 +78,20 @@ fn check_characters(name: &str) -> Result<(), String> {
 
 fn check_component(component: &str) -> Result<(), String> {
     match component {
-        ".." => Err("its name climbs out of the package with ..".to_owned()),
-        "" | "." => Err("its name holds an empty or . folder".to_owned()),
-        _ => Ok(()),
+        ".." => return Err("its name climbs out of the package with ..".to_owned()),
+        "" | "." => return Err("its name holds an empty or . folder".to_owned()),
+        _ => {}
     }
+    let blank = |c: Option<char>| c.is_some_and(char::is_whitespace);
+    if blank(component.chars().next()) || blank(component.chars().next_back()) || component.ends_with('.') {
+        return Err("its name begins or ends with a blank, or ends with a dot".to_owned());
+    }
+    let stem = component.split('.').next().unwrap_or_default().to_ascii_lowercase();
+    let port = |kind: &str| stem.strip_prefix(kind).is_some_and(|n| matches!(n.as_bytes(), [b'0'..=b'9']));
+    if RESERVED.contains(&stem.as_str()) || port("com") || port("lpt") {
+        return Err(format!("its name is that of a device on Windows; call \"{component}\" something else"));
+    }
+    Ok(())
 }
 
 /// A name as it may be shown in a complaint: cut short, nothing invisible in it.
@@ -114,9 +144,11 @@ impl Taken {
     }
 
     fn take(&mut self, path: &str, is_file: bool) -> Result<(), String> {
-        match self.paths.get(&path.to_lowercase()) {
+        // Through capitals, where long s is S.
+        let folded = path.to_uppercase().to_lowercase();
+        match self.paths.get(&folded) {
             None => {
-                self.paths.insert(path.to_lowercase(), (path.to_owned(), is_file));
+                self.paths.insert(folded, (path.to_owned(), is_file));
                 Ok(())
             }
             Some((other, _)) if other != path => Err(format!("\"{path}\" and \"{other}\" differ in letter case only")),
@@ -152,6 +184,12 @@ mod tests {
             (b"a\xff", "not UTF-8"),
             (b"1/2/3/4/5/6/7/8/9", "9 folders deep"),
             (&[b'a'; 256], "longer than 255"),
+            ("Za\u{308}hler.yaml".as_bytes(), "combining mark U+0308"),
+            (b"models/ a.yaml", "blank"),
+            ("a.yaml\u{a0}".as_bytes(), "blank"),
+            (b"models./a.yaml", "dot"),
+            (b"models/NUL.yaml", "device on Windows"),
+            (b"com1", "device on Windows"),
         ] {
             let refusal = check(name, 8).expect_err("refused");
             assert!(refusal.contains(reason), "{}: {refusal}", shown(name));

@@ -71,7 +71,7 @@ fn entry(
     }
     let mut body = Exactly { from, left: size };
     if names::is_ignored(bare) {
-        io::copy(&mut body, &mut io::sink()).map_err(|e| refuse(&format!("can not be unpacked: {e}")))?;
+        stager.skip(&mut body).map_err(|e| refuse(&e))?;
     } else {
         stager.add(bare, &mut body)?;
     }

@@ -15,7 +15,9 @@ pub fn read(file: &Arc<str>, reader: impl Read, most: u64) -> Result<String, Dia
     if bytes.len() as u64 > most {
         return Err(whole(format!("the file is larger than {most} bytes")).help("split it into several files"));
     }
-    if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
+    // Without a mark: YAML begins with a character of ASCII, whose other half is zero.
+    let unmarked = matches!(*bytes, [0, 1..=0x7f, ..] | [1..=0x7f, 0, ..]);
+    if unmarked || bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
         return Err(Diagnostic::error(Place::new(file, 1, 1), "the text is UTF-16").help("save it as UTF-8"));
     }
     if bytes.starts_with("\u{feff}".as_bytes()) {
@@ -58,7 +60,9 @@ mod tests {
     fn the_first_bad_byte_is_named_by_line_and_column() {
         assert!(refusal("a: 1\nb: 电\u{0}".as_bytes()).starts_with("a.yaml:2:5: the text holds a NUL"));
         assert!(refusal(b"a: 1\nb: \xe7\x94\xb5\xb5\xe7\n").starts_with("a.yaml:2:5: byte 0xb5 is not UTF-8"));
-        assert!(refusal(b"\xff\xfea\0").contains("UTF-16"));
+        for text in [&b"\xff\xfea\0"[..], b"\xfe\xff\0a", b"a\0:\0", b"\0a\0:"] {
+            assert!(refusal(text).contains("UTF-16"), "{text:?}");
+        }
         assert!(refusal(&[b'a'; 1001]).contains("larger than 1000 bytes"));
     }
 

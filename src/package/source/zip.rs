@@ -265,7 +265,7 @@ fn unpack_entry(
     if !entry.is_folder() {
         let mut body = Checked::new(entry, body(file, entry, start, limits)?);
         if names::is_ignored(name) {
-            io::copy(&mut body, &mut io::sink()).map_err(|e| format!("can not be unpacked: {e}"))?;
+            stager.skip(&mut body)?;
         } else {
             stager.add(name, body).map_err(|reason| without_entry(&reason, &entry.name))?;
         }

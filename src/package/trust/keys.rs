@@ -48,9 +48,9 @@ impl PublicKey {
             return Err(refuse(path, "this is a private key; it has no business on a gateway")
                 .help("install the .pub file that keygen wrote beside it"));
         }
-        let der = SubjectPublicKeyInfoDer::from_pem_slice(&pem).map_err(|_| no_key(path, "public"))?;
+        let der = SubjectPublicKeyInfoDer::from_pem_slice(&pem).map_err(|_| no_key(path, &pem, "public"))?;
         let key = der.strip_prefix(&PUBLIC_START).and_then(|key| key.try_into().ok());
-        key.map(PublicKey).ok_or_else(|| no_key(path, "public"))
+        key.map(PublicKey).ok_or_else(|| other_algorithm(path, &der, "public"))
     }
 
     fn pem(&self) -> String {
@@ -72,13 +72,13 @@ impl SigningKey {
     pub fn read(path: &Path) -> Result<SigningKey, Diagnostic> {
         use std::os::unix::fs::PermissionsExt;
         let pem = read_file(path)?;
+        let der = PrivatePkcs8KeyDer::from_pem_slice(&pem).map_err(|_| no_key(path, &pem, "private"))?;
         let mode = std::fs::metadata(path).map_or(0, |found| found.permissions().mode());
         if mode & 0o077 != 0 {
             return Err(refuse(path, "others may read this private key").help(format!("chmod 600 {}", path.display())));
         }
-        let der = PrivatePkcs8KeyDer::from_pem_slice(&pem).map_err(|_| no_key(path, "private"))?;
         let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der.secret_pkcs8_der());
-        pair.map(SigningKey).map_err(|_| no_key(path, "private"))
+        pair.map(SigningKey).map_err(|_| other_algorithm(path, der.secret_pkcs8_der(), "private"))
     }
 
     #[must_use]
@@ -141,9 +141,51 @@ fn refuse(path: &Path, problem: impl Into<String>) -> Diagnostic {
     Diagnostic::error(Place::new(&path.display().to_string().into(), 0, 0), problem)
 }
 
-fn no_key(path: &Path, which: &str) -> Diagnostic {
-    refuse(path, format!("is no Ed25519 {which} key in PEM"))
-        .help("make a pair with `enos-edge package keygen -o FILE`")
+/// What people hand over instead of a key of ours: how it begins, what it is, what to do.
+const OTHERS: &[(&str, &str, &str)] = &[
+    ("-----BEGIN OPENSSH PRIVATE KEY", "is an OpenSSH private key", MAKE),
+    ("-----BEGIN ENCRYPTED PRIVATE KEY", "is a private key with a password", "take it off with `openssl pkey`, or make a pair with `enos-edge package keygen -o FILE`"),
+    ("-----BEGIN RSA", "is an RSA key", MAKE),
+    ("-----BEGIN EC ", "is an EC key", MAKE),
+    ("-----BEGIN DSA", "is a DSA key", MAKE),
+    ("-----BEGIN CERTIFICATE REQUEST", "is a certificate request", MAKE),
+    ("-----BEGIN CERTIFICATE", "is a certificate", "packages are signed with a bare key; make a pair with `enos-edge package keygen -o FILE`"),
+    ("-----BEGIN PGP", "is a PGP key", MAKE),
+    ("-----BEGIN PUBLIC KEY", "is a public key", "name the private key: the file of the same name without .pub"),
+    ("PuTTY-User-Key-File", "is a PuTTY key", MAKE),
+    ("ssh-", "is an OpenSSH public key", MAKE),
+    ("ecdsa-", "is an OpenSSH public key", MAKE),
+    ("untrusted comment:", "is a minisign key", MAKE),
+    ("0", "is DER, or no key at all", "convert it: openssl pkey -inform DER -in KEY -out KEY.pem (with -pubin -pubout for a public one)"),
+];
+const MAKE: &str = "make a pair with `enos-edge package keygen -o FILE`";
+
+/// Object identifiers of other algorithms, in DER (RFC 8017, RFC 5480, RFC 8410).
+const ALGORITHMS: &[(&[u8], &str)] = &[
+    (&[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01], "an RSA key"),
+    (&[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01], "an EC key"),
+    (&[0x2b, 0x65, 0x6e], "an X25519 key; it agrees on secrets and signs nothing"),
+    (&[0x2b, 0x65, 0x6f], "an X448 key"),
+    (&[0x2b, 0x65, 0x71], "an Ed448 key"),
+];
+
+/// A key of the right wrapping and another algorithm.
+fn other_algorithm(path: &Path, der: &[u8], which: &str) -> Diagnostic {
+    let start = &der[..der.len().min(40)];
+    let found = ALGORITHMS.iter().find(|(id, _)| start.windows(id.len()).any(|part| part == *id));
+    let what = found.map_or_else(|| "a damaged key".to_owned(), |(_, what)| (*what).to_owned());
+    refuse(path, format!("is {what}, no Ed25519 {which} key")).help(MAKE)
+}
+
+fn no_key(path: &Path, bytes: &[u8], which: &str) -> Diagnostic {
+    let text = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes).trim_ascii_start();
+    let known = OTHERS.iter().find(|(start, ..)| text.starts_with(start.as_bytes()));
+    let (what, help) = match known {
+        Some((_, what, help)) => (*what, *help),
+        None if bytes.is_empty() => ("is empty", MAKE),
+        None => ("is no key", MAKE),
+    };
+    refuse(path, format!("{what}; an Ed25519 {which} key in PEM is needed")).help(help)
 }
 
 fn pem(label: &str, der: &[u8]) -> String {
@@ -202,13 +244,51 @@ mod tests {
         assert_eq!(signature[..4], [0xe5, 0x56, 0x43, 0x00]);
     }
 
+    fn hex(text: &str) -> Vec<u8> {
+        (0..text.len() / 2).map(|at| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).unwrap()).collect()
+    }
+
     #[test]
     fn other_keys_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.pub");
-        for text in ["", "ssh-ed25519 AAAA", "-----BEGIN PUBLIC KEY-----\nMCow\n-----END PUBLIC KEY-----\n"] {
+        let rsa = pem("PUBLIC KEY", &hex("30820122300d06092a864886f70d01010105000382010f00"));
+        let x25519 = pem("PUBLIC KEY", &[&hex("302a300506032b656e032100")[..], &[7; 32]].concat());
+        for (text, what) in [
+            ("", "is empty"),
+            ("ssh-ed25519 AAAA", "OpenSSH public key"),
+            ("-----BEGIN PUBLIC KEY-----\nMCow\n-----END PUBLIC KEY-----\n", "a damaged key"),
+            ("-----BEGIN CERTIFICATE-----\nMCow\n-----END CERTIFICATE-----\n", "is a certificate"),
+            ("-----BEGIN OPENSSH PRIVATE KEY-----\n", "this is a private key"),
+            (rsa.as_str(), "an RSA key"),
+            (x25519.as_str(), "an X25519 key"),
+            ("hello", "is no key"),
+        ] {
             std::fs::write(&path, text).unwrap();
-            assert!(PublicKey::read(&path).unwrap_err().problem.contains("no Ed25519 public key"), "{text}");
+            let refused = PublicKey::read(&path).unwrap_err();
+            assert!(refused.problem.contains(what) && refused.help.is_some(), "{text}: {refused}");
+        }
+    }
+
+    #[test]
+    fn files_that_hold_no_private_key_of_ours_are_told_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.key");
+        let public = generate(&folder.path().join("y.key")).unwrap();
+        let ec = pem("PRIVATE KEY", &hex("308187020100301306072a8648ce3d020106082a8648ce3d030107046d306b"));
+        for (text, what) in [
+            (public.pem().as_str(), "is a public key"),
+            ("-----BEGIN OPENSSH PRIVATE KEY-----\nb3Blbn\n-----END OPENSSH PRIVATE KEY-----\n", "OpenSSH private key"),
+            ("-----BEGIN ENCRYPTED PRIVATE KEY-----\nMCow\n-----END ENCRYPTED PRIVATE KEY-----\n", "with a password"),
+            ("-----BEGIN RSA PRIVATE KEY-----\nMCow\n-----END RSA PRIVATE KEY-----\n", "RSA key"),
+            (ec.as_str(), "an EC key"),
+            ("0.\u{2}", "DER"),
+            ("PuTTY-User-Key-File-3: ssh-ed25519", "PuTTY"),
+        ] {
+            write_new(&path, 0o600, text).unwrap();
+            let refused = SigningKey::read(&path).err().unwrap();
+            assert!(refused.problem.contains(what) && refused.help.is_some(), "{text}: {refused}");
+            std::fs::remove_file(&path).unwrap();
         }
     }
 }
