@@ -4,6 +4,7 @@ use crate::config::Config;
 use crate::diagnostic::{self, Diagnostic};
 use crate::model::{Site, Timestamp};
 use crate::package::generations::{self, Admission, Facts, Generations, content_of};
+use crate::package::manifest;
 use crate::package::source::Source;
 use crate::package::trust::{self, Trust};
 use crate::south::protocols::Protocols;
@@ -53,6 +54,30 @@ pub(super) fn install(
 /// Who signed it is asked before what it says, and of the very bytes that will run.
 fn trusted(config: &Config, package: &Path, trust: &Trust) -> Result<(), Vec<Diagnostic>> {
     trust::verify(&Source::open(package, &generations::limits(&config.state_dir))?, trust).map(|_| ())
+}
+
+/// Whether it is the version that somebody says it is.
+///
+/// # Errors
+/// When it is another one, or no package.
+pub(super) async fn is_version(config: &Config, path: &Path, wanted: Option<&str>) -> Result<(), Vec<Diagnostic>> {
+    let Some(wanted) = wanted.map(str::to_owned) else { return Ok(()) };
+    let (path, limits) = (path.to_owned(), generations::limits(&config.state_dir));
+    let look = tokio::task::spawn_blocking(move || {
+        let (manifest, faults) = manifest::read(&Source::open(&path, &limits)?);
+        let Some(manifest) = manifest else { return Err(faults) };
+        let found = manifest.version.to_string();
+        if found == wanted {
+            return Ok(());
+        }
+        let place = driver::Place::new(&"package.yaml".into(), 0, 0);
+        Err(vec![
+            Diagnostic::error(place, format!("the version is {found}, and {wanted} was published"))
+                .help("publish the archive that belongs to the version, or leave the version out"),
+        ])
+    });
+    // A reader that breaks over it is told by whoever reads it next.
+    look.await.unwrap_or(Ok(()))
 }
 
 /// The package to run. A configured one that is new becomes a generation first; when it does not pass, what ran before

@@ -4,8 +4,8 @@ use super::boot;
 use crate::config::Config;
 use crate::diagnostic;
 use crate::doors::local::Refused;
-use crate::package::generations::{self, Admission, Generations};
-use crate::store::RealDisk;
+use crate::package::generations::{self, Admission, FOLDER, Generations, READY};
+use crate::store::{self, RealDisk};
 use anyhow::Context;
 use serde_json::{Value as Json, json};
 use std::path::Path;
@@ -14,6 +14,16 @@ use std::sync::Arc;
 fn open(config: &Config) -> anyhow::Result<Generations> {
     super::make_state_dir(&config.state_dir)?;
     Generations::open(Arc::new(RealDisk), &config.state_dir).context("open the folder of packages")
+}
+
+/// The package that all parts of the running gateway have, as its flag says. `None`: there is no flag.
+///
+/// # Errors
+/// When the flag is there and can not be read.
+pub fn ready_package(state_dir: &Path) -> anyhow::Result<Option<Json>> {
+    let flag = state_dir.join(FOLDER).join(READY);
+    let read = store::read(&RealDisk, &flag).with_context(|| format!("read {}", flag.display()))?;
+    read.map(|bytes| serde_json::from_slice(&bytes).with_context(|| format!("read {}", flag.display()))).transpose()
 }
 
 /// Makes a package the one the next start runs.

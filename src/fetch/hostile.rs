@@ -5,7 +5,7 @@ use super::incoming::{Incoming, Mark};
 use super::journal::{Journal, Step, Trouble};
 use super::pull::{self, Fetched};
 use super::push::Push;
-use crate::config::{Address, Checksum, PushConfig, Secret, SourceConfig, Trust, When};
+use crate::config::{Address, Checksum, PublishConfig, PushConfig, Secret, SourceConfig, Trust, When};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::model::Refused;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -130,7 +130,7 @@ async fn a_refused_file_of_a_stick_is_told_beside_it_and_tried_again_only_when_i
     let (folder, stick) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let recorder = Arc::<Recorder>::default();
     let url = format!("file://{}", stick.path().display());
-    let at_work = super::source::Source::new(source(&url), folder.path(), &recorder.desk());
+    let at_work = super::source::Source::new(source(&url), &PublishConfig::default(), folder.path(), &recorder.desk());
     let archive = stick.path().join("site-2.zip");
     std::fs::write(&archive, "bad").unwrap();
     std::fs::write(stick.path().join("site-1.zip"), "old").unwrap();
@@ -333,7 +333,7 @@ async fn a_pushed_archive_arrives_whole_and_its_faults_go_back() {
     *push.recorder.refuse.lock().unwrap() = Some(refused);
     let answer = push.put(TOKEN, "other").await;
     assert!(answer.starts_with("HTTP/1.1 422") && answer.contains("point.csv:14:3"), "{answer}");
-    assert_eq!(push.recorder.states(), ["received", "accepted", "received", "refused"]);
+    assert_eq!(push.recorder.states(), ["begun", "verified", "begun", "verified"]);
     let last = push.ask(&format!("GET /package HTTP/1.1\r\nhost: h\r\n{TOKEN}\r\n")).await;
     assert!(last.contains("\"state\":\"refused\""), "{last}");
 }

@@ -62,6 +62,8 @@ pub(super) struct Incoming {
     pub memory: Memory,
     /// Told how far a transfer is.
     pub progress: Progress,
+    /// What whoever published it says; compared.
+    pub wanted_sha256: Option<String>,
 }
 
 impl Incoming {
@@ -70,10 +72,14 @@ impl Incoming {
     /// # Errors
     /// When the folder can not be made.
     pub fn open(folder: &Path, name: &str) -> Result<Incoming, Trouble> {
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
-        made.map_err(|error| disk(&format!("make folder {}", folder.display()), &error))?;
-        let (folder, name) = (folder.to_owned(), name.to_owned());
-        let incoming = Incoming { folder, name, memory: Memory::default(), progress: Progress::default() };
+        make(folder).map_err(|error| disk(&format!("make folder {}", folder.display()), &error))?;
+        let incoming = Incoming {
+            folder: folder.to_owned(),
+            name: name.to_owned(),
+            memory: Memory::default(),
+            progress: Progress::default(),
+            wanted_sha256: None,
+        };
         let read = fs::read(incoming.file("json")).unwrap_or_default();
         Ok(Incoming { memory: serde_json::from_slice(&read).unwrap_or_default(), ..incoming })
     }
@@ -101,14 +107,7 @@ impl Incoming {
     /// # Errors
     /// Those of the disk.
     pub fn remember(&self) -> Result<(), Trouble> {
-        let write = || -> io::Result<()> {
-            let temporary = self.file("json.tmp");
-            let mut file = own_file(&temporary, true)?;
-            file.write_all(&serde_json::to_vec(&self.memory).map_err(io::Error::other)?)?;
-            file.sync_all()?;
-            fs::rename(&temporary, self.file("json"))?;
-            File::open(&self.folder)?.sync_all()
-        };
+        let write = || replace(&self.folder, &format!("{}.json", self.name), &serde_json::to_vec(&self.memory)?);
         write().map_err(|error| disk("remember the source", &error))
     }
 
@@ -154,6 +153,27 @@ impl Incoming {
         let read = tokio::task::spawn_blocking(move || digest::of_file(&path)).await;
         read.map_err(io::Error::other).and_then(|read| read).map_err(|error| disk("read the archive", &error))
     }
+}
+
+/// The folder, for the owner alone.
+///
+/// # Errors
+/// Those of the disk.
+pub(super) fn make(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+/// Temporary file, fsync, rename, fsync of the folder.
+///
+/// # Errors
+/// Those of the disk; the old content is still there then.
+pub(super) fn replace(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let temporary = folder.join(format!("{name}.tmp"));
+    let mut file = own_file(&temporary, true)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&temporary, folder.join(name))?;
+    File::open(folder)?.sync_all()
 }
 
 /// For the owner alone; appends, or begins with nothing.

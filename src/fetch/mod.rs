@@ -20,9 +20,12 @@ mod reach;
 mod sftp;
 mod source;
 mod status;
+mod story;
 mod tls;
+mod wish;
 
-pub use desk::{Desk, PACKAGE_EVENT};
+pub use desk::Desk;
 pub use incoming::FOLDER;
 pub use once::{Errand, once};
 pub use source::{Fetching, start};
+pub use wish::Wish;

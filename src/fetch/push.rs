@@ -10,7 +10,7 @@ use super::journal::Step;
 use super::pace::{self, Pace};
 use super::tls;
 use crate::config::PushConfig;
-use crate::model::Origin;
+use crate::model::{Origin, Publish, Stage, Timestamp};
 use anyhow::Context;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -253,7 +253,10 @@ async fn put(mut request: Request<Body>, from: SocketAddr, shared: &Arc<Shared>)
         incoming.forget_part();
         return Err(said(StatusCode::BAD_REQUEST, &format!("SHA-256 is {sha256}, the request tells {told}")));
     }
-    let origin = Origin { source: "push".to_owned(), address: from.ip().to_string(), sha256, bytes };
+    let publish = Publish::new(None, "push", Timestamp::now());
+    shared.desk.tell(&publish, Stage::Begun, &format!("pushed from {}", from.ip()), &[("bytes", json!(bytes))]);
+    let (source, address) = ("push".to_owned(), from.ip().to_string());
+    let origin = Origin { source, address, sha256, bytes, publish, version: None };
     let about = json!({ "sha256": origin.sha256, "bytes": bytes, "from": origin.address });
     shared.set(merged(&about, json!({ "state": "applying" })));
     let mut applying = tokio::spawn(apply(Arc::clone(shared), incoming, origin, about, turn));
