@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use crate::diagnostic::{self, Diagnostic};
-use crate::model::{Site, Timestamp};
+use crate::model::{RefusedAt, Site, Timestamp};
 use crate::package::generations::{self, Admission, Facts, Generations, content_of};
 use crate::package::manifest;
 use crate::package::source::Source;
@@ -19,6 +19,27 @@ pub(super) fn load(config: &Config, path: &Path) -> Result<Site, Vec<Diagnostic>
     crate::package::load_in(path, &protocols.list(), Some(&secrets), &generations::limits(&config.state_dir))
 }
 
+/// Why a package does not become the current generation.
+pub(super) struct Unfit {
+    pub at: RefusedAt,
+    pub faults: Vec<Diagnostic>,
+}
+
+impl Unfit {
+    fn at(at: RefusedAt) -> impl Fn(Vec<Diagnostic>) -> Unfit {
+        move |faults| Unfit { at, faults }
+    }
+
+    /// What the disk did not take may be taken later; anything else stays as it is.
+    fn staged(faults: Vec<Diagnostic>) -> Unfit {
+        let disk = faults.iter().any(|fault| DISK.iter().any(|words| fault.problem.contains(words)));
+        Unfit { at: if disk { RefusedAt::Switch } else { RefusedAt::Check }, faults }
+    }
+}
+
+/// Words of faults that come from the disk and not from the package.
+const DISK: &[&str] = &["can not be taken over", "stay free", "No space left on device"];
+
 /// Takes a package over, checks it, and makes it the current generation.
 ///
 /// # Errors
@@ -29,24 +50,28 @@ pub(super) fn install(
     from: &Path,
     old: Option<&Site>,
     how: Admission,
-) -> Result<(Facts, Arc<Site>), Vec<Diagnostic>> {
-    let trust = Trust::load(&config.package_trust, &config.state_dir)?;
+) -> Result<(Facts, Arc<Site>), Unfit> {
+    let trust = Trust::load(&config.package_trust, &config.state_dir).map_err(Unfit::at(RefusedAt::Signature))?;
     let how = Admission { explicit: how.explicit || trust.allow_downgrade, ..how };
-    let staged = generations.stage(from, &from.display().to_string(), Timestamp::now().0)?;
-    let checked = trusted(config, staged.path(), &trust).and_then(|()| load(config, staged.path())).and_then(|site| {
-        generations.admit(&staged, &site, old, how)?;
+    let shown = from.display().to_string();
+    let staged = generations.stage(from, &shown, Timestamp::now().0).map_err(Unfit::staged)?;
+    let signed = trusted(config, staged.path(), &trust).map_err(Unfit::at(RefusedAt::Signature));
+    let checked = signed.and_then(|()| {
+        let site = load(config, staged.path()).map_err(Unfit::staged)?;
+        generations.admit(&staged, &site, old, how).map_err(Unfit::at(RefusedAt::Check))?;
         Ok(site)
     });
     let site = match checked {
         Ok(site) => Arc::new(site),
-        Err(faults) => {
-            generations.discard(&staged, &faults);
-            return Err(faults);
+        Err(unfit) => {
+            generations.discard(&staged, &unfit.faults);
+            return Err(unfit);
         }
     };
     let published = generations.publish(staged, &site).map_err(|error| {
-        let place = driver::Place::new(&from.display().to_string().into(), 0, 0);
-        vec![Diagnostic::error(place, format!("can not be made the current package: {error}"))]
+        let place = driver::Place::new(&shown.as_str().into(), 0, 0);
+        let problem = format!("can not be made the current package: {error}");
+        Unfit { at: RefusedAt::Switch, faults: vec![Diagnostic::error(place, problem)] }
     })?;
     Ok((published, site))
 }
@@ -141,7 +166,7 @@ fn seed(
         // Guards compare with what ran before, as far as that can still be loaded.
         let old = generations.current().and_then(|facts| load(config, &generations.path(facts.generation)).ok());
         let how = Admission { explicit: true, force: needed };
-        Some(install(generations, config, path, old.as_ref(), how)?.1)
+        Some(install(generations, config, path, old.as_ref(), how).map_err(|unfit| unfit.faults)?.1)
     };
     if let Err(error) = generations.seeded(&content) {
         tracing::warn!(%error, "the configured package will be looked at again with the next start");

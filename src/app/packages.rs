@@ -1,13 +1,14 @@
 //! What happens to a package that arrives while the gateway runs: checked, made a generation, applied by difference,
 //! watched, and taken back when the readings say so.
 
+use super::boot::Unfit;
 use super::publishes::{self, Publishes};
 use super::{boot, destinations, extras, field};
 use crate::cloud::{CloudSite, CloudUpdate, NoticeQueue, RosterDesk};
 use crate::config::Config;
 use crate::diagnostic::{self, Diagnostic};
 use crate::forward::FeedDesk;
-use crate::model::{Accepted, Field, Notice, Notices, Origin, Publish, Refused, Site, Stage, Timestamp};
+use crate::model::{Accepted, Field, Notice, Notices, Origin, Publish, Refused, RefusedAt, Site, Stage, Timestamp};
 use crate::operate::Refusal;
 use crate::operate::command::Carrier;
 use crate::outbox::Outbox;
@@ -81,21 +82,21 @@ impl Field for FieldOf {
 
 /// Why a package does not run.
 enum NotInstalled {
-    Faults(Vec<Diagnostic>),
+    Faults(RefusedAt, Vec<Diagnostic>),
     Broke,
 }
 
 impl NotInstalled {
     fn code(&self) -> &'static str {
         match self {
-            NotInstalled::Faults(_) => "refused",
+            NotInstalled::Faults(..) => "refused",
             NotInstalled::Broke => "failed",
         }
     }
 
     fn words(&self) -> String {
         match self {
-            NotInstalled::Faults(faults) => diagnostic::joined(faults),
+            NotInstalled::Faults(_, faults) => diagnostic::joined(faults),
             NotInstalled::Broke => "the installation failed in the middle".to_owned(),
         }
     }
@@ -194,8 +195,8 @@ impl Packages {
             (generations, done)
         });
         let (generations, done) = prepared.await.map_err(|_| NotInstalled::Broke)?;
-        self.publishes.checked(&publish, done.as_ref().err().map_or(&[][..], Vec::as_slice));
-        let (facts, site) = done.map_err(|faults| self.refused(faults))?;
+        self.publishes.checked(&publish, done.as_ref().err().map_or(&[][..], |unfit| &unfit.faults));
+        let (facts, site) = done.map_err(|unfit| self.refused(unfit))?;
         self.publishes.open(&publish, &facts).await;
         let before = self.health();
         let (applied, took) = self.switch(&site, &facts).await;
@@ -224,8 +225,9 @@ impl Packages {
         }
         if let Err(faults) = boot::is_version(&self.parts.config, &from, origin.version.as_deref()).await {
             self.publishes.checked(&publish, &faults);
-            self.refused(faults.clone());
-            return Err(Refused { reason: "the package was refused".to_owned(), faults, passing: false });
+            self.refused(Unfit { at: RefusedAt::Check, faults: faults.clone() });
+            let reason = "the package was refused".to_owned();
+            return Err(Refused { reason, at: RefusedAt::Check, faults, passing: false });
         }
         let how = Admission { force: false, explicit: false };
         let broken = publish.clone();
@@ -239,21 +241,30 @@ impl Packages {
                 ),
                 outcome: format!("runs as generation {}", done["package"]["generation"]),
             }),
-            Ok(Err(NotInstalled::Faults(faults))) => {
-                Err(Refused { reason: "the package was refused".to_owned(), faults, passing: false })
-            }
+            Ok(Err(NotInstalled::Faults(at, faults))) => Err(Refused {
+                reason: "the package was refused".to_owned(),
+                at,
+                faults,
+                passing: at == RefusedAt::Switch,
+            }),
             Ok(Err(NotInstalled::Broke)) | Err(_) => {
                 self.publishes.tell(&broken, Stage::Failed, &NotInstalled::Broke.words(), &[]);
-                Err(Refused { reason: NotInstalled::Broke.words(), faults: Vec::new(), passing: true })
+                Err(Refused {
+                    reason: NotInstalled::Broke.words(),
+                    at: RefusedAt::Switch,
+                    faults: Vec::new(),
+                    passing: true,
+                })
             }
         }
     }
 
-    fn refused(&self, faults: Vec<Diagnostic>) -> NotInstalled {
+    fn refused(&self, unfit: Unfit) -> NotInstalled {
+        let Unfit { at, faults } = unfit;
         let words = diagnostic::joined(&faults);
         tracing::warn!("a package was refused; what runs goes on:\n{words}");
         self.told().last_refusal = Some(json!({ "at": Timestamp::now().0, "why": words }));
-        NotInstalled::Faults(faults)
+        NotInstalled::Faults(at, faults)
     }
 
     /// Goes back to an older generation, because somebody says so.

@@ -71,7 +71,7 @@ pub(super) fn told(outcome: &Result<Accepted, Refused>) -> Json {
             };
             let faults: Vec<Json> = refused.faults.iter().take(FAULTS).map(fault).collect();
             json!({
-                "taken": false, "reason": refused.reason, "passing": refused.passing,
+                "taken": false, "step": format!("{:?}", refused.at).to_lowercase(), "reason": refused.reason, "passing": refused.passing,
                 "faults": faults, "faults_in_all": refused.faults.len(),
             })
         }

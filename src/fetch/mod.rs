@@ -5,6 +5,7 @@ mod desk;
 mod digest;
 mod folder;
 mod ftp;
+mod guests;
 #[cfg(test)]
 mod hostile;
 mod http;
@@ -22,6 +23,7 @@ mod source;
 mod status;
 mod story;
 mod tls;
+mod upload;
 mod wish;
 
 pub use desk::Desk;

@@ -10,7 +10,7 @@ use super::story::Story;
 use super::wish::{Wish, Wishes};
 use crate::config::{PublishConfig, Scheme, SourceConfig, When};
 use crate::model::progress::Progress;
-use crate::model::{Origin, Publish, Refused, Stage, Timestamp};
+use crate::model::{Origin, Publish, Refused, RefusedAt, Stage, Timestamp};
 use serde_json::{Value as Json, json};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -26,6 +26,9 @@ const FIRST: Duration = Duration::from_secs(5);
 const BACK_OFF: Duration = Duration::from_secs(15);
 /// And no longer than this, whatever the period.
 const BACK_OFF_MOST: Duration = Duration::from_secs(3600);
+
+/// And no longer than this, whatever the server says.
+const RETRY_MOST: Duration = Duration::from_secs(24 * 3600);
 
 /// All sources at work.
 pub struct Fetching {
@@ -121,11 +124,12 @@ async fn run(source: Arc<Source>, mut stopped: watch::Receiver<bool>) {
             _ = stopped.wait_for(|stopped| *stopped) => return,
             done = attempt => done,
         };
+        let retry_after = done.as_ref().err().and_then(|trouble| trouble.retry_after);
         let failures = source.settle(done);
         let when = source.status.source.when;
         // What the cloud wants is tried again whenever the source is looked at otherwise.
         let tried = if source.wishes.now().is_some() && when == When::Manual { When::OnNotice } else { when };
-        wait = next(tried, failures);
+        wait = next(tried, failures, retry_after);
     }
 }
 
@@ -141,6 +145,11 @@ impl Source {
             publish: publish.clone(),
             said: Mutex::default(),
         }
+    }
+
+    #[cfg(test)]
+    pub fn wish_for(&self, wish: Wish) {
+        self.wishes.put(wish).unwrap();
     }
 
     /// True once for each publish.
@@ -192,7 +201,7 @@ pub(super) async fn attempt(source: &Source) -> Result<(), Trouble> {
     let done = look(source, wish.as_ref(), &mut story).await;
     let quiet = source.status.source.address.scheme == Scheme::File || source.status.state().failures > 0;
     if let (Err(trouble), None) = (&done, &wish)
-        && trouble.step != Step::Apply
+        && !trouble.step.is_hand_over()
         && !quiet
     {
         story.failed(trouble);
@@ -201,7 +210,7 @@ pub(super) async fn attempt(source: &Source) -> Result<(), Trouble> {
     let over = match &done {
         Ok(()) => true,
         // Refused for good, unless it may be taken later.
-        Err(trouble) if trouble.step == Step::Apply => !source.status.is_passing(),
+        Err(trouble) if trouble.step.is_hand_over() => !source.status.is_passing(),
         Err(trouble) if wish.is_over(Timestamp::now().0, source.publish.give_up) => {
             story.failed(&Trouble { problem: format!("given up; {}", trouble.problem), ..trouble.clone() });
             true
@@ -236,6 +245,8 @@ async fn look(source: &Source, wish: Option<&Wish>, story: &mut Story<'_>) -> Re
     }
     incoming.wanted_sha256 = wish.and_then(|wish| wish.sha256.clone());
     incoming.progress = Progress::seen();
+    // It is copied when it becomes a generation.
+    incoming.copies = 2;
     let (part, progress) = (incoming.part(), incoming.progress.clone());
     let fetched = tokio::select! {
         fetched = pull::fetch(&config, &mut incoming, false, &mut journal) => fetched?,
@@ -271,7 +282,7 @@ async fn look(source: &Source, wish: Option<&Wish>, story: &mut Story<'_>) -> Re
             let told = desk::told(&outcome);
             match outcome {
                 Ok(accepted) => {
-                    journal.done(Step::Apply, format!("{}: {}", accepted.package, accepted.outcome));
+                    journal.done(Step::Switch, format!("{}: {}", accepted.package, accepted.outcome));
                     let mut state = status.state();
                     state.outcome = Some(format!("{}: {}", accepted.package, accepted.outcome));
                     state.refused = None;
@@ -296,7 +307,12 @@ fn refuse(incoming: &mut Incoming, sha256: String, unsure: bool, refused: Refuse
         pull::taken(incoming, sha256)?;
     }
     let first = refused.faults.first().map(|fault| format!(": {fault}")).unwrap_or_default();
-    Err(Trouble::new(Step::Apply, format!("{}{first}", refused.reason)))
+    let step = match refused.at {
+        RefusedAt::Signature => Step::Signature,
+        RefusedAt::Check => Step::Check,
+        RefusedAt::Switch => Step::Switch,
+    };
+    Err(Trouble::new(step, format!("{}{first}", refused.reason)))
 }
 
 /// Not all gateways of a site at the same moment.
@@ -308,7 +324,13 @@ fn first(when: When) -> Option<Duration> {
 }
 
 /// The period with a tenth of jitter, or the back-off. A person who asked asks again.
-fn next(when: When, failures: u32) -> Option<Duration> {
+fn next(when: When, failures: u32, retry_after: Option<Duration>) -> Option<Duration> {
+    let wait = usual(when, failures)?;
+    // A server that asks for a year is asked tomorrow.
+    Some(wait.max(retry_after.unwrap_or_default().min(RETRY_MOST)))
+}
+
+fn usual(when: When, failures: u32) -> Option<Duration> {
     let period = match when {
         When::Every(period) => period,
         When::OnNotice if failures > 0 => BACK_OFF_MOST,
@@ -330,12 +352,18 @@ mod tests {
         let hour = When::Every(Duration::from_secs(3600));
         for _ in 0..100 {
             let seconds = |wait: Option<Duration>| wait.unwrap().as_secs_f32();
-            assert!((3240.0..=3960.0).contains(&seconds(next(hour, 0))));
-            assert!((11.0..=19.0).contains(&seconds(next(hour, 1))));
-            assert!((22.0..=38.0).contains(&seconds(next(hour, 2))));
-            assert!((2700.0..=4500.0).contains(&seconds(next(hour, 40))));
-            assert!(seconds(next(When::OnNotice, 3)) > 40.0, "a notice is not forgotten");
+            assert!((3240.0..=3960.0).contains(&seconds(next(hour, 0, None))));
+            assert!((11.0..=19.0).contains(&seconds(next(hour, 1, None))));
+            assert!((22.0..=38.0).contains(&seconds(next(hour, 2, None))));
+            assert!((2700.0..=4500.0).contains(&seconds(next(hour, 40, None))));
+            assert!(seconds(next(When::OnNotice, 3, None)) > 40.0, "a notice is not forgotten");
         }
-        assert_eq!((next(When::OnNotice, 0), next(When::Manual, 3), first(When::Manual)), (None, None, None));
+        let after = |seconds| next(hour, 1, Some(Duration::from_secs(seconds))).unwrap();
+        assert_eq!((after(7200), after(99_999_999)), (Duration::from_secs(7200), RETRY_MOST), "the server is heeded");
+        assert!(after(1) >= Duration::from_secs(11));
+        assert_eq!(
+            (next(When::OnNotice, 0, None), next(When::Manual, 3, None), first(When::Manual)),
+            (None, None, None)
+        );
     }
 }

@@ -35,10 +35,21 @@ pub struct Accepted {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Refused {
     pub reason: String,
+    pub at: RefusedAt,
     /// Each with file, line, column and remedy.
     pub faults: Vec<Diagnostic>,
     /// The same archive may be taken later: no space on the disk, another switch under way.
     pub passing: bool,
+}
+
+/// Which step refused it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusedAt {
+    Signature,
+    /// It is no package, or not sound, or may not come after what runs.
+    Check,
+    /// The disk or a part did not take it.
+    Switch,
 }
 
 /// Who takes archives.
