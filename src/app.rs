@@ -7,12 +7,16 @@ mod extras;
 mod fetch;
 mod field;
 mod gateway;
+mod jobs;
+mod notice_store;
 mod offline;
 mod oneself;
 mod packages;
+mod publishes;
+mod publishing;
 mod watched;
 
-pub use offline::{install_offline, package_history_offline, packages_offline, roll_back_offline};
+pub use offline::{install_offline, package_history_offline, packages_offline, ready_package, roll_back_offline};
 
 use crate::config::Config;
 use crate::doors::local::LocalDoor;
@@ -110,14 +114,14 @@ async fn run(config: Config, watchdog: &Watchdog) -> anyhow::Result<()> {
         config: config.clone(),
         south: Arc::clone(&south),
         outbox: Arc::clone(&outbox),
-        carrier,
+        carrier: carrier.clone(),
         feed,
         rosters: cloud.as_ref().map(|c| Arc::clone(&c.rosters)),
         notices: cloud.as_ref().map(|c| Arc::clone(&c.oneself.notices)),
         counters: Arc::clone(&counters),
     };
     let packages = Arc::new(Packages::new(parts, generations, Arc::clone(&site)));
-    let fetch = fetch::start(&config, &cloud, &packages, &stopped).await;
+    let fetch = fetch::start(&config, &cloud, &packages, &carrier, &stopped).await;
     let pulses = cloud.as_ref().map(|cloud| cloud.pulses.clone());
     let watched = watched::Parts::new(
         Arc::clone(&packages),
@@ -141,11 +145,13 @@ async fn run(config: Config, watchdog: &Watchdog) -> anyhow::Result<()> {
         integration: integration.as_ref().map(|one| Arc::clone(&one.status)),
         destinations: forward.iter().map(|one| Arc::clone(&one.status)).collect(),
         fetch: fetch.shown.clone(),
+        jobs: jobs::Jobs::default(),
         counters,
     });
     let gateway: Arc<dyn Gateway> = Arc::clone(&running) as Arc<dyn Gateway>;
     let door = tokio::spawn(door.serve(gateway));
     running.packages.ready(running.packages.current().await).await;
+    running.packages.resume().await;
     watchdog.starting("reaching the sub-devices for the first time");
     let told_to_stop = tokio::select! {
         signal = signals.stop() => Some(signal),
@@ -183,6 +189,7 @@ async fn run(config: Config, watchdog: &Watchdog) -> anyhow::Result<()> {
     for one in forward {
         shutdown::part("destination", async { drop(one.task.await) }).await;
     }
+    running.packages.flush().await;
     let outbox = Arc::clone(&running.outbox);
     let closed = tokio::task::spawn_blocking(move || outbox.close(shutdown::LAST)).await;
     closed.context("close the outbox")?.context("store what waits")?;

@@ -2,8 +2,9 @@
 
 use crate::config::Config;
 use crate::diagnostic::{self, Diagnostic};
-use crate::model::{Site, Timestamp};
+use crate::model::{RefusedAt, Site, Timestamp};
 use crate::package::generations::{self, Admission, Facts, Generations, content_of};
+use crate::package::manifest;
 use crate::package::source::{Limits, Source};
 use crate::package::trust::{self, Trust};
 use crate::south::protocols::Protocols;
@@ -22,6 +23,27 @@ fn load_in(config: &Config, path: &Path, limits: &Limits) -> Result<Site, Vec<Di
     crate::package::load_in(path, &protocols.list(), Some(&secrets), limits)
 }
 
+/// Why a package does not become the current generation.
+pub(super) struct Unfit {
+    pub at: RefusedAt,
+    pub faults: Vec<Diagnostic>,
+}
+
+impl Unfit {
+    fn at(at: RefusedAt) -> impl Fn(Vec<Diagnostic>) -> Unfit {
+        move |faults| Unfit { at, faults }
+    }
+
+    /// What the disk did not take may be taken later; anything else stays as it is.
+    fn staged(faults: Vec<Diagnostic>) -> Unfit {
+        let disk = faults.iter().any(|fault| DISK.iter().any(|words| fault.problem.contains(words)));
+        Unfit { at: if disk { RefusedAt::Switch } else { RefusedAt::Check }, faults }
+    }
+}
+
+/// Words of faults that come from the disk and not from the package.
+const DISK: &[&str] = &["can not be taken over", "stay free", "No space left on device"];
+
 /// Takes a package over, checks it, and makes it the current generation.
 ///
 /// # Errors
@@ -32,26 +54,29 @@ pub(super) fn install(
     from: &Path,
     old: Option<&Site>,
     how: Admission,
-) -> Result<(Facts, Arc<Site>), Vec<Diagnostic>> {
-    let trust = Trust::load(&config.package_trust, &config.state_dir)?;
+) -> Result<(Facts, Arc<Site>), Unfit> {
+    let trust = Trust::load(&config.package_trust, &config.state_dir).map_err(Unfit::at(RefusedAt::Signature))?;
     let how = Admission { explicit: how.explicit || trust.allow_downgrade, ..how };
-    let staged = generations.stage(from, &from.display().to_string(), Timestamp::now().0)?;
+    let shown = from.display().to_string();
+    let staged = generations.stage(from, &shown, Timestamp::now().0).map_err(Unfit::staged)?;
     let limits = generations::limits_for_new(&config.state_dir);
-    let checked = trusted(&limits, staged.path(), &trust).and_then(|()| {
-        let site = load_in(config, staged.path(), &limits)?;
-        generations.admit(&staged, &site, old, how)?;
+    let signed = trusted(&limits, staged.path(), &trust).map_err(Unfit::at(RefusedAt::Signature));
+    let checked = signed.and_then(|()| {
+        let site = load_in(config, staged.path(), &limits).map_err(Unfit::staged)?;
+        generations.admit(&staged, &site, old, how).map_err(Unfit::at(RefusedAt::Check))?;
         Ok(site)
     });
     let site = match checked {
         Ok(site) => Arc::new(site),
-        Err(faults) => {
-            generations.discard(&staged, &faults);
-            return Err(faults);
+        Err(unfit) => {
+            generations.discard(&staged, &unfit.faults);
+            return Err(unfit);
         }
     };
     let published = generations.publish(staged, &site).map_err(|error| {
-        let place = driver::Place::new(&from.display().to_string().into(), 0, 0);
-        vec![Diagnostic::error(place, format!("can not be made the current package: {error}"))]
+        let place = driver::Place::new(&shown.as_str().into(), 0, 0);
+        let problem = format!("can not be made the current package: {error}");
+        Unfit { at: RefusedAt::Switch, faults: vec![Diagnostic::error(place, problem)] }
     })?;
     Ok((published, site))
 }
@@ -59,6 +84,30 @@ pub(super) fn install(
 /// Who signed it is asked before what it says, and of the very bytes that will run.
 fn trusted(limits: &Limits, package: &Path, trust: &Trust) -> Result<(), Vec<Diagnostic>> {
     trust::verify(&Source::open(package, limits)?, trust).map(|_| ())
+}
+
+/// Whether it is the version that somebody says it is.
+///
+/// # Errors
+/// When it is another one, or no package.
+pub(super) async fn is_version(config: &Config, path: &Path, wanted: Option<&str>) -> Result<(), Vec<Diagnostic>> {
+    let Some(wanted) = wanted.map(str::to_owned) else { return Ok(()) };
+    let (path, limits) = (path.to_owned(), generations::limits(&config.state_dir));
+    let look = tokio::task::spawn_blocking(move || {
+        let (manifest, faults) = manifest::read(&Source::open(&path, &limits)?);
+        let Some(manifest) = manifest else { return Err(faults) };
+        let found = manifest.version.to_string();
+        if found == wanted {
+            return Ok(());
+        }
+        let place = driver::Place::new(&"package.yaml".into(), 0, 0);
+        Err(vec![
+            Diagnostic::error(place, format!("the version is {found}, and {wanted} was published"))
+                .help("publish the archive that belongs to the version, or leave the version out"),
+        ])
+    });
+    // A reader that breaks over it is told by whoever reads it next.
+    look.await.unwrap_or(Ok(()))
 }
 
 /// The package to run. A configured one that is new becomes a generation first; when it does not pass, what ran before
@@ -122,7 +171,7 @@ fn seed(
         // Guards compare with what ran before, as far as that can still be loaded.
         let old = generations.current().and_then(|facts| load(config, &generations.path(facts.generation)).ok());
         let how = Admission { explicit: true, force: needed };
-        Some(install(generations, config, path, old.as_ref(), how)?.1)
+        Some(install(generations, config, path, old.as_ref(), how).map_err(|unfit| unfit.faults)?.1)
     };
     if let Err(error) = generations.seeded(&content) {
         tracing::warn!(%error, "the configured package will be looked at again with the next start");

@@ -2,6 +2,7 @@
 
 use super::cloud_link::CloudTask;
 use super::packages::Packages;
+use super::publishing::Publishing;
 use crate::config::Config;
 use crate::diagnostic;
 use crate::fetch::push::{Push, PushStatus};
@@ -9,6 +10,7 @@ use crate::fetch::{self, Desk, Fetching};
 use crate::model::notice::NobodyListens;
 use crate::model::{Accepted, Arrivals, Notices, Origin, Refused};
 use crate::operate::Refusal;
+use crate::operate::command::Carrier;
 use driver::Answer;
 use serde_json::{Value as Json, json};
 use std::path::Path;
@@ -34,6 +36,7 @@ pub(super) async fn start(
     config: &Config,
     cloud: &Option<CloudTask>,
     packages: &Arc<Packages>,
+    carrier: &Carrier,
     stopped: &watch::Receiver<bool>,
 ) -> FetchTasks {
     let notices: Arc<dyn Notices> = match cloud {
@@ -42,7 +45,8 @@ pub(super) async fn start(
     };
     let arrivals = Arc::new(Installing(Arc::clone(packages)));
     let desk = Arc::new(Desk::new(arrivals, notices));
-    let (fetching, mut tasks) = fetch::start(&config.fetch, &config.state_dir, &desk, stopped);
+    let (fetching, mut tasks) = fetch::start(&config.fetch, &config.publish, &config.state_dir, &desk, stopped);
+    carrier.offer(Arc::new(Publishing::new(config, Arc::clone(&fetching))));
     let mut push = None;
     if let Some(wanted) = config.push.clone() {
         match Push::open(wanted, &config.state_dir, desk).await {
@@ -92,7 +96,7 @@ impl Shown {
 struct Installing(Arc<Packages>);
 
 impl Arrivals for Installing {
-    fn arrived<'a>(&'a self, path: &'a Path, _from: Origin) -> Answer<'a, Result<Accepted, Refused>> {
-        Box::pin(self.0.take_over(path.to_owned()))
+    fn arrived<'a>(&'a self, path: &'a Path, from: Origin) -> Answer<'a, Result<Accepted, Refused>> {
+        Box::pin(self.0.take_over(path.to_owned(), from))
     }
 }

@@ -1,5 +1,6 @@
 //! All parts as operations see them: what `enos-edge status` shows, and who does what is asked.
 
+use super::jobs::Jobs;
 use super::oneself;
 use super::packages::Packages;
 use crate::cloud::AskDesk;
@@ -55,6 +56,8 @@ pub(super) struct Running {
     pub counters: Arc<Counters>,
     /// The ways in of packages.
     pub fetch: super::fetch::Shown,
+    /// Long work that was asked for at the door.
+    pub jobs: Jobs,
     /// Where questions to the cloud wait.
     pub desk: Option<Arc<AskDesk>>,
 }
@@ -123,11 +126,17 @@ impl Gateway for Running {
     }
 
     fn install_package(&self, from: PathBuf, force: bool) -> Answer<'_, Result<Json, Refusal>> {
-        Box::pin(self.packages.install(from, force))
+        let packages = Arc::clone(&self.packages);
+        Box::pin(self.jobs.run(async move { packages.install(from, force).await }))
     }
 
     fn roll_package_back(&self, to: Option<u64>) -> Answer<'_, Result<Json, Refusal>> {
-        Box::pin(self.packages.roll_back(to))
+        let packages = Arc::clone(&self.packages);
+        Box::pin(self.jobs.run(async move { packages.roll_back(to).await }))
+    }
+
+    fn package_job(&self, job: u64) -> Answer<'_, Result<Json, Refusal>> {
+        Box::pin(self.jobs.ask(job))
     }
 
     fn packages(&self) -> Answer<'_, Json> {

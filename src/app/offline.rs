@@ -4,8 +4,8 @@ use super::boot;
 use crate::config::Config;
 use crate::diagnostic;
 use crate::doors::local::Refused;
-use crate::package::generations::{self, Admission, Generations};
-use crate::store::RealDisk;
+use crate::package::generations::{self, Admission, FOLDER, Generations, READY};
+use crate::store::{self, RealDisk};
 use anyhow::Context;
 use serde_json::{Value as Json, json};
 use std::path::Path;
@@ -14,6 +14,16 @@ use std::sync::Arc;
 fn open(config: &Config) -> anyhow::Result<Generations> {
     super::make_state_dir(&config.state_dir)?;
     Generations::open(Arc::new(RealDisk), &config.state_dir).context("open the folder of packages")
+}
+
+/// The package that all parts of the running gateway have, as its flag says. `None`: there is no flag.
+///
+/// # Errors
+/// When the flag is there and can not be read.
+pub fn ready_package(state_dir: &Path) -> anyhow::Result<Option<Json>> {
+    let flag = state_dir.join(FOLDER).join(READY);
+    let read = store::read(&RealDisk, &flag).with_context(|| format!("read {}", flag.display()))?;
+    read.map(|bytes| serde_json::from_slice(&bytes).with_context(|| format!("read {}", flag.display()))).transpose()
 }
 
 /// Makes a package the one the next start runs.
@@ -25,7 +35,7 @@ pub fn install_offline(config: &Config, path: &Path, force: bool) -> anyhow::Res
     let old = generations.current().and_then(|facts| boot::load(config, &generations.path(facts.generation)).ok());
     let how = Admission { force, explicit: false };
     let (facts, _) = boot::install(&mut generations, config, path, old.as_ref(), how)
-        .map_err(|faults| Refused { code: "refused".to_owned(), message: diagnostic::joined(&faults) })?;
+        .map_err(|unfit| Refused { code: "refused".to_owned(), message: diagnostic::joined(&unfit.faults) })?;
     // What edge.yaml names now was there before; only a change of it counts from here on.
     let limits = generations::limits(&config.state_dir);
     let seed = config.package.as_deref().and_then(|seed| generations::content_of(seed, &limits).ok());

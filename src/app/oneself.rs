@@ -1,5 +1,6 @@
 //! Joins what the gateway is toward the cloud: secrets, certificate, the task that renews it, and what it tells of itself.
 
+use super::notice_store;
 use crate::cloud::NoticeQueue;
 use crate::config::{CertificateConfig, CloudConfig, Config};
 use crate::identity::certificate::{Cloud, Handle, IdentityNames, Renewer, Slots, SystemClock};
@@ -48,6 +49,8 @@ pub(super) fn start(
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let keeper = Keeper::open(cloud, &config.state_dir, Arc::clone(&disk));
     let notices = Arc::<NoticeQueue>::default();
+    // Ends with the runtime; what it has not written is told by whoever waits for it.
+    drop(notice_store::start(Arc::new(RealDisk), &config.state_dir, &notices));
     let Some(wanted) = config.certificate.clone() else {
         return Oneself { keeper: Arc::new(keeper), notices, certificate: None, task: None };
     };

@@ -1,12 +1,14 @@
 //! What happens to a package that arrives while the gateway runs: checked, made a generation, applied by difference,
 //! watched, and taken back when the readings say so.
 
+use super::boot::Unfit;
+use super::publishes::{self, Publishes};
 use super::{boot, destinations, extras, field};
 use crate::cloud::{CloudSite, CloudUpdate, NoticeQueue, RosterDesk};
 use crate::config::Config;
 use crate::diagnostic::{self, Diagnostic};
 use crate::forward::FeedDesk;
-use crate::model::{Accepted, Field, Notice, Notices, Refused, Site, Timestamp};
+use crate::model::{Accepted, Field, Notice, Notices, Origin, Publish, Refused, RefusedAt, Site, Stage, Timestamp};
 use crate::operate::Refusal;
 use crate::operate::command::Carrier;
 use crate::outbox::Outbox;
@@ -46,6 +48,7 @@ pub(super) struct Packages {
     generations: Arc<tokio::sync::Mutex<Generations>>,
     site: RwLock<Arc<Site>>,
     told: Mutex<Told>,
+    publishes: Publishes,
 }
 
 /// What status shows.
@@ -79,21 +82,21 @@ impl Field for FieldOf {
 
 /// Why a package does not run.
 enum NotInstalled {
-    Faults(Vec<Diagnostic>),
+    Faults(RefusedAt, Vec<Diagnostic>),
     Broke,
 }
 
 impl NotInstalled {
     fn code(&self) -> &'static str {
         match self {
-            NotInstalled::Faults(_) => "refused",
+            NotInstalled::Faults(..) => "refused",
             NotInstalled::Broke => "failed",
         }
     }
 
     fn words(&self) -> String {
         match self {
-            NotInstalled::Faults(faults) => diagnostic::joined(faults),
+            NotInstalled::Faults(_, faults) => diagnostic::joined(faults),
             NotInstalled::Broke => "the installation failed in the middle".to_owned(),
         }
     }
@@ -109,7 +112,9 @@ impl Packages {
             ..Told::default()
         };
         let generations = Arc::new(tokio::sync::Mutex::new(generations));
-        Packages { parts, generations, site: RwLock::new(site), told: Mutex::new(told) }
+        let folder = parts.config.state_dir.join(generations::FOLDER);
+        let publishes = Publishes::new(Arc::new(RealDisk), folder, parts.notices.clone());
+        Packages { parts, generations, site: RwLock::new(site), told: Mutex::new(told), publishes }
     }
 
     /// All parts have this package, from now on; told in the folder of packages.
@@ -125,6 +130,12 @@ impl Packages {
         if let Ok(Err(error)) = told.await {
             tracing::warn!(%error, "that the package is ready could not be told");
         }
+    }
+
+    /// The end of a publish that a restart interrupted is told.
+    pub async fn resume(&self) {
+        let current = self.current().await.map_or(0, |facts| facts.generation);
+        self.publishes.resume(current).await;
     }
 
     /// The generation that runs.
@@ -168,12 +179,15 @@ impl Packages {
     /// Installs a package. Runs to its end even if whoever asked has gone.
     pub async fn install(self: &Arc<Self>, from: PathBuf, force: bool) -> Result<Json, Refusal> {
         let this = Arc::clone(self);
-        let task = tokio::spawn(async move { this.installed(from, Admission { force, explicit: false }).await });
+        let publish = Publish::new(None, "local", Timestamp::now());
+        self.publishes.tell(&publish, Stage::Begun, &from.display().to_string(), &[]);
+        let how = Admission { force, explicit: false };
+        let task = tokio::spawn(async move { this.installed(from, how, publish).await });
         let done = task.await.unwrap_or(Err(NotInstalled::Broke));
         done.map_err(|why| Refusal::new(why.code(), why.words()))
     }
 
-    async fn installed(self: Arc<Self>, from: PathBuf, how: Admission) -> Result<Json, NotInstalled> {
+    async fn installed(self: Arc<Self>, from: PathBuf, how: Admission, publish: Publish) -> Result<Json, NotInstalled> {
         let asked = Instant::now();
         let mut generations = Arc::clone(&self.generations).lock_owned().await;
         let (this, old) = (Arc::clone(&self), self.site());
@@ -182,21 +196,44 @@ impl Packages {
             (generations, done)
         });
         let (generations, done) = prepared.await.map_err(|_| NotInstalled::Broke)?;
-        let (facts, site) = done.map_err(|faults| self.refused(faults))?;
+        self.publishes.checked(&publish, done.as_ref().err().map_or(&[][..], |unfit| &unfit.faults));
+        let (facts, site) = done.map_err(|unfit| self.refused(unfit))?;
+        self.publishes.open(&publish, &facts).await;
         let before = self.health();
         let prepared = milliseconds(asked);
         let (applied, took) = self.switch(&site, &facts).await;
         self.tell("packageInstalled", &facts, "");
-        self.watch(&generations, before, &applied);
+        self.publishes.step(Stage::Switched, "", &switched(&applied, took));
+        if self.watch(&generations, before, &applied) {
+            let window = self.parts.config.package_watch.window.as_secs();
+            self.publishes.step(Stage::Watching, "", &[("window_s", json!(window))]);
+        } else {
+            self.publishes
+                .end(Stage::Kept, "nobody watches: package_watch is off, or there is nothing to go back to", &[])
+                .await;
+        }
         Ok(json!({ "package": facts, "applied": shown(&applied), "prepared_ms": prepared, "switched_ms": took }))
     }
 
     /// A package that came by one of the ways in. A fault of the package does not pass by itself. Goes on to its end
     /// when nobody waits any more.
-    pub async fn take_over(self: &Arc<Self>, from: PathBuf) -> Result<Accepted, Refused> {
+    pub async fn take_over(self: &Arc<Self>, from: PathBuf, origin: Origin) -> Result<Accepted, Refused> {
         let this = Arc::clone(self);
+        let publish = origin.publish.clone();
+        if let Some(current) = self.current().await.filter(|current| current.sha256 == origin.sha256) {
+            let words = format!("runs already as generation {}", current.generation);
+            self.publishes.tell(&publish, Stage::Unchanged, &words, &[]);
+            return Ok(Accepted { package: format!("{} {}", current.name, current.version), outcome: words });
+        }
+        if let Err(faults) = boot::is_version(&self.parts.config, &from, origin.version.as_deref()).await {
+            self.publishes.checked(&publish, &faults);
+            self.refused(Unfit { at: RefusedAt::Check, faults: faults.clone() });
+            let reason = "the package was refused".to_owned();
+            return Err(Refused { reason, at: RefusedAt::Check, faults, passing: false });
+        }
         let how = Admission { force: false, explicit: false };
-        let task = tokio::spawn(async move { this.installed(from, how).await });
+        let broken = publish.clone();
+        let task = tokio::spawn(async move { this.installed(from, how, publish).await });
         match task.await {
             Ok(Ok(done)) => Ok(Accepted {
                 package: format!(
@@ -206,20 +243,30 @@ impl Packages {
                 ),
                 outcome: format!("runs as generation {}", done["package"]["generation"]),
             }),
-            Ok(Err(NotInstalled::Faults(faults))) => {
-                Err(Refused { reason: "the package was refused".to_owned(), faults, passing: false })
-            }
+            Ok(Err(NotInstalled::Faults(at, faults))) => Err(Refused {
+                reason: "the package was refused".to_owned(),
+                at,
+                faults,
+                passing: at == RefusedAt::Switch,
+            }),
             Ok(Err(NotInstalled::Broke)) | Err(_) => {
-                Err(Refused { reason: NotInstalled::Broke.words(), faults: Vec::new(), passing: true })
+                self.publishes.tell(&broken, Stage::Failed, &NotInstalled::Broke.words(), &[]);
+                Err(Refused {
+                    reason: NotInstalled::Broke.words(),
+                    at: RefusedAt::Switch,
+                    faults: Vec::new(),
+                    passing: true,
+                })
             }
         }
     }
 
-    fn refused(&self, faults: Vec<Diagnostic>) -> NotInstalled {
+    fn refused(&self, unfit: Unfit) -> NotInstalled {
+        let Unfit { at, faults } = unfit;
         let words = diagnostic::joined(&faults);
         tracing::warn!("a package was refused; what runs goes on:\n{words}");
         self.told().last_refusal = Some(json!({ "at": Timestamp::now().0, "why": words }));
-        NotInstalled::Faults(faults)
+        NotInstalled::Faults(at, faults)
     }
 
     /// Goes back to an older generation, because somebody says so.
@@ -228,7 +275,7 @@ impl Packages {
         let task = tokio::spawn(async move {
             this.stop_watching();
             let generations = Arc::clone(&this.generations).lock_owned().await;
-            this.back(generations, to, false, "asked for").await
+            this.back(generations, to, false, "asked for", Vec::new()).await
         });
         task.await.unwrap_or_else(|_| Err(Refusal::new("failed", "going back failed in the middle")))
     }
@@ -239,6 +286,7 @@ impl Packages {
         to: Option<u64>,
         reject: bool,
         why: &str,
+        evidence: Vec<(&'static str, Json)>,
     ) -> Result<Json, Refusal> {
         let facts = generations.before(to).map_err(|why| Refusal::new("no_generation", why))?;
         let (this, target, words) = (Arc::clone(self), facts.clone(), why.to_owned());
@@ -255,7 +303,9 @@ impl Packages {
         let (applied, took) = self.switch(&site, &facts).await;
         self.told().watch = json!({ "state": "rolled_back", "why": why });
         self.tell("packageRolledBack", &facts, why);
-        Ok(json!({ "package": facts, "applied": shown(&applied), "switched_ms": took }))
+        let back_to = [&evidence[..], &[("back_to", json!(facts.generation))]].concat();
+        self.publishes.end(Stage::RolledBack, why, &back_to).await;
+        Ok(json!({ "package": facts, "applied": shown(&applied), "prepared_ms": prepared, "switched_ms": took }))
     }
 
     /// Every part goes on with this package. Names come first, so that no reading is without.
@@ -320,13 +370,13 @@ impl Packages {
         (then, now)
     }
 
-    /// Looks at the readings for a while; in a task of its own, one at a time.
-    fn watch(self: &Arc<Self>, generations: &Generations, before: Health, applied: &Applied) {
+    /// Looks at the readings for a while; in a task of its own, one at a time. False when nobody does.
+    fn watch(self: &Arc<Self>, generations: &Generations, before: Health, applied: &Applied) -> bool {
         self.stop_watching();
         let config = self.parts.config.package_watch.clone();
-        let Some(facts) = generations.current().cloned().filter(|_| !config.window.is_zero()) else { return };
+        let Some(facts) = generations.current().cloned().filter(|_| !config.window.is_zero()) else { return false };
         if generations.before(None).is_err() {
-            return;
+            return false;
         }
         let kept: HashSet<String> = applied.kept.iter().cloned().collect();
         let this = Arc::clone(self);
@@ -334,6 +384,7 @@ impl Packages {
         told.watch = json!({ "state": "watching", "until": Timestamp::now().0 + config.window.as_millis() as i64 });
         let task = tokio::spawn(async move { this.judge(config, facts, before, kept).await });
         told.watcher = Some(task.abort_handle());
+        true
     }
 
     async fn judge(
@@ -346,7 +397,7 @@ impl Packages {
         let (then, began) = (self.look(&before, &kept).0, Instant::now());
         let mut judge = Judge::new(config.clone(), then);
         let mut ticks = tokio::time::interval(Judge::period(&config));
-        let why = loop {
+        let (why, evidence) = loop {
             ticks.tick().await;
             let mut now = self.look(&before, &kept).1;
             // What was answered since the switch.
@@ -356,10 +407,12 @@ impl Packages {
                 Verdict::Watching => {}
                 Verdict::Kept => {
                     self.told().watch = json!({ "state": "kept" });
-                    self.generations.lock().await.note("kept", &facts, String::new());
+                    let (words, fields) = publishes::evidence(&then, &now);
+                    self.publishes.end(Stage::Kept, &words, &fields).await;
+                    self.generations.lock().await.note("kept", &facts, words);
                     return;
                 }
-                Verdict::Back(why) => break why,
+                Verdict::Back(why) => break (why, publishes::evidence(&then, &now).1),
             }
         };
         tracing::error!(generation = facts.generation, why, "the new package is taken back");
@@ -369,9 +422,18 @@ impl Packages {
             return;
         }
         self.told().watcher = None;
-        if let Err(error) = self.back(generations, None, true, &why).await {
+        if let Err(error) = self.back(generations, None, true, &why, evidence).await {
             tracing::error!(%error, "the package before could not be brought back");
+            let words = format!("{why}; the package before could not be brought back: {error}");
+            self.publishes.end(Stage::Failed, &words, &[]).await;
             self.told().watch = json!({ "state": "failed", "why": why });
+        }
+    }
+
+    /// Returns when what the cloud was to be told is on disk.
+    pub async fn flush(&self) {
+        if let Some(notices) = &self.parts.notices {
+            notices.flush().await;
         }
     }
 
@@ -406,6 +468,16 @@ impl Packages {
 
 fn milliseconds(since: Instant) -> f64 {
     since.elapsed().as_secs_f64() * 1000.0
+}
+
+/// What the cloud is told of a switch.
+fn switched(applied: &Applied, took: f64) -> [(&'static str, Json); 4] {
+    [
+        ("kept", json!(applied.kept.len())),
+        ("started", json!(applied.started.len())),
+        ("stopped", json!(applied.stopped.len())),
+        ("took_ms", json!(took.round())),
+    ]
 }
 
 fn shown(applied: &Applied) -> Json {

@@ -69,7 +69,7 @@ fn alone(arguments: &Arguments) -> anyhow::Result<bool> {
         match fetched {
             Ok(Some(_)) => say(&format!("  written to {}\n", arguments.to.as_deref().unwrap_or(&folder).display())),
             Ok(None) => say("  it could be fetched\n"),
-            Err(Trouble { step, problem, remedy }) => {
+            Err(Trouble { step, problem, remedy, .. }) => {
                 good = false;
                 say(&bad(step.word(), &problem, &remedy));
             }

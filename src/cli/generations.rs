@@ -115,7 +115,7 @@ impl Door {
         offline: impl FnOnce(&config::Config) -> anyhow::Result<Json>,
     ) -> anyhow::Result<Json> {
         match Visitor::connect(&self.door.path()?) {
-            Ok(mut visitor) => with_bar(verb, self.json, |_| visitor.ask(operation, words)),
+            Ok(mut visitor) => with_bar(verb, self.json, |_| asked(&mut visitor, operation, words)),
             Err(error) if nobody_there(&error) && self.door.socket.is_none() => {
                 let config = config::read(&self.door.config)
                     .map_err(|faults| anyhow::anyhow!("{}", diagnostic::joined(&faults)))?;
@@ -144,6 +144,15 @@ impl Door {
         }
         ExitCode::SUCCESS
     }
+}
+
+/// Until it is done: what takes longer than the door waits is asked after.
+fn asked(visitor: &mut Visitor, operation: &str, words: &Json) -> anyhow::Result<Json> {
+    let mut answer = visitor.ask(operation, words)?;
+    while answer["under_way"] == true {
+        answer = visitor.ask("package_job", &json!({ "job": answer["job"] }))?;
+    }
+    Ok(answer)
 }
 
 /// The gateway does not run. Anything else, as a socket that is closed to this user, is an error.

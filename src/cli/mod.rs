@@ -20,6 +20,7 @@ mod run;
 mod status;
 mod terminal;
 mod update;
+mod wait;
 
 use crate::engine;
 use crate::south::protocols::Protocols;

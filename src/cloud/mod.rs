@@ -26,6 +26,7 @@ mod trial;
 pub mod upstream;
 
 pub use desk::AskDesk;
+pub use downstream::DOOR;
 pub use notices::NoticeQueue;
 pub use roster::{CloudUpdate, RosterDesk};
 pub use run::{CloudExtras, CloudPorts, CloudSite, run};

@@ -1,37 +1,62 @@
-//! What the gateway tells the cloud of itself, until the cloud has it. A bounded queue: when it is full the oldest goes.
+//! What the gateway tells the cloud of itself, until the cloud has it. A bounded queue: when it is full what was said in
+//! passing goes first, then the oldest. What lasts is handed to whoever keeps it on disk.
 
 use crate::model::{Notice, Notices};
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use tokio::sync::Notify;
+use std::time::Duration;
+use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
 
 /// A gateway has little to tell; more than this is the same trouble again and again.
 const MOST: usize = 64;
+/// A disk that takes longer is stuck, and nobody waits for it.
+const DISK: Duration = Duration::from_secs(5);
 
 /// Survives reconnects; written by any part, emptied by the link.
 #[derive(Debug, Default)]
 pub struct NoticeQueue {
     waiting: Mutex<Waiting>,
     news: Notify,
+    changes: Notify,
+    /// The revision that is on disk.
+    stored: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
 struct Waiting {
-    notices: VecDeque<(u64, Notice)>,
+    notices: VecDeque<Told>,
     last: u64,
     dropped: u64,
+    /// Counts changes of what lasts.
+    revision: u64,
+    /// Somebody keeps it on disk.
+    kept: bool,
+}
+
+#[derive(Debug)]
+struct Told {
+    number: u64,
+    notice: Notice,
+    lasts: bool,
 }
 
 impl NoticeQueue {
     /// The oldest, with the number it is acknowledged by.
     #[must_use]
     pub fn first(&self) -> Option<(u64, Notice)> {
-        self.lock().notices.front().cloned()
+        self.lock().notices.front().map(|told| (told.number, told.notice.clone()))
     }
 
     /// The cloud has it, or will never take it.
     pub fn done(&self, number: u64) {
-        self.lock().notices.retain(|(each, _)| *each != number);
+        let mut waiting = self.lock();
+        let before = waiting.notices.iter().filter(|told| told.lasts).count();
+        waiting.notices.retain(|told| told.number != number);
+        if waiting.notices.iter().filter(|told| told.lasts).count() != before {
+            waiting.revision += 1;
+            self.changes.notify_one();
+        }
     }
 
     /// How many wait, and how many were dropped because too many waited.
@@ -46,24 +71,103 @@ impl NoticeQueue {
         self.news.notified().await;
     }
 
+    /// What waited before a restart comes first. From now on somebody keeps what lasts on disk.
+    pub fn restore(&self, notices: Vec<Notice>) {
+        let mut waiting = self.lock();
+        waiting.kept = true;
+        for notice in notices.into_iter().rev() {
+            waiting.last += 1;
+            let told = Told { number: waiting.last, notice, lasts: true };
+            waiting.notices.push_front(told);
+        }
+        waiting.shorten();
+        drop(waiting);
+        self.news.notify_one();
+    }
+
+    /// What has to be on disk, and the revision to tell [`NoticeQueue::stored`].
+    #[must_use]
+    pub fn lasting(&self) -> (u64, Vec<Notice>) {
+        let waiting = self.lock();
+        let lasting = waiting.notices.iter().filter(|told| told.lasts).map(|told| told.notice.clone());
+        (waiting.revision, lasting.collect())
+    }
+
+    /// Resolves when [`NoticeQueue::lasting`] may have changed. Cancel-safe.
+    pub async fn changes(&self) {
+        self.changes.notified().await;
+    }
+
+    /// That revision is on disk.
+    pub fn stored(&self, revision: u64) {
+        self.stored.send_replace(revision);
+    }
+
+    /// Returns when all that was told so far is on disk, or the disk is stuck, or nobody keeps it.
+    pub async fn flush(&self) {
+        let (revision, kept) = {
+            let waiting = self.lock();
+            (waiting.revision, waiting.kept)
+        };
+        if !kept {
+            return;
+        }
+        let mut stored = self.stored.subscribe();
+        // A disk that is stuck is told by whoever writes to it.
+        let _ = timeout(DISK, stored.wait_for(|stored| *stored >= revision)).await;
+    }
+
+    fn push(&self, notice: Notice, lasts: bool) {
+        let mut waiting = self.lock();
+        waiting.last += 1;
+        let told = Told { number: waiting.last, notice, lasts };
+        let place = match lasts {
+            true => None,
+            false => waiting.notices.iter().position(|other| !other.lasts && same_kind(&other.notice, &told.notice)),
+        };
+        match place {
+            Some(place) => waiting.notices[place] = told,
+            None => waiting.notices.push_back(told),
+        }
+        waiting.shorten();
+        if lasts {
+            waiting.revision += 1;
+        }
+        drop(waiting);
+        self.news.notify_one();
+        if lasts {
+            self.changes.notify_one();
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         // Every change is whole before the lock is given back.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+impl Waiting {
+    fn shorten(&mut self) {
+        while self.notices.len() > MOST {
+            let least = self.notices.iter().position(|told| !told.lasts).unwrap_or(0);
+            self.notices.remove(least);
+            self.dropped += 1;
+        }
+    }
+}
+
+/// One publish, one word of progress.
+fn same_kind(one: &Notice, other: &Notice) -> bool {
+    one.event == other.event && one.fields.get("publish") == other.fields.get("publish")
+}
+
 impl Notices for NoticeQueue {
     fn tell(&self, notice: Notice) {
-        let mut waiting = self.lock();
-        waiting.last += 1;
-        let number = waiting.last;
-        waiting.notices.push_back((number, notice));
-        if waiting.notices.len() > MOST {
-            waiting.notices.pop_front();
-            waiting.dropped += 1;
-        }
-        drop(waiting);
-        self.news.notify_one();
+        self.push(notice, true);
+    }
+
+    fn tell_in_passing(&self, notice: Notice) {
+        self.push(notice, false);
     }
 }
 
@@ -74,6 +178,15 @@ mod tests {
 
     fn notice(at: i64) -> Notice {
         Notice { event: "e".to_owned(), fields: serde_json::Map::new(), at: Timestamp(at) }
+    }
+
+    fn times(queue: &NoticeQueue) -> Vec<i64> {
+        let mut times = Vec::new();
+        while let Some((number, notice)) = queue.first() {
+            times.push(notice.at.0);
+            queue.done(number);
+        }
+        times
     }
 
     #[test]
@@ -88,5 +201,40 @@ mod tests {
         queue.done(number);
         queue.done(number);
         assert_eq!((queue.first().unwrap().1.at, queue.counts().0), (Timestamp(7), 63));
+    }
+
+    #[test]
+    fn progress_is_replaced_by_newer_progress_and_never_costs_a_result() {
+        let queue = NoticeQueue::default();
+        queue.tell(notice(1));
+        for at in 2..100 {
+            queue.tell_in_passing(notice(at));
+        }
+        queue.tell(notice(100));
+        assert_eq!((queue.lasting().1.len(), queue.counts()), (2, (3, 0)));
+        assert_eq!(times(&queue), [1, 99, 100]);
+        queue.tell_in_passing(notice(0));
+        (0..64).for_each(|at| queue.tell(notice(at)));
+        assert_eq!((queue.counts(), queue.first().unwrap().1.at), ((64, 1), Timestamp(0)), "the progress went");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_lasts_is_told_after_a_restart_before_anything_new() {
+        let queue = NoticeQueue::default();
+        queue.flush().await;
+        queue.tell(notice(1));
+        queue.tell_in_passing(notice(2));
+        let (revision, lasting) = queue.lasting();
+        assert_eq!((revision, lasting.len()), (1, 1));
+        let next = NoticeQueue::default();
+        next.tell(notice(5));
+        next.restore(lasting);
+        let begun = tokio::time::Instant::now();
+        next.flush().await;
+        assert_eq!(begun.elapsed(), DISK, "a stuck disk holds up nobody for long");
+        next.stored(next.lasting().0);
+        next.flush().await;
+        assert_eq!(begun.elapsed(), DISK);
+        assert_eq!(times(&next), [1, 5]);
     }
 }

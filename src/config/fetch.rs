@@ -25,6 +25,8 @@ pub struct SourceConfig {
     pub trust: Trust,
     /// Of HTTP and HTTPS; perhaps with user and password, so it is not shown.
     pub proxy: Option<Secret>,
+    /// Where a redirect may lead beside the own host; no account goes there.
+    pub redirect_hosts: Vec<String>,
     pub checksum: Checksum,
     /// A larger archive is refused before it fills the disk.
     pub max_bytes: u64,
@@ -84,6 +86,7 @@ pub(super) const KEYS: &[&str] = &[
     "client_cert_file",
     "client_key_file",
     "proxy",
+    "redirect_hosts",
     "active",
     "checksum",
     "max_mb",
@@ -157,6 +160,7 @@ fn source(own: &Fields<'_, '_>, folder: &Path, faults: &mut Faults) -> Option<So
         known_hosts_file,
         trust: Trust { ca_file, pin, client },
         proxy,
+        redirect_hosts: redirect_hosts(own, faults),
         checksum,
         max_bytes: whole(own, "max_mb", 256, 1..=4096, faults) << 20,
         connect_timeout: seconds(own, "connect_timeout_s", 10, 1..=120, faults),
@@ -177,6 +181,7 @@ fn fit(own: &Fields<'_, '_>, source: &SourceConfig, cleartext: bool, faults: &mu
     let useless = |key: &str, fits: bool| own.node(key).is_some() && !fits;
     for (key, fits) in [
         ("proxy", scheme.is_http()),
+        ("redirect_hosts", scheme.is_http()),
         ("ca_file", scheme.is_tls()),
         ("certificate_sha256", scheme.is_tls()),
         ("key_file", scheme == Scheme::Sftp),
@@ -213,6 +218,22 @@ fn fit(own: &Fields<'_, '_>, source: &SourceConfig, cleartext: bool, faults: &mu
             complain("the host begins with a dash".to_owned(), "write its name");
         }
     }
+}
+
+/// Names of hosts, without port.
+fn redirect_hosts(own: &Fields<'_, '_>, faults: &mut Faults) -> Vec<String> {
+    let mut hosts = Vec::new();
+    for node in own.list("redirect_hosts", faults) {
+        let Some(text) = fields::scalar(own.file, node, "redirect_hosts", faults) else { continue };
+        let lower = text.text.to_ascii_lowercase();
+        let fits = !lower.is_empty() && !lower.contains(['/', '@', '*', ' ']) && !lower.contains("://");
+        if fits {
+            hosts.push(lower.trim_start_matches('[').trim_end_matches(']').to_owned());
+        } else {
+            faults.push(fields::misfit("redirect_hosts", &text, "names of hosts, without scheme, port and wildcards"));
+        }
+    }
+    hosts
 }
 
 fn name(text: Text, faults: &mut Faults) -> Option<String> {

@@ -17,6 +17,7 @@ mod numbers;
 mod outbox;
 mod package_trust;
 mod package_watch;
+mod publish;
 mod push;
 mod read;
 mod rest;
@@ -41,6 +42,7 @@ pub use launch::{LaunchConfig, launch};
 pub use outbox::{Durability, OutboxConfig};
 pub use package_trust::{PackageTrustConfig, RequireSignature};
 pub use package_watch::PackageWatchConfig;
+pub use publish::PublishConfig;
 pub use push::PushConfig;
 pub use rest::RestConfig;
 pub use sub_devices::SubDevicesConfig;
@@ -68,6 +70,8 @@ pub struct Config {
     pub integration: Option<IntegrationConfig>,
     /// Where packages are fetched.
     pub fetch: Vec<SourceConfig>,
+    /// How the cloud says that there is one.
+    pub publish: PublishConfig,
     /// The gateway takes packages that are pushed to it.
     pub push: Option<PushConfig>,
     /// Brokers beside the cloud.
@@ -122,4 +126,12 @@ pub fn look(path: &Path) -> (Option<Config>, Vec<Diagnostic>) {
 /// When the file can not be read, or does not say.
 pub fn control_socket(path: &Path) -> Result<PathBuf, Vec<Diagnostic>> {
     read::control_socket(path)
+}
+
+/// The state folder alone, for whoever only looks into it.
+///
+/// # Errors
+/// When the file can not be read, or does not say.
+pub fn state_dir(path: &Path) -> Result<PathBuf, Vec<Diagnostic>> {
+    read::state_dir(path)
 }

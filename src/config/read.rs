@@ -25,6 +25,7 @@ pub(super) const KEYS: &[&str] = &[
     "rest",
     "integration",
     "fetch",
+    "publish",
     "push",
     "certificate",
     "destinations",
@@ -59,6 +60,7 @@ pub(super) fn all_keys() -> impl Iterator<Item = &'static str> {
         rest::KEYS,
         integration::KEYS,
         fetch::KEYS,
+        super::publish::KEYS,
         push::KEYS,
         super::selection::KEYS,
         certificate::KEYS,
@@ -109,6 +111,17 @@ pub(super) fn control_socket(path: &Path) -> Result<PathBuf, Vec<Diagnostic>> {
         None => fields.required("state_dir", &mut faults).map(|dir| folder(path).join(dir.text).join(SOCKET)),
     });
     socket.ok_or_else(|| faults.finish())
+}
+
+/// The state folder only; faults elsewhere in the file do not matter.
+pub(super) fn state_dir(path: &Path) -> Result<PathBuf, Vec<Diagnostic>> {
+    let file: Arc<str> = path.display().to_string().into();
+    let text = text(path, &file)?;
+    let (node, found) = crate::yaml::parse(&file, &text);
+    let mut faults = Faults::from(found);
+    let fields = node.as_ref().and_then(|node| Fields::open(&file, node, "configuration", KEYS, &mut Faults::new()));
+    let dir = fields.and_then(|fields| fields.required("state_dir", &mut faults));
+    dir.map(|dir| folder(path).join(dir.text)).ok_or_else(|| faults.finish())
 }
 
 pub(super) fn folder(path: &Path) -> &Path {
@@ -165,6 +178,9 @@ fn config(fields: &Fields<'_, '_>, folder: &Path, overrides: Overrides, faults: 
     let key = cloud.as_ref().map_or("", |cloud| cloud.device_key.as_str());
     let gateway = fields.node("cloud").is_some().then_some(key);
     let sources = fetch::read(fields, folder, faults);
+    let publish = section(fields, "publish", super::publish::KEYS, faults)
+        .map(|section| super::publish::read(&section, faults))
+        .unwrap_or_default();
     let push = section(fields, "push", push::KEYS, faults).and_then(|section| push::read(&section, folder, faults));
     let destinations = destinations::read(fields, folder, gateway, faults);
     let certificate = certificate(fields, folder, faults);
@@ -202,6 +218,7 @@ fn config(fields: &Fields<'_, '_>, folder: &Path, overrides: Overrides, faults: 
         rest,
         integration,
         fetch: sources,
+        publish,
         push,
         destinations,
         certificate,

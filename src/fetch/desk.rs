@@ -1,14 +1,11 @@
-//! The one hand-over of all ways in: one archive at a time, and the cloud is told what became of it.
+//! The one hand-over of all ways in: one archive at a time, and the cloud is told how far it is.
 
 use crate::diagnostic::Diagnostic;
-use crate::model::{Accepted, Arrivals, Notice, Notices, Origin, Refused, Timestamp};
-use serde_json::{Map, Value as Json, json};
+use crate::model::{Accepted, Arrivals, Notices, Origin, Publish, Refused, Stage, Timestamp};
+use serde_json::{Value as Json, json};
 use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::Mutex;
-
-/// The event of the gateway's own model that tells the progress of a publish.
-pub const PACKAGE_EVENT: &str = "packageProgress";
 
 /// Faults that are told to whoever sent the archive.
 const FAULTS: usize = 100;
@@ -27,54 +24,37 @@ impl Desk {
         Desk { arrivals, notices, turn: Mutex::new(()) }
     }
 
+    /// What becomes of it from here on is told by whoever takes it.
+    ///
     /// # Errors
     /// Why the archive is not used.
     pub async fn hand_over(&self, path: &Path, from: Origin) -> Result<Accepted, Refused> {
         let _turn = self.turn.lock().await;
-        let about = about(&from);
-        self.tell(&about, "received", "");
+        let about = [("sha256", json!(from.sha256)), ("bytes", json!(from.bytes))];
+        self.tell(&from.publish, Stage::Verified, "", &about);
         let outcome = self.arrivals.arrived(path, from.clone()).await;
         match &outcome {
-            Ok(accepted) => {
-                tracing::info!(
-                    source = from.source,
-                    package = accepted.package,
-                    outcome = accepted.outcome,
-                    "package taken"
-                );
-                self.tell(&about, "accepted", &format!("{}: {}", accepted.package, accepted.outcome));
-            }
-            Err(refused) => {
-                tracing::warn!(
-                    source = from.source,
-                    sha256 = from.sha256,
-                    reason = refused.reason,
-                    faults = refused.faults.len(),
-                    "package refused"
-                );
-                let first = refused.faults.first().map(Diagnostic::to_string).unwrap_or_default();
-                self.tell(&about, "refused", format!("{}\n{first}", refused.reason).trim());
-            }
+            Ok(accepted) => tracing::info!(
+                source = from.source,
+                package = accepted.package,
+                outcome = accepted.outcome,
+                "package taken"
+            ),
+            Err(refused) => tracing::warn!(
+                source = from.source,
+                sha256 = from.sha256,
+                reason = refused.reason,
+                faults = refused.faults.len(),
+                "package refused"
+            ),
         }
         outcome
     }
 
-    /// A way in that does not work.
-    pub fn failed(&self, source: &str, problem: &str) {
-        self.tell(&Map::from_iter([("source".to_owned(), json!(source))]), "failed", problem);
+    pub(super) fn tell(&self, publish: &Publish, stage: Stage, message: &str, more: &[(&str, Json)]) {
+        let notice = publish.notice(stage, message, more, Timestamp::now());
+        if stage == Stage::Progress { self.notices.tell_in_passing(notice) } else { self.notices.tell(notice) }
     }
-
-    fn tell(&self, about: &Map<String, Json>, state: &str, message: &str) {
-        let mut fields = about.clone();
-        fields.insert("state".to_owned(), json!(state));
-        fields.insert("message".to_owned(), json!(message));
-        self.notices.tell(Notice { event: PACKAGE_EVENT.to_owned(), fields, at: Timestamp::now() });
-    }
-}
-
-fn about(from: &Origin) -> Map<String, Json> {
-    let fields = [("source", json!(from.source)), ("sha256", json!(from.sha256)), ("bytes", json!(from.bytes))];
-    fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 /// The outcome for a program: `{"taken": true, …}` or `{"taken": false, "faults": […]}`.
@@ -91,7 +71,7 @@ pub(super) fn told(outcome: &Result<Accepted, Refused>) -> Json {
             };
             let faults: Vec<Json> = refused.faults.iter().take(FAULTS).map(fault).collect();
             json!({
-                "taken": false, "reason": refused.reason, "passing": refused.passing,
+                "taken": false, "step": format!("{:?}", refused.at).to_lowercase(), "reason": refused.reason, "passing": refused.passing,
                 "faults": faults, "faults_in_all": refused.faults.len(),
             })
         }
@@ -103,6 +83,7 @@ pub(super) mod recorder {
     //! Remembers what arrives, and answers as it is told.
 
     use super::*;
+    use crate::model::Notice;
     use driver::Answer;
     use std::sync::Mutex as Lock;
 

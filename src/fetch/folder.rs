@@ -14,6 +14,8 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 /// Between two looks at the same file: whoever copies writes in between.
 const SETTLES: Duration = Duration::from_secs(2);
@@ -57,8 +59,24 @@ pub(super) async fn fetch(
     Ok(Found::Whole(Whole { size, sha256, resumed: false }))
 }
 
+/// Looks at folders that may hang at once: a stick or a share that does not answer keeps its thread, and others need
+/// some too.
+static LOOKS: Semaphore = Semaphore::const_new(4);
+/// For one of those places.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 async fn away<T: Send + 'static>(work: impl FnOnce() -> Result<T, Trouble> + Send + 'static) -> Result<T, Trouble> {
-    let done = tokio::task::spawn_blocking(work).await;
+    let stuck = || {
+        Trouble::new(Step::List, "earlier looks at folders have not come back")
+            .help("a stick or a share hangs: unmount it, or mount it again")
+    };
+    let Ok(Ok(place)) = timeout(PATIENCE, LOOKS.acquire()).await else { return Err(stuck()) };
+    let done = tokio::task::spawn_blocking(move || {
+        let done = work();
+        drop(place);
+        done
+    })
+    .await;
     done.unwrap_or_else(|error| Err(Trouble::new(Step::List, error.to_string())))
 }
 
@@ -111,14 +129,14 @@ async fn copy(path: &Path, mark: Mark, incoming: &mut Incoming) -> Result<(), Tr
     let mut left = mark.size.unwrap_or(0);
     while left > 0 {
         // The stick is slow: its blocks are read away from the runtime's thread.
-        let read = tokio::task::spawn_blocking(move || {
+        let from = path.to_owned();
+        let read = away(move || {
             let mut block = vec![0; usize::try_from(left.min(256 << 10)).unwrap_or(0)];
-            let read = file.read_exact(&mut block);
-            (file, read.map(|()| block))
+            file.read_exact(&mut block).map_err(|error| gone(&from, &error))?;
+            Ok((file, block))
         });
-        let (back, block) = read.await.map_err(|error| Trouble::new(Step::Transfer, error.to_string()))?;
+        let (back, block) = read.await?;
         file = back;
-        let block = block.map_err(|error| gone(path, &error))?;
         left -= block.len() as u64;
         writer.append(&block).await?;
     }

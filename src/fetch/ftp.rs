@@ -120,8 +120,11 @@ impl<'a> Session<'a> {
     /// Size and time, as far as the server tells them.
     async fn mark(&mut self, path: &str) -> Result<Mark, Trouble> {
         let size = known(answer_raw(self.source, self.ftp.size(path)).await, Step::Ask)?.map(|size| size as u64);
-        let modified =
-            known(answer_raw(self.source, self.ftp.mdtm(path)).await, Step::Ask)?.map(|time| time.to_string());
+        // A server that tells the size knows the file; what it says to MDTM is about MDTM.
+        let modified = match answer_raw(self.source, self.ftp.mdtm(path)).await? {
+            Err(FtpError::UnexpectedResponse(_)) => None,
+            answered => known(Ok(answered), Step::Ask)?.map(|time| time.to_string()),
+        };
         Ok(Mark { address: format!("{}#{path}", self.source.address), etag: None, modified, size })
     }
 
@@ -141,6 +144,7 @@ impl<'a> Session<'a> {
         }
         let resumed = held > 0 && mark.size.is_some_and(|size| held < size);
         if resumed {
+            // Said to the server together with RETR.
             answer(self.source, Step::Transfer, self.ftp.resume_transfer(usize::try_from(held).unwrap_or(0))).await?;
         }
         let opened = answer_raw(self.source, self.ftp.retr_as_stream(path)).await;

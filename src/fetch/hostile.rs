@@ -1,13 +1,15 @@
 //! Servers that lie, drip and loop (F13), each a few lines on a loopback port, and what the gateway makes of them.
 
+mod liars;
+
 use super::desk::recorder::Recorder;
 use super::incoming::{Incoming, Mark};
 use super::journal::{Journal, Step, Trouble};
 use super::pull::{self, Fetched};
 use super::push::Push;
-use crate::config::{Address, Checksum, PushConfig, Secret, SourceConfig, Trust, When};
+use crate::config::{Address, Checksum, PublishConfig, PushConfig, Secret, SourceConfig, Trust, When};
 use crate::diagnostic::{Diagnostic, Place};
-use crate::model::Refused;
+use crate::model::{Refused, RefusedAt};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -25,6 +27,7 @@ fn source(url: &str) -> SourceConfig {
         known_hosts_file: None,
         trust: Trust::default(),
         proxy: None,
+        redirect_hosts: Vec::new(),
         checksum: Checksum::Ignore,
         max_bytes: 1 << 20,
         connect_timeout: Duration::from_secs(5),
@@ -130,16 +133,16 @@ async fn a_refused_file_of_a_stick_is_told_beside_it_and_tried_again_only_when_i
     let (folder, stick) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let recorder = Arc::<Recorder>::default();
     let url = format!("file://{}", stick.path().display());
-    let at_work = super::source::Source::new(source(&url), folder.path(), &recorder.desk());
+    let at_work = super::source::Source::new(source(&url), &PublishConfig::default(), folder.path(), &recorder.desk());
     let archive = stick.path().join("site-2.zip");
     std::fs::write(&archive, "bad").unwrap();
     std::fs::write(stick.path().join("site-1.zip"), "old").unwrap();
     std::os::unix::fs::symlink("/etc/passwd", stick.path().join("site-9.zip")).unwrap();
     let fault = Diagnostic::error(Place::new(&"point.csv".into(), 14, 3), "value type \"flaot\" is not known");
     *recorder.refuse.lock().unwrap() =
-        Some(Refused { reason: "check".to_owned(), faults: vec![fault], passing: false });
+        Some(Refused { reason: "check".to_owned(), at: RefusedAt::Check, faults: vec![fault], passing: false });
     let trouble = super::source::attempt(&at_work).await.unwrap_err();
-    assert!(trouble.step == Step::Apply && trouble.problem.contains("point.csv:14:3"), "{trouble}");
+    assert!(trouble.step == Step::Check && trouble.problem.contains("point.csv:14:3"), "{trouble}");
     let note = stick.path().join("site-2.zip.error.txt");
     assert!(std::fs::read_to_string(&note).unwrap().contains("point.csv:14:3"));
     super::source::attempt(&at_work).await.unwrap();
@@ -170,6 +173,10 @@ async fn a_server_that_says_nothing_is_left_within_a_minute() {
 #[derive(Clone, Copy, Default)]
 struct Quirks {
     rest_ignored: bool,
+    no_rest: bool,
+    no_size: bool,
+    no_time: bool,
+    ascii_only: bool,
     endless: bool,
     listing: &'static str,
 }
@@ -203,7 +210,11 @@ async fn ftp_session(control: TcpStream, quirks: Quirks) {
         answer = match word {
             "USER" => "331 password\r\n".to_owned(),
             "PASS" => "230 in\r\n".to_owned(),
+            "TYPE" if quirks.ascii_only => "504 text only\r\n".to_owned(),
             "TYPE" => "200 binary\r\n".to_owned(),
+            "SIZE" if quirks.no_size => "502 what\r\n".to_owned(),
+            "MDTM" if quirks.no_time => "550 no times here\r\n".to_owned(),
+            "REST" if quirks.no_rest => "502 what\r\n".to_owned(),
             "SIZE" if rest.ends_with("a.zip") => format!("213 {}\r\n", FILE.len()),
             "MDTM" if rest.ends_with("a.zip") => "213 20250101000000\r\n".to_owned(),
             "REST" => {
@@ -261,6 +272,32 @@ async fn a_rest_that_is_ignored_never_makes_an_archive_of_two_beginnings() {
     let trouble = pulled(&source, &mut incoming).await.unwrap_err();
     assert!(trouble.problem.contains("more than the file has"), "{trouble}");
     assert!(matches!(pulled(&source, &mut incoming).await.unwrap(), Fetched::New { bytes: 11, unsure: false, .. }));
+}
+
+#[tokio::test]
+async fn a_server_without_rest_size_or_times_is_fetched_whole() {
+    for quirks in [
+        Quirks { no_rest: true, ..Quirks::default() },
+        Quirks { no_time: true, ..Quirks::default() },
+        Quirks { no_size: true, no_time: true, ..Quirks::default() },
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let url = ftp(quirks).await;
+        let mut incoming = half_here(folder.path(), &url);
+        let own = source(&format!("{url}a.zip"));
+        if quirks.no_rest {
+            let trouble = pulled(&own, &mut incoming).await.unwrap_err();
+            assert!(trouble.problem.contains("does not know REST"), "{trouble}");
+        }
+        let fetched = pulled(&own, &mut incoming).await.unwrap();
+        assert!(matches!(fetched, Fetched::New { bytes: 11, unsure: false, .. }), "{fetched:?}");
+        assert_eq!(std::fs::read(incoming.part()).unwrap(), FILE);
+    }
+    let url = ftp(Quirks { ascii_only: true, ..Quirks::default() }).await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut incoming = Incoming::open(folder.path(), "site").unwrap();
+    let trouble = pulled(&source(&format!("{url}a.zip")), &mut incoming).await.unwrap_err();
+    assert!(trouble.step == Step::Login && trouble.problem.contains("text only"), "{trouble}");
 }
 
 #[tokio::test]
@@ -329,11 +366,11 @@ async fn a_pushed_archive_arrives_whole_and_its_faults_go_back() {
     let (origin, bytes) = push.recorder.arrived.lock().unwrap().remove(0);
     assert_eq!((origin.source.as_str(), &*bytes), ("push", &b"hello world"[..]));
     let fault = Diagnostic::error(Place::new(&"point.csv".into(), 14, 3), "value type \"flaot\" is not known");
-    let refused = Refused { reason: "check".to_owned(), faults: vec![fault], passing: false };
+    let refused = Refused { reason: "check".to_owned(), at: RefusedAt::Check, faults: vec![fault], passing: false };
     *push.recorder.refuse.lock().unwrap() = Some(refused);
     let answer = push.put(TOKEN, "other").await;
     assert!(answer.starts_with("HTTP/1.1 422") && answer.contains("point.csv:14:3"), "{answer}");
-    assert_eq!(push.recorder.states(), ["received", "accepted", "received", "refused"]);
+    assert_eq!(push.recorder.states(), ["begun", "verified", "begun", "verified"]);
     let last = push.ask(&format!("GET /package HTTP/1.1\r\nhost: h\r\n{TOKEN}\r\n")).await;
     assert!(last.contains("\"state\":\"refused\""), "{last}");
 }
@@ -355,6 +392,67 @@ async fn strangers_oversize_and_wrong_digests_never_arrive() {
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{status}: {answer}");
     }
     assert!(push.recorder.arrived.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_broken_upload_goes_on_with_what_is_missing_if_its_digest_was_told() {
+    let push = push().await;
+    let sha256 = "b94d27b9934d3e08a52e52d7da7dabfac484efe37a5380ee9088f7ace2efcde9";
+    let head = format!("PUT /package HTTP/1.1\r\nhost: h\r\ncontent-length: 11\r\n{TOKEN}x-sha256: {sha256}\r\n\r\n");
+    let mut stream = TcpStream::connect(push.at).await.unwrap();
+    stream.write_all(format!("{head}hello ").as_bytes()).await.unwrap();
+    drop(stream);
+    let asking = format!("GET /package HTTP/1.1\r\nhost: h\r\n{TOKEN}\r\n");
+    let tries = AtomicUsize::new(0);
+    while !push.ask(&asking).await.contains("\"bytes\":6") {
+        assert!(tries.fetch_add(1, Ordering::Relaxed) < 1000, "what came is not kept");
+        tokio::task::yield_now().await;
+    }
+    let rest = |range: &str, sha256: &str| format!("{TOKEN}x-sha256: {sha256}\r\ncontent-range: bytes {range}\r\n");
+    for (range, told, status) in [
+        ("5-9/11", sha256, 416),
+        ("6-10/11", &"0".repeat(64), 416),
+        ("6-9/11", sha256, 400),
+        ("6-10/999", sha256, 416),
+    ] {
+        let mut answer = push.put(&rest(range, told), "world").await;
+        // The broken one is put away first.
+        while answer.starts_with("HTTP/1.1 409") && tries.fetch_add(1, Ordering::Relaxed) < 1000 {
+            answer = push.put(&rest(range, told), "world").await;
+        }
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{range}: {answer}");
+    }
+    let answer = push.put(&rest("6-8/11", sha256), "wor").await;
+    assert!(answer.starts_with("HTTP/1.1 202") && answer.contains("\"held\":9"), "{answer}");
+    let answer = push.put(&rest("9-10/11", sha256), "ld").await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert_eq!(push.recorder.arrived.lock().unwrap()[0].1, b"hello world");
+    assert!(push.ask(&asking).await.contains("\"held\":null"));
+}
+
+#[tokio::test]
+async fn connections_that_say_nothing_keep_nobody_out() {
+    let push = push().await;
+    let mut silent = Vec::new();
+    for at in 0..100 {
+        let mut stream = TcpStream::connect(push.at).await.unwrap();
+        if at % 2 == 0 {
+            stream.write_all(b"PUT /package HT").await.unwrap();
+        }
+        silent.push(stream);
+    }
+    let begun = std::time::Instant::now();
+    assert!(push.put(TOKEN, "hello").await.starts_with("HTTP/1.1 200"));
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn whoever_sends_too_much_hears_why() {
+    let push = push().await;
+    for headers in ["", TOKEN] {
+        let answer = push.put(headers, &"x".repeat(1 << 20)).await;
+        assert!(answer.starts_with("HTTP/1.1 4") && answer.contains("reason"), "{answer}");
+    }
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use super::journal::{Journal, Step, Trouble};
 use super::pace::{self, Pace};
 use super::pull::{Found, Whole, missing_sidecar, sidecar_text};
 use super::{reach, tls};
-use crate::config::{Address, Checksum, Scheme, Secret, SourceConfig};
+use crate::config::{Address, Checksum, Scheme, Secret, SourceConfig, Trust};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming as Body;
@@ -123,6 +123,7 @@ async fn ask(
         }
         let location = answer.response.headers().get("location").and_then(|value| value.to_str().ok());
         let to = http_rules::redirected(&at, location)?;
+        http_rules::may_follow(&source.address, &to, &source.redirect_hosts)?;
         journal.done(Step::Ask, format!("redirected to {to}"));
         at = to;
     }
@@ -175,9 +176,9 @@ fn request(
         .header("user-agent", crate::version::user_agent())
         .header("accept-encoding", "identity")
         .header("connection", "close");
-    // An account is for the server that was configured, not for whom it points to.
-    let own = (&at.host, at.port, at.scheme) == (&source.address.host, source.address.port, source.address.scheme);
-    if own && let Some(user) = &source.user {
+    if is_own(source, at)
+        && let Some(user) = &source.user
+    {
         request = request.header("authorization", basic(user, source.password.as_ref())?);
     }
     if through_proxy && let Some(account) = source.proxy.as_ref().and_then(proxy_account) {
@@ -187,6 +188,11 @@ fn request(
         request = request.header(*name, value);
     }
     request.body(Empty::new()).map_err(|error| setup(format!("make the request: {error}")))
+}
+
+/// An account and a client certificate are for the server that was configured, not for whom it points to.
+fn is_own(source: &SourceConfig, at: &Address) -> bool {
+    (&at.host, at.port, at.scheme) == (&source.address.host, source.address.port, source.address.scheme)
 }
 
 fn basic(user: &str, password: Option<&Secret>) -> Result<HeaderValue, Trouble> {
@@ -208,7 +214,9 @@ async fn open(source: &SourceConfig, at: &Address, journal: &mut Journal<'_>) ->
     if !encrypted {
         return Ok(Box::new(stream));
     }
-    let config = tls::client(&source.trust)?;
+    let own = is_own(source, at);
+    let trust = Trust { client: source.trust.client.clone().filter(|_| own), ..source.trust.clone() };
+    let config = tls::client(&trust)?;
     let name = ServerName::try_from(at.host.clone())
         .map_err(|_| Trouble::new(Step::Tls, "the host is no name that a certificate can bear"))?;
     let handshake = tokio_rustls::TlsConnector::from(config).connect(name, stream);
@@ -292,6 +300,7 @@ fn head(response: &Response<Body>) -> Head {
         length: text("content-length").and_then(|text| text.parse().ok()),
         range: text("content-range"),
         encoding: text("content-encoding").map(|text| text.to_ascii_lowercase()),
+        retry_after: http_rules::retry_after(text("retry-after").as_deref(), text("date").as_deref()),
     }
 }
 

@@ -4,6 +4,7 @@ use super::incoming::Mark;
 use super::journal::{Step, Trouble};
 use crate::config::{Address, Scheme};
 use reqwest::Url;
+use std::time::Duration;
 
 /// More of them is a loop.
 pub(super) const REDIRECTS: usize = 5;
@@ -25,6 +26,7 @@ pub(super) struct Head {
     pub length: Option<u64>,
     pub range: Option<String>,
     pub encoding: Option<String>,
+    pub retry_after: Option<Duration>,
 }
 
 /// What the answer means.
@@ -80,8 +82,7 @@ pub(super) fn judge(head: &Head, have: &Have, most: u64) -> Result<Verdict, Trou
             };
             fits(total, most)?;
             let part = have.part.as_ref().expect("asked_for_rest: a part is here");
-            let same = part.strong_etag().is_none_or(|etag| head.etag.as_deref().is_none_or(|now| now == etag))
-                && part.size.is_none_or(|size| size == total);
+            let same = same_archive(part, head) && part.size.is_none_or(|size| size == total);
             if !same || first != have.held {
                 return Ok(Verdict::Again);
             }
@@ -94,11 +95,53 @@ pub(super) fn judge(head: &Head, have: &Have, most: u64) -> Result<Verdict, Trou
             let total =
                 head.range.as_deref().and_then(|range| range.strip_prefix("bytes */")?.trim().parse::<u64>().ok());
             let part = have.part.as_ref().expect("asked_for_rest: a part is here");
-            let same = part.strong_etag().is_some_and(|etag| head.etag.as_deref().is_none_or(|now| now == etag));
-            Ok(if total == Some(have.held) && part.size == total && same { Verdict::Complete } else { Verdict::Again })
+            Ok(if total == Some(have.held) && part.size == total && same_archive(part, head) {
+                Verdict::Complete
+            } else {
+                Verdict::Again
+            })
         }
-        status => Err(refusal(status)),
+        status => Err(Trouble { retry_after: head.retry_after, ..refusal(status) }),
     }
+}
+
+/// What both tell is equal: a server may leave out what the question had.
+fn same_archive(part: &Mark, head: &Head) -> bool {
+    let equal = |here: Option<&str>, now: &Option<String>| match (here, now.as_deref()) {
+        (Some(here), Some(now)) => here == now,
+        _ => true,
+    };
+    match part.strong_etag() {
+        Some(etag) => equal(Some(etag), &head.etag),
+        None => equal(part.modified.as_deref(), &head.modified),
+    }
+}
+
+/// `Retry-After`: seconds, or a date, which is compared with the server's own `Date`: its clock need not be ours.
+#[must_use]
+pub(super) fn retry_after(told: Option<&str>, date: Option<&str>) -> Option<Duration> {
+    let told = told?;
+    let seconds = match told.parse::<u64>() {
+        Ok(seconds) => seconds,
+        Err(_) => u64::try_from(seconds_of(told)? - seconds_of(date?)?).unwrap_or(0),
+    };
+    Some(Duration::from_secs(seconds))
+}
+
+/// `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110 5.6.7) in seconds since 1970.
+fn seconds_of(date: &str) -> Option<i64> {
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let words: Vec<&str> = date.split_whitespace().collect();
+    let [_, day, month, year, time, "GMT"] = words[..] else { return None };
+    let month = i64::try_from(MONTHS.iter().position(|known| *known == month)?).ok()? + 1;
+    let (day, year) =
+        (day.parse::<i64>().ok()?, year.parse::<i64>().ok().filter(|year| (1970..10_000).contains(year))?);
+    let time: Vec<i64> = time.split(':').map(|part| part.parse().ok()).collect::<Option<_>>()?;
+    let [hour, minute, second] = time[..] else { return None };
+    // The year begins in March, so that the day that is sometimes there is its last.
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1 - 719_468;
+    Some(days * 86_400 + hour * 3600 + minute * 60 + second)
 }
 
 fn plain(head: &Head) -> Result<(), Trouble> {
@@ -137,6 +180,16 @@ fn content_range(text: &str) -> Option<(u64, u64, u64)> {
     let (first, last) = range.split_once('-')?;
     let (first, last, total) = (first.trim().parse().ok()?, last.trim().parse().ok()?, total.trim().parse().ok()?);
     (first <= last && last < total).then_some((first, last, total))
+}
+
+/// # Errors
+/// When a redirect leads to a host that nobody named.
+pub(super) fn may_follow(source: &Address, to: &Address, hosts: &[String]) -> Result<(), Trouble> {
+    if to.host == source.host || hosts.contains(&to.host) {
+        return Ok(());
+    }
+    Err(Trouble::new(Step::Ask, format!("redirect refused: it leads to another host, {}", to.host))
+        .help("if that host is to be trusted write its name into redirect_hosts of the source"))
 }
 
 /// Where a redirect leads.
@@ -213,6 +266,42 @@ mod tests {
         for status in [204, 301, 401, 404, 500] {
             assert!(judge(&Head { status, ..Head::default() }, &have, 1000).is_err(), "{status}");
         }
+    }
+
+    #[test]
+    fn a_part_without_an_etag_is_proved_by_its_date() {
+        let mark = Mark { modified: Some("then".to_owned()), size: Some(100), ..Mark::default() };
+        let have = Have { held: 40, part: Some(mark), taken: None };
+        let rest = |modified: &str| {
+            let range = Some("bytes 40-99/100".to_owned());
+            judge(&Head { status: 206, modified: Some(modified.to_owned()), range, ..Head::default() }, &have, 1000)
+        };
+        assert_eq!(rest("then").unwrap(), Verdict::Rest { total: 100 });
+        assert_eq!(rest("later").unwrap(), Verdict::Again);
+    }
+
+    #[test]
+    fn a_server_says_when_it_may_be_asked_again_in_seconds_or_by_its_own_clock() {
+        let date = "Sun, 06 Nov 1994 08:49:37 GMT";
+        assert_eq!(seconds_of(date), Some(784_111_777));
+        assert_eq!(seconds_of("Thu, 29 Feb 2024 00:00:00 GMT"), Some(1_709_164_800));
+        assert_eq!(retry_after(Some("120"), None), Some(Duration::from_secs(120)));
+        assert_eq!(retry_after(Some("Sun, 06 Nov 1994 09:49:37 GMT"), Some(date)), Some(Duration::from_secs(3600)));
+        assert_eq!(retry_after(Some(date), Some("Sun, 06 Nov 1994 09:49:37 GMT")), Some(Duration::ZERO));
+        for bad in ["-1", "soon", "Sun, 06 Nov 1994 GMT", "Sun, 06 Nox 1994 08:49:37 GMT", "1e9"] {
+            assert_eq!(retry_after(Some(bad), Some(date)), None, "{bad}");
+        }
+        let busy = Head { status: 503, retry_after: Some(Duration::from_secs(7)), ..Head::default() };
+        assert_eq!(judge(&busy, &Have::default(), 1).unwrap_err().retry_after, Some(Duration::from_secs(7)));
+    }
+
+    #[test]
+    fn a_redirect_to_a_third_host_is_followed_only_when_it_is_named() {
+        let (own, third) = (Address::parse("https://h/a").unwrap(), Address::parse("https://cdn/a").unwrap());
+        assert!(may_follow(&own, &Address::parse("https://h:8443/b").unwrap(), &[]).is_ok());
+        let trouble = may_follow(&own, &third, &["other".to_owned()]).unwrap_err();
+        assert!(trouble.to_string().contains("cdn") && trouble.remedy.contains("redirect_hosts"), "{trouble}");
+        assert!(may_follow(&own, &third, &["cdn".to_owned()]).is_ok());
     }
 
     #[test]

@@ -62,6 +62,46 @@ pub(super) struct Incoming {
     pub memory: Memory,
     /// Told how far a transfer is.
     pub progress: Progress,
+    /// What whoever published it says; compared.
+    pub wanted_sha256: Option<String>,
+    /// How often the archive has to fit on the disk.
+    pub copies: u64,
+    /// Free bytes of the disk of a folder, where that can be known.
+    free: fn(&Path) -> Option<u64>,
+}
+
+/// What stays free on the disk of the state folder, whatever comes: the outbox needs it.
+const RESERVE: u64 = 16 << 20;
+
+fn free(folder: &Path) -> Option<u64> {
+    let space = rustix::fs::statvfs(folder).ok()?;
+    Some(space.f_bavail.saturating_mul(space.f_frsize))
+}
+
+/// # Errors
+/// When `more` bytes would take what must stay free.
+pub(super) fn room(folder: &Path, more: u64, free: fn(&Path) -> Option<u64>) -> Result<(), Trouble> {
+    let Some(free) = free(folder) else { return Ok(()) };
+    if free >= more.saturating_add(RESERVE) {
+        return Ok(());
+    }
+    let mb = |bytes: u64| bytes.div_ceil(1 << 20);
+    let problem = format!(
+        "the disk of {} has {} MB free, and {} MB are needed ({} of them stay free)",
+        folder.display(),
+        free >> 20,
+        mb(more.saturating_add(RESERVE)),
+        mb(RESERVE)
+    );
+    Err(Trouble::new(Step::Transfer, problem).help("make space on the disk of the state folder"))
+}
+
+/// As [`room`], of the machine's own disk while somebody else fills it.
+///
+/// # Errors
+/// When nothing more should come.
+pub(super) fn still_room(file: &Path) -> Result<(), Trouble> {
+    file.parent().map_or(Ok(()), |folder| room(folder, 0, free))
 }
 
 impl Incoming {
@@ -70,10 +110,16 @@ impl Incoming {
     /// # Errors
     /// When the folder can not be made.
     pub fn open(folder: &Path, name: &str) -> Result<Incoming, Trouble> {
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
-        made.map_err(|error| disk(&format!("make folder {}", folder.display()), &error))?;
-        let (folder, name) = (folder.to_owned(), name.to_owned());
-        let incoming = Incoming { folder, name, memory: Memory::default(), progress: Progress::default() };
+        make(folder).map_err(|error| disk(&format!("make folder {}", folder.display()), &error))?;
+        let incoming = Incoming {
+            folder: folder.to_owned(),
+            name: name.to_owned(),
+            memory: Memory::default(),
+            progress: Progress::default(),
+            wanted_sha256: None,
+            copies: 1,
+            free,
+        };
         let read = fs::read(incoming.file("json")).unwrap_or_default();
         Ok(Incoming { memory: serde_json::from_slice(&read).unwrap_or_default(), ..incoming })
     }
@@ -101,14 +147,7 @@ impl Incoming {
     /// # Errors
     /// Those of the disk.
     pub fn remember(&self) -> Result<(), Trouble> {
-        let write = || -> io::Result<()> {
-            let temporary = self.file("json.tmp");
-            let mut file = own_file(&temporary, true)?;
-            file.write_all(&serde_json::to_vec(&self.memory).map_err(io::Error::other)?)?;
-            file.sync_all()?;
-            fs::rename(&temporary, self.file("json"))?;
-            File::open(&self.folder)?.sync_all()
-        };
+        let write = || replace(&self.folder, &format!("{}.json", self.name), &serde_json::to_vec(&self.memory)?);
         write().map_err(|error| disk("remember the source", &error))
     }
 
@@ -118,6 +157,7 @@ impl Incoming {
     /// Those of the disk.
     pub fn begin(&mut self, mark: Mark) -> Result<Writer, Trouble> {
         self.forget_part();
+        self.room(mark.size.unwrap_or(0), 0)?;
         self.memory.part = Some(mark);
         self.remember()?;
         self.writer(0)
@@ -128,7 +168,13 @@ impl Incoming {
     /// # Errors
     /// Those of the disk.
     pub fn go_on(&self) -> Result<Writer, Trouble> {
+        let size = self.memory.part.as_ref().and_then(|mark| mark.size);
+        self.room(size.unwrap_or(0), self.held())?;
         self.writer(self.held())
+    }
+
+    fn room(&self, size: u64, held: u64) -> Result<(), Trouble> {
+        room(&self.folder, size.saturating_mul(self.copies).saturating_sub(held), self.free)
     }
 
     fn writer(&self, held: u64) -> Result<Writer, Trouble> {
@@ -136,7 +182,15 @@ impl Incoming {
         let size = self.memory.part.as_ref().and_then(|mark| mark.size).unwrap_or(0);
         self.progress.step("fetching", size, Unit::Bytes);
         self.progress.set(held);
-        Ok(Writer { file: Some(file), buffer: Vec::new(), length: held, unsynced: 0, progress: self.progress.clone() })
+        Ok(Writer {
+            file: Some(file),
+            buffer: Vec::new(),
+            length: held,
+            unsynced: 0,
+            progress: self.progress.clone(),
+            folder: self.folder.clone(),
+            free: self.free,
+        })
     }
 
     pub fn forget_part(&mut self) {
@@ -154,6 +208,27 @@ impl Incoming {
         let read = tokio::task::spawn_blocking(move || digest::of_file(&path)).await;
         read.map_err(io::Error::other).and_then(|read| read).map_err(|error| disk("read the archive", &error))
     }
+}
+
+/// The folder, for the owner alone.
+///
+/// # Errors
+/// Those of the disk.
+pub(super) fn make(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+/// Temporary file, fsync, rename, fsync of the folder.
+///
+/// # Errors
+/// Those of the disk; the old content is still there then.
+pub(super) fn replace(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let temporary = folder.join(format!("{name}.tmp"));
+    let mut file = own_file(&temporary, true)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&temporary, folder.join(name))?;
+    File::open(folder)?.sync_all()
 }
 
 /// For the owner alone; appends, or begins with nothing.
@@ -184,6 +259,8 @@ pub(super) struct Writer {
     length: u64,
     unsynced: u64,
     progress: Progress,
+    folder: PathBuf,
+    free: fn(&Path) -> Option<u64>,
 }
 
 impl Writer {
@@ -211,6 +288,10 @@ impl Writer {
     }
 
     async fn flush(&mut self, sync: bool) -> Result<(), Trouble> {
+        // Asked with each block: others write to the disk as well, and a server need not say how much it sends.
+        if !self.buffer.is_empty() {
+            room(&self.folder, self.buffer.len() as u64, self.free).inspect_err(|_| self.buffer.clear())?;
+        }
         let Some(mut file) = self.file.take() else { return Ok(()) };
         let mut buffer = std::mem::take(&mut self.buffer);
         self.unsynced += buffer.len() as u64;
@@ -269,6 +350,32 @@ mod tests {
             again.digest().await.unwrap().0,
             crate::fetch::digest::hex(ring::digest::digest(&ring::digest::SHA256, b"hello world").as_ref())
         );
+    }
+
+    #[tokio::test]
+    async fn no_archive_begins_or_goes_on_that_would_fill_the_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut incoming = Incoming::open(folder.path(), "site").unwrap();
+        incoming.free = |_| Some(RESERVE + 1000);
+        let large = Mark { size: Some(1001), ..mark("\"1\"") };
+        let trouble = incoming.begin(large.clone()).map(|_| ()).unwrap_err();
+        assert!(trouble.problem.contains("16 MB free") && trouble.problem.contains("17 MB are needed"), "{trouble}");
+        assert!(!incoming.part().exists(), "nothing was begun");
+        incoming.copies = 2;
+        assert!(incoming.begin(Mark { size: Some(501), ..mark("\"1\"") }).is_err(), "it has to fit twice");
+        incoming.copies = 1;
+        let mut writer = incoming.begin(Mark { size: Some(1000), ..mark("\"1\"") }).unwrap();
+        writer.append(&[0; 600]).await.unwrap();
+        writer.finish().await.unwrap();
+        incoming.free = |_| Some(RESERVE + 399);
+        assert!(incoming.go_on().is_err(), "400 bytes are missing");
+        // A server that does not say how much it sends.
+        let mut writer = incoming.begin(mark("\"2\"")).unwrap();
+        writer.append(&[0; 300]).await.unwrap();
+        writer.finish().await.unwrap();
+        writer.append(&vec![0; 400]).await.unwrap();
+        assert!(writer.finish().await.is_err());
+        assert_eq!(incoming.held(), 300, "not a byte of what had no room");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use std::fmt;
+use std::time::Duration;
 
 /// The steps in their order; no way in has all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -24,8 +25,20 @@ pub enum Step {
     Transfer,
     /// Size and SHA-256.
     Digest,
-    /// Verified, checked, switched.
-    Apply,
+    /// Who signed it.
+    Signature,
+    /// What is in it, and whether it may come after what runs.
+    Check,
+    /// The disk and the running parts take it.
+    Switch,
+}
+
+impl Step {
+    /// What happens to an archive that is here already.
+    #[must_use]
+    pub fn is_hand_over(self) -> bool {
+        self >= Step::Signature
+    }
 }
 
 impl Step {
@@ -42,7 +55,9 @@ impl Step {
             Step::Ask => "request",
             Step::Transfer => "transfer",
             Step::Digest => "digest",
-            Step::Apply => "hand-over",
+            Step::Signature => "signature",
+            Step::Check => "check",
+            Step::Switch => "switch",
         }
     }
 }
@@ -61,11 +76,14 @@ pub struct Trouble {
     pub problem: String,
     /// What a person can do; empty when nobody knows.
     pub remedy: String,
+    /// The server says when it may be asked again.
+    #[serde(skip)]
+    pub retry_after: Option<Duration>,
 }
 
 impl Trouble {
     pub fn new(step: Step, problem: impl Into<String>) -> Trouble {
-        Trouble { step, problem: problem.into(), remedy: String::new() }
+        Trouble { step, problem: problem.into(), remedy: String::new(), retry_after: None }
     }
 
     #[must_use]
@@ -121,7 +139,8 @@ mod tests {
     fn trouble_reads_as_a_sentence_with_its_remedy() {
         let trouble = Trouble::new(Step::Connect, "port 443 of h is closed").help("open it");
         assert_eq!(trouble.to_string(), "tcp connection: port 443 of h is closed; open it");
-        let journal_steps = [Step::Resolve, Step::Connect, Step::Tls];
-        assert!(journal_steps.is_sorted());
+        let journal_steps =
+            [Step::Resolve, Step::Connect, Step::Tls, Step::Digest, Step::Signature, Step::Check, Step::Switch];
+        assert!(journal_steps.is_sorted() && Step::Check.is_hand_over() && !Step::Digest.is_hand_over());
     }
 }

@@ -5,6 +5,7 @@ mod desk;
 mod digest;
 mod folder;
 mod ftp;
+mod guests;
 #[cfg(test)]
 mod hostile;
 mod http;
@@ -20,9 +21,13 @@ mod reach;
 mod sftp;
 mod source;
 mod status;
+mod story;
 mod tls;
+mod upload;
+mod wish;
 
-pub use desk::{Desk, PACKAGE_EVENT};
+pub use desk::Desk;
 pub use incoming::FOLDER;
 pub use once::{Errand, once};
 pub use source::{Fetching, start};
+pub use wish::Wish;

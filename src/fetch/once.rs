@@ -33,7 +33,7 @@ pub async fn once(errand: &Errand<'_>) -> Result<Option<String>, Trouble> {
         Fetched::Looked | Fetched::Unchanged => Ok(None),
         Fetched::New { sha256, .. } => {
             let Some(to) = errand.to else { return Ok(Some(sha256)) };
-            let told = |error: std::io::Error| Trouble::new(Step::Apply, format!("write {}: {error}", to.display()));
+            let told = |error: std::io::Error| Trouble::new(Step::Transfer, format!("write {}: {error}", to.display()));
             if std::fs::rename(incoming.part(), to).is_err() {
                 std::fs::copy(incoming.part(), to).map_err(told)?;
             }

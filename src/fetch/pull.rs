@@ -79,6 +79,10 @@ async fn checked(incoming: &mut Incoming, whole: Whole, journal: &mut Journal<'_
             .filter(|told| **told != sha256)
             .map(|told| format!("SHA-256 is {sha256}, the source tells {told}"))
     };
+    let other = incoming.wanted_sha256.as_ref().filter(|wanted| **wanted != sha256);
+    let wrong =
+        wrong.or_else(|| other.map(|wanted| format!("SHA-256 is {sha256}, that of the published archive is {wanted}")));
+    let vouched = whole.sha256.is_some() || incoming.wanted_sha256.is_some();
     if let Some(wrong) = wrong {
         incoming.forget_part();
         // The next attempt must not be answered with "unchanged".
@@ -94,7 +98,7 @@ async fn checked(incoming: &mut Incoming, whole: Whole, journal: &mut Journal<'_
         taken(incoming, sha256)?;
         return Ok(Fetched::Unchanged);
     }
-    Ok(Fetched::New { sha256, bytes, unsure: whole.resumed && whole.sha256.is_none() })
+    Ok(Fetched::New { sha256, bytes, unsure: whole.resumed && !vouched })
 }
 
 /// The archive needs not be fetched again.

@@ -1,16 +1,19 @@
 //! Packages that are pushed: an own HTTPS listener, mutual TLS or a bearer token, one upload at a time. Off until
 //! configured.
 //!
-//! `PUT /package` takes an archive, `GET /package` tells what became of the last one.
+//! `PUT /package` takes an archive, or the rest of one (`Content-Range`), `GET /package` tells what became of the last one
+//! and what is half here.
 
 use super::desk::{self, Desk};
 use super::digest;
-use super::incoming::{FOLDER, Incoming, Mark, Writer};
-use super::journal::Step;
+use super::guests::Guests;
+use super::incoming::{FOLDER, Incoming, Writer};
+use super::journal::{Step, Trouble};
 use super::pace::{self, Pace};
 use super::tls;
+use super::upload::{self, Told};
 use crate::config::PushConfig;
-use crate::model::Origin;
+use crate::model::{Origin, Publish, Stage, Timestamp};
 use anyhow::Context;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -33,18 +36,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
-/// Connections at once; a further one waits to be accepted.
-const PLACES: usize = 8;
 /// For the handshake, and for the head of a request: a slow head holds a place no longer.
 const HEAD: Duration = Duration::from_secs(10);
 /// Headers of a request.
 const HEADERS: usize = 32;
 const HEAD_BYTES: usize = 16 << 10;
+/// What is read of a body that nobody wants.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 4 << 20;
 /// Whoever sent the archive waits so long for what became of it, then asks with GET.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -62,6 +66,7 @@ struct Shared {
     /// One upload at a time.
     upload: Arc<tokio::sync::Mutex<()>>,
     last: Mutex<Json>,
+    guests: Guests,
 }
 
 /// What is shown of it.
@@ -100,7 +105,9 @@ impl Push {
         let listener =
             TcpListener::bind(config.listen).await.with_context(|| format!("listen at {}", config.listen))?;
         let upload = Arc::default();
-        let shared = Shared { config, folder: state_dir.join(FOLDER), desk, upload, last: Mutex::new(Json::Null) };
+        let (folder, last) = (state_dir.join(FOLDER), Mutex::new(Json::Null));
+        upload::tidy(&folder);
+        let shared = Shared { config, folder, desk, upload, last, guests: Guests::default() };
         Ok(Push { listener, tls, shared: Arc::new(shared) })
     }
 
@@ -122,19 +129,19 @@ impl Push {
     }
 
     async fn accept(self) {
-        let places = Arc::new(Semaphore::new(PLACES));
         // Dropped with this future: whoever is connected is cut off at the end.
         let mut guests = tokio::task::JoinSet::new();
         loop {
-            let place = Arc::clone(&places).acquire_owned().await.expect("the semaphore is never closed");
             while guests.try_join_next().is_some() {}
             match self.listener.accept().await {
                 Ok((stream, from)) => {
                     let (tls, shared) = (self.tls.clone(), Arc::clone(&self.shared));
-                    guests.spawn(async move {
-                        guest(stream, from, tls, shared).await;
-                        drop(place);
+                    let number = self.shared.guests.number();
+                    let task = guests.spawn(async move {
+                        guest(stream, from, tls, &shared, number).await;
+                        shared.guests.leave(number);
                     });
+                    self.shared.guests.enter(number, task);
                 }
                 Err(error) => {
                     tracing::warn!(%error, "the listener for packages can not accept");
@@ -164,20 +171,25 @@ fn acceptor((certificate, key): &(PathBuf, PathBuf), config: &PushConfig) -> any
     Ok(TlsAcceptor::from(Arc::new(server)))
 }
 
-async fn guest(stream: TcpStream, from: SocketAddr, tls: Option<TlsAcceptor>, shared: Arc<Shared>) {
-    let Some(tls) = tls else { return serve(stream, from, shared).await };
+async fn guest(stream: TcpStream, from: SocketAddr, tls: Option<TlsAcceptor>, shared: &Arc<Shared>, number: u64) {
+    let Some(tls) = tls else { return serve(stream, from, shared, number).await };
     match timeout(HEAD, tls.accept(stream)).await {
-        Ok(Ok(stream)) => serve(stream, from, shared).await,
+        Ok(Ok(stream)) => serve(stream, from, shared, number).await,
         Ok(Err(error)) => tracing::warn!(%from, %error, "tls with whoever pushes a package failed"),
         Err(_) => tracing::debug!(%from, "no handshake in time"),
     }
 }
 
-async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, from: SocketAddr, shared: Arc<Shared>) {
+async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    from: SocketAddr,
+    shared: &Arc<Shared>,
+    number: u64,
+) {
     let deadline = shared.config.deadline + HEAD + PATIENCE;
     let service = service_fn(move |request| {
-        let shared = Arc::clone(&shared);
-        async move { Ok::<_, Infallible>(*answer(request, from, shared).await) }
+        let shared = Arc::clone(shared);
+        async move { Ok::<_, Infallible>(*answer(request, from, shared, number).await) }
     });
     let mut builder = http1::Builder::new();
     // One request a connection: a place is held no longer than it is used.
@@ -195,16 +207,46 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, fro
     }
 }
 
-async fn answer(request: Request<Body>, from: SocketAddr, shared: Arc<Shared>) -> Said {
+async fn answer(mut request: Request<Body>, from: SocketAddr, shared: Arc<Shared>, number: u64) -> Said {
+    let said = answered(&mut request, from, &shared, number).await;
+    if said.status().is_client_error() {
+        linger(&mut request).await;
+    }
+    said
+}
+
+/// A connection that is closed over unread bytes is reset, and the answer goes with them: some of what still comes is
+/// read. Whoever waits to be told that it may send is not told so.
+async fn linger(request: &mut Request<Body>) {
+    if request.headers().contains_key("expect") {
+        return;
+    }
+    let drain = async {
+        let mut left = LINGER_BYTES;
+        while left > 0 {
+            let Some(Ok(frame)) = request.body_mut().frame().await else { return };
+            left = left.saturating_sub(frame.data_ref().map_or(1, |data| data.len().max(1)));
+        }
+    };
+    // Best effort: whoever sends more, or slowly, may lose the answer.
+    let _ = timeout(LINGER, drain).await;
+}
+
+async fn answered(request: &mut Request<Body>, from: SocketAddr, shared: &Arc<Shared>, number: u64) -> Said {
     if !may(request.headers(), &shared.config) {
         tracing::warn!(%from, "a package was pushed without the right token");
         let mut response = said(StatusCode::UNAUTHORIZED, "the bearer token is not the right one");
         response.headers_mut().insert("www-authenticate", hyper::header::HeaderValue::from_static("Bearer"));
         return response;
     }
+    let Some(_place) = shared.guests.admit(number) else {
+        return said(StatusCode::SERVICE_UNAVAILABLE, "too many ask at once; ask again in a while");
+    };
     match (request.method(), request.uri().path()) {
-        (&Method::GET, "/package") => response(StatusCode::OK, &json!({ "last": shared.last() })),
-        (&Method::PUT, "/package") => match put(request, from, &shared).await {
+        (&Method::GET, "/package") => {
+            response(StatusCode::OK, &json!({ "last": shared.last(), "held": upload::held(&shared.folder) }))
+        }
+        (&Method::PUT, "/package") => match put(request, from, shared).await {
             Ok(response) | Err(response) => response,
         },
         (_, "/package") => {
@@ -233,27 +275,41 @@ fn may(headers: &HeaderMap, config: &PushConfig) -> bool {
 /// Boxed: most ways out of an upload are refusals, and each is as large as a response.
 type Said = Box<Response<Full<Bytes>>>;
 
-async fn put(mut request: Request<Body>, from: SocketAddr, shared: &Arc<Shared>) -> Result<Said, Said> {
+async fn put(request: &mut Request<Body>, from: SocketAddr, shared: &Arc<Shared>) -> Result<Said, Said> {
     let Ok(turn) = Arc::clone(&shared.upload).try_lock_owned() else {
         return Err(said(StatusCode::CONFLICT, "another package is being uploaded or applied; ask again in a while"));
     };
     let told = admitted(request.headers(), shared.config.max_bytes)?;
-    let internal = |trouble: super::journal::Trouble| said(StatusCode::INSUFFICIENT_STORAGE, &trouble.to_string());
-    let mut incoming = Incoming::open(&shared.folder, "push").map_err(internal)?;
-    let mark = Mark { address: format!("push from {}", from.ip()), ..Mark::default() };
-    let mut writer = incoming.begin(mark).map_err(internal)?;
+    let internal = |trouble: Trouble| said(StatusCode::INSUFFICIENT_STORAGE, &trouble.to_string());
+    let mut incoming = Incoming::open(&shared.folder, upload::NAME).map_err(internal)?;
+    incoming.copies = 2;
+    let mut writer = begin(&mut incoming, &told)?;
     let received = receive(request.body_mut(), &mut writer, &shared.config).await;
     let written = writer.finish().await;
+    let length = writer.length();
     if let Err(refusal) = received.and(written.map_err(internal)) {
-        incoming.forget_part();
+        // With its digest told the rest may come later; what is larger than it may be never.
+        if told.sha256.is_none() || refusal.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            incoming.forget_part();
+        }
         return Err(refusal);
     }
+    if told.ends_at().is_some_and(|end| end != length) {
+        incoming.forget_part();
+        return Err(said(StatusCode::BAD_REQUEST, "content-range tells another length than was sent"));
+    }
+    if told.total.is_some_and(|total| length < total) {
+        return Ok(response(StatusCode::ACCEPTED, &json!({ "state": "part", "held": length, "total": told.total })));
+    }
     let (sha256, bytes) = incoming.digest().await.map_err(internal)?;
-    if let Some(told) = told.filter(|told| *told != sha256) {
+    if let Some(told) = told.sha256.filter(|told| *told != sha256) {
         incoming.forget_part();
         return Err(said(StatusCode::BAD_REQUEST, &format!("SHA-256 is {sha256}, the request tells {told}")));
     }
-    let origin = Origin { source: "push".to_owned(), address: from.ip().to_string(), sha256, bytes };
+    let publish = Publish::new(None, "push", Timestamp::now());
+    shared.desk.tell(&publish, Stage::Begun, &format!("pushed from {}", from.ip()), &[("bytes", json!(bytes))]);
+    let (source, address) = ("push".to_owned(), from.ip().to_string());
+    let origin = Origin { source, address, sha256, bytes, publish, version: None };
     let about = json!({ "sha256": origin.sha256, "bytes": bytes, "from": origin.address });
     shared.set(merged(&about, json!({ "state": "applying" })));
     let mut applying = tokio::spawn(apply(Arc::clone(shared), incoming, origin, about, turn));
@@ -285,25 +341,46 @@ async fn apply(
     (status, told)
 }
 
-/// What the head of the request tells: the digest, if any.
-fn admitted(headers: &HeaderMap, most: u64) -> Result<Option<String>, Said> {
+/// Where the body goes: at the end of what is half here, or to a new file.
+fn begin(incoming: &mut Incoming, told: &Told) -> Result<Writer, Said> {
+    let internal = |trouble: Trouble| said(StatusCode::INSUFFICIENT_STORAGE, &trouble.to_string());
+    if told.first == 0 {
+        return incoming.begin(told.mark()).map_err(internal);
+    }
+    let same = incoming.memory.part.as_ref() == Some(&told.mark());
+    let held = if same { incoming.held() } else { 0 };
+    if held == told.first {
+        return incoming.go_on().map_err(internal);
+    }
+    let words = format!("{held} bytes of this archive are here; send what follows them");
+    let mut refusal = response(
+        StatusCode::RANGE_NOT_SATISFIABLE,
+        &json!({ "taken": false, "reason": words, "held": held, "total": told.total }),
+    );
+    if let Ok(value) = format!("bytes */{held}").parse() {
+        refusal.headers_mut().insert("content-range", value);
+    }
+    Err(refusal)
+}
+
+/// What the head of the request tells.
+fn admitted(headers: &HeaderMap, most: u64) -> Result<Told, Said> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     if text("content-encoding").is_some_and(|encoding| encoding != "identity") {
         return Err(said(StatusCode::UNSUPPORTED_MEDIA_TYPE, "send the archive as it is, without content-encoding"));
     }
-    if text("content-range").is_some() {
-        return Err(said(StatusCode::BAD_REQUEST, "send the archive whole, without content-range"));
+    let named = ["x-sha256", "digest", "repr-digest", "content-digest"].iter().any(|name| headers.contains_key(*name));
+    let sha256 = digest::of_headers(text);
+    if named && sha256.is_none() {
+        return Err(said(StatusCode::BAD_REQUEST, "the digest can not be read: x-sha256 has 64 hex digits"));
     }
-    if text("content-length").and_then(|length| length.parse::<u64>().ok()).is_some_and(|length| length > most) {
+    let told = Told::read(sha256, text("content-length"), text("content-range"));
+    let told = told.map_err(|why| said(StatusCode::BAD_REQUEST, why))?;
+    if told.total.is_some_and(|total| total > most) {
         return Err(said(
             StatusCode::PAYLOAD_TOO_LARGE,
             &format!("{most} bytes are allowed; max_mb of push sets the limit"),
         ));
-    }
-    let named = ["x-sha256", "digest", "repr-digest", "content-digest"].iter().any(|name| headers.contains_key(*name));
-    let told = digest::of_headers(text);
-    if named && told.is_none() {
-        return Err(said(StatusCode::BAD_REQUEST, "the digest can not be read: x-sha256 has 64 hex digits"));
     }
     Ok(told)
 }

@@ -1,7 +1,7 @@
 //! SFTP through the system's `sftp` of OpenSSH as a child process: its keys, its ciphers and its mends are those of the
 //! system. No shell sees a word of it. See docs/decisions/0003-sftp-by-openssh.md.
 
-use super::incoming::{Incoming, Mark};
+use super::incoming::{Incoming, Mark, still_room};
 use super::journal::{Journal, Step, Trouble};
 use super::pace::{self, Pace};
 use super::pull::{Found, Whole, missing_sidecar, sidecar_text};
@@ -285,6 +285,9 @@ async fn watch(source: &SourceConfig, step: Step, watched: Option<(&PathBuf, u64
             return Trouble::new(step, format!("the server sends more than {most} bytes"));
         }
         if let Err(trouble) = http::paced(&mut pace, source) {
+            return Trouble { step, ..trouble };
+        }
+        if let Err(trouble) = still_room(file) {
             return Trouble { step, ..trouble };
         }
     }

@@ -16,6 +16,9 @@ pub(super) struct State {
     /// Milliseconds since 1970.
     pub last_attempt: Option<i64>,
     pub steps: Vec<Done>,
+    /// Of the archive under way: what is here, and its length where that is known.
+    pub bytes: u64,
+    pub total: u64,
     pub trouble: Option<Trouble>,
     /// What the last good attempt brought, in words.
     pub outcome: Option<String>,
@@ -54,6 +57,11 @@ impl Status {
             last_attempt: Some(Timestamp::now().0),
             ..State::default()
         };
+    }
+
+    /// The last archive was refused and may be taken later.
+    pub fn is_passing(&self) -> bool {
+        self.state().refused.as_ref().is_some_and(|refused| refused["passing"] == true)
     }
 
     pub fn step(&self, done: &Done) {

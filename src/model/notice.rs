@@ -17,7 +17,13 @@ pub struct Notice {
 
 /// Where notices go. Never blocks: a bounded queue, in which a newer notice takes the place of the oldest.
 pub trait Notices: Send + Sync {
+    /// It is kept until the cloud has it.
     fn tell(&self, notice: Notice);
+
+    /// As [`Notices::tell`], and the next of its kind takes its place while it waits: progress, for example.
+    fn tell_in_passing(&self, notice: Notice) {
+        self.tell(notice);
+    }
 }
 
 /// Nobody to tell: no cloud is configured.

@@ -42,6 +42,8 @@ pub trait Gateway: Send + Sync {
     fn install_package(&self, from: PathBuf, force: bool) -> Answer<'_, Result<Json, Refusal>>;
     /// Goes back to an older generation; none named: the one before.
     fn roll_package_back(&self, to: Option<u64>) -> Answer<'_, Result<Json, Refusal>>;
+    /// What became of an installation or a going back that took longer than its caller waited.
+    fn package_job(&self, job: u64) -> Answer<'_, Result<Json, Refusal>>;
     /// The generations on disk.
     fn packages(&self) -> Answer<'_, Json>;
     /// What happened to the package, the newest last.
@@ -91,6 +93,7 @@ pub const OPERATIONS: &[Operation] = &[
     certificate::RENEW,
     fetch::OPERATION,
     package::INSTALL,
+    package::JOB,
     package::LIST,
     package::HISTORY,
     package::ROLLBACK,

@@ -16,6 +16,17 @@ pub(super) const INSTALL: Operation = Operation {
     },
 };
 
+pub(super) const JOB: Operation = Operation {
+    name: "package_job",
+    run: |gateway, arguments| {
+        Box::pin(async move {
+            let job = arguments["job"].as_u64();
+            let job = job.ok_or_else(|| Refusal::new("bad_request", "job: a number is needed"))?;
+            gateway.package_job(job).await
+        })
+    },
+};
+
 pub(super) const LIST: Operation =
     Operation { name: "package_list", run: |gateway, _| Box::pin(async move { Ok(gateway.packages().await) }) };
 

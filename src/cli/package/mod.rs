@@ -9,6 +9,7 @@ use super::fetch;
 use super::generations;
 use super::progress::with_bar;
 use super::terminal::say;
+use super::wait;
 use crate::diagnostic::Diagnostic;
 use crate::model::progress::Progress;
 use crate::package::source::Limits;
@@ -48,6 +49,8 @@ enum Command {
     Rollback(generations::Rollback),
     /// What happened to packages: installed, refused, kept, rolled back, and why
     History(generations::Door),
+    /// Wait until a running gateway has applied a package to all its parts; 1: not in time
+    Wait(wait::Arguments),
 }
 
 /// Write a sealed archive; the folder stays as it is, and equal folders give equal bytes
@@ -81,6 +84,7 @@ pub fn run(args: PackageArgs) -> ExitCode {
         Command::List(door) => return generations::list(door),
         Command::Rollback(rollback) => return generations::rollback(rollback),
         Command::History(door) => return generations::history(door),
+        Command::Wait(arguments) => return wait::run(arguments),
         Command::Fetch(arguments) => return fetch::run(arguments),
         Command::Diff(args) => return diff::run(args),
         Command::Import(args) => return import::run(args),

@@ -42,6 +42,9 @@ impl Inner {
     /// Carries out what was admitted; it must be begun by `deadline`.
     pub(super) async fn act(&self, job: &Job, ticket: &mut Ticket, deadline: Instant) -> Outcome {
         let by = By { start: deadline, end: deadline + ANSWER };
+        if let (What::Service { id, input }, Found::Edge) = (&job.command.what, job.found) {
+            return self.own_service(job, id, input, by).await;
+        }
         let planned = match (&job.command.what, job.found) {
             (What::Ota(_), _) => {
                 Err(Outcome::refused(code::NOT_IMPLEMENTED, "updates are not carried out by this version"))
@@ -52,7 +55,7 @@ impl Inner {
             }
             (_, Found::Device(device)) => self.plan(&job.place, device, &job.command.what, by),
             (_, Found::Edge | Found::Nobody) => {
-                let words = "the gateway itself has no measurement points and services";
+                let words = "the gateway itself has no measurement points";
                 Err(Outcome::refused(code::NOT_IMPLEMENTED, words))
             }
         };
@@ -189,7 +192,7 @@ impl Inner {
     }
 
     /// Notes down how it ended. The effect is there whatever the disk says, so the answer is the truth in any case.
-    async fn end(&self, job: &Job, outcome: Outcome) -> Outcome {
+    pub(super) async fn end(&self, job: &Job, outcome: Outcome) -> Outcome {
         self.counters.commands.add(1);
         let note = self.note(job, "ended", Some(&outcome));
         if let Err(error) = self.record.end(job.identified.clone(), note, outcome.clone(), true).await {

@@ -12,13 +12,14 @@ pub mod field;
 mod interlock;
 mod lines;
 mod orders;
+mod own;
 mod record;
 mod window;
 mod words;
 
 use crate::config::CommandConfig;
 use crate::model::command::{Target, code};
-use crate::model::{Command, Commands, Outcome, Site, Template, Timestamp};
+use crate::model::{Command, Commands, Outcome, Services, Site, Template, Timestamp};
 use crate::telemetry::Counters;
 use anyhow::Context;
 use driver::Answer;
@@ -28,7 +29,7 @@ use record::{Books, Identified, Note, Record};
 use serde_json::{Map, json};
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::time::Instant;
 use window::{Key, Seen};
@@ -46,6 +47,8 @@ struct Inner {
     /// Product key and device key of the gateway.
     edge: Option<(String, String)>,
     place: RwLock<Arc<Place>>,
+    /// What the gateway itself can do.
+    own: OnceLock<Arc<dyn Services>>,
     entrance: Arc<Entrance>,
     record: Record,
     counters: Arc<Counters>,
@@ -101,8 +104,14 @@ impl Carrier {
         let record = Record::start(books).context("start the record of commands")?;
         let entrance = Arc::new(Entrance::new(config.at_once, config.device_at_once));
         let place = RwLock::new(Arc::new(Place { devices: Devices::of(site), field }));
-        let inner = Inner { config: config.clone(), edge, place, entrance, record, counters };
+        let inner = Inner { config: config.clone(), edge, place, own: OnceLock::new(), entrance, record, counters };
         Ok(Carrier(Arc::new(inner)))
+    }
+
+    /// The gateway itself has services from now on. Said once.
+    pub fn offer(&self, own: Arc<dyn Services>) {
+        // Whoever came first stays.
+        let _ = self.0.own.set(own);
     }
 
     /// Commands from now on mean this package; those under way go on with the one they came under.

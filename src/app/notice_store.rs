@@ -1,0 +1,112 @@
+//! Keeps on disk what the gateway tells the cloud of itself until the cloud has it: the result of a publish is not lost
+//! because the link was down and then the power.
+
+use crate::cloud::NoticeQueue;
+use crate::model::{Notice, Timestamp};
+use crate::store::{self, Disk};
+use serde_json::{Value as Json, json};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+/// Below the state folder.
+const FOLDER: &str = "notices";
+const WAITING: &str = "waiting";
+/// A disk that took nothing is tried again.
+const AGAIN: Duration = Duration::from_secs(10);
+
+/// Puts back what waited, then writes each change, for ever.
+pub(super) fn start(disk: Arc<dyn Disk>, state_dir: &Path, queue: &Arc<NoticeQueue>) -> JoinHandle<()> {
+    let folder = state_dir.join(FOLDER);
+    queue.restore(read(&*disk, &folder));
+    let queue = Arc::clone(queue);
+    tokio::spawn(async move {
+        loop {
+            queue.changes().await;
+            while let Err(error) = keep(Arc::clone(&disk), folder.clone(), &queue).await {
+                tracing::warn!(%error, "what the cloud has to be told can not be kept on disk");
+                sleep(AGAIN).await;
+            }
+        }
+    })
+}
+
+async fn keep(disk: Arc<dyn Disk>, folder: PathBuf, queue: &NoticeQueue) -> io::Result<()> {
+    let (revision, notices) = queue.lasting();
+    let text = json!(notices.iter().map(shown).collect::<Vec<_>>()).to_string();
+    let written = tokio::task::spawn_blocking(move || store::replace(&*disk, &folder, WAITING, text.as_bytes()));
+    written.await.map_err(io::Error::other)??;
+    queue.stored(revision);
+    Ok(())
+}
+
+fn shown(notice: &Notice) -> Json {
+    json!({ "event": notice.event, "fields": notice.fields, "at": notice.at.0 })
+}
+
+fn read(disk: &dyn Disk, folder: &Path) -> Vec<Notice> {
+    let bytes = store::read(disk, &folder.join(WAITING)).unwrap_or_else(|error| {
+        tracing::warn!(%error, "what the cloud was not told yet can not be read");
+        None
+    });
+    let all: Vec<Json> = serde_json::from_slice(&bytes.unwrap_or_default()).unwrap_or_default();
+    all.iter().filter_map(notice).collect()
+}
+
+fn notice(shown: &Json) -> Option<Notice> {
+    let fields = shown["fields"].as_object()?.clone();
+    Some(Notice { event: shown["event"].as_str()?.to_owned(), fields, at: Timestamp(shown["at"].as_i64()?) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Notices;
+    use crate::store::power_cut::{AFTERMATHS, CutDisk};
+
+    fn told(at: i64) -> Notice {
+        let fields = serde_json::Map::from_iter([("state".to_owned(), json!("kept"))]);
+        Notice { event: "packageProgress".to_owned(), fields, at: Timestamp(at) }
+    }
+
+    #[tokio::test]
+    async fn a_notice_is_told_after_a_restart_until_the_cloud_has_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let start = |queue: &Arc<NoticeQueue>| start(Arc::new(crate::store::RealDisk), folder.path(), queue);
+        let queue = Arc::<NoticeQueue>::default();
+        let task = start(&queue);
+        queue.tell(told(1));
+        queue.tell(told(2));
+        queue.flush().await;
+        task.abort();
+        let queue = Arc::<NoticeQueue>::default();
+        let task = start(&queue);
+        let (number, first) = queue.first().unwrap();
+        assert_eq!(first, told(1));
+        queue.done(number);
+        queue.flush().await;
+        task.abort();
+        let queue = Arc::<NoticeQueue>::default();
+        start(&queue).abort();
+        assert_eq!(queue.lasting().1, [told(2)]);
+    }
+
+    #[test]
+    fn a_power_cut_leaves_the_old_notices_or_the_new_ones() {
+        let folder = Path::new("/state/notices");
+        let text = |at: i64| json!([shown(&told(at))]).to_string();
+        for aftermath in AFTERMATHS {
+            for step in 0..20 {
+                let disk = CutDisk::default();
+                store::replace(&disk, folder, WAITING, text(1).as_bytes()).unwrap();
+                disk.cut_at(step);
+                let done = store::replace(&disk, folder, WAITING, text(2).as_bytes()).is_ok();
+                let found = read(&disk.after(aftermath), folder);
+                assert!(found == [told(2)] || !done && found == [told(1)], "{step} {aftermath:?}: {found:?}");
+            }
+        }
+    }
+}
