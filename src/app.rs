@@ -34,7 +34,7 @@ use gateway::Running;
 use packages::{Packages, Parts};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
@@ -67,6 +67,7 @@ pub fn run_blocking(config: Config) -> anyhow::Result<()> {
 struct Ground<'a> {
     config: &'a Config,
     site: &'a Arc<Site>,
+    site_name: &'a Arc<OnceLock<String>>,
     outbox: &'a Outbox,
     commands: &'a Arc<dyn Commands>,
     counters: &'a Arc<Counters>,
@@ -97,10 +98,12 @@ async fn run(config: Config, watchdog: &Watchdog) -> anyhow::Result<()> {
     let carrier = open_commands(&config, &site, &south, &counters)?;
     let commands: Arc<dyn Commands> = Arc::new(carrier.clone());
     let feed = Arc::new(FeedDesk::new(destinations::feed(&site)));
+    let site_name = Arc::new(site.named().map_or_else(OnceLock::new, OnceLock::from));
     let (stop, stopped) = watch::channel(false);
     let ground = Ground {
         config: &config,
         site: &site,
+        site_name: &site_name,
         outbox: &outbox,
         commands: &commands,
         counters: &counters,
@@ -116,6 +119,7 @@ async fn run(config: Config, watchdog: &Watchdog) -> anyhow::Result<()> {
         outbox: Arc::clone(&outbox),
         carrier: carrier.clone(),
         feed,
+        site_name,
         rosters: cloud.as_ref().map(|c| Arc::clone(&c.rosters)),
         notices: cloud.as_ref().map(|c| Arc::clone(&c.oneself.notices)),
         counters: Arc::clone(&counters),

@@ -122,7 +122,7 @@ fn protocols_depend_on_the_contract_and_not_on_the_daemon() {
 #[test]
 fn every_file_opens_with_what_it_is_for_and_stays_short() {
     let mut wrong = Vec::new();
-    for file in ["src", "protocols", "examples", "tests"].iter().flat_map(|d| sources(d)) {
+    for file in ["src", "protocols", "examples", "tests", "packaging"].iter().flat_map(|d| sources(d)) {
         let text = read(&file);
         if !text.starts_with("//! ") {
             wrong.push(format!("{}: does not open with `//! what it is for`", file.display()));

@@ -114,7 +114,7 @@ pub(super) async fn is_version(config: &Config, path: &Path, wanted: Option<&str
 /// goes on, and it is told. With none at all the gateway waits for one.
 ///
 /// # Errors
-/// When there is nothing that can run.
+/// When what is configured or was installed can not run.
 pub(super) fn first(config: &Config) -> anyhow::Result<(Generations, Arc<Site>)> {
     let mut generations =
         Generations::open(Arc::new(RealDisk), &config.state_dir).context("open the folder of packages")?;

@@ -77,7 +77,7 @@ pub(super) fn start(ground: &Ground<'_>, feed: &Arc<FeedDesk>) -> Vec<ForwardTas
     let config = ground.config;
     let place = forward::Place {
         gateway: config.cloud.as_ref().map(|cloud| cloud.device_key.clone()).unwrap_or_default(),
-        site: ground.site.package.name.clone(),
+        site: Arc::clone(ground.site_name),
     };
     let start = |one: &DestinationConfig| {
         let scheme = if one.tls.is_some() { "ssl" } else { "tcp" };

@@ -19,7 +19,7 @@ use crate::telemetry::Counters;
 use serde_json::{Value as Json, json};
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::OwnedMutexGuard;
 use tokio::task::AbortHandle;
@@ -37,6 +37,8 @@ pub(super) struct Parts {
     pub outbox: Arc<Outbox>,
     pub carrier: Carrier,
     pub feed: Arc<FeedDesk>,
+    /// What brokers know the site by.
+    pub site_name: Arc<OnceLock<String>>,
     pub rosters: Option<Arc<RosterDesk>>,
     pub notices: Option<Arc<NoticeQueue>>,
     pub counters: Arc<Counters>,
@@ -312,6 +314,10 @@ impl Packages {
     async fn switch(&self, site: &Arc<Site>, facts: &Facts) -> (Applied, f64) {
         let (began, parts) = (Instant::now(), &self.parts);
         let epoch = site.names.epoch;
+        if let Some(name) = site.named() {
+            // Only a gateway that waited for a package has none yet.
+            parts.site_name.get_or_init(|| name);
+        }
         parts.outbox.use_names(Arc::clone(&site.names));
         if let Some(rosters) = &parts.rosters {
             rosters.put(CloudUpdate {

@@ -73,6 +73,12 @@ enum Command {
     Update(update::Arguments),
 }
 
+/// The command line, for what describes it: man page and completions.
+#[must_use]
+pub fn command() -> clap::Command {
+    <Cli as clap::CommandFactory>::command()
+}
+
 /// How to reach a running gateway.
 #[derive(clap::Args, Debug)]
 struct DoorArguments {

@@ -2,7 +2,7 @@
 //! and keys that only a newer engine knows, are the engine's affair.
 
 use super::UpdateConfig;
-use super::read::{KEYS, folder, text};
+use super::read::{self, KEYS, folder, text};
 use super::update::owner;
 use crate::diagnostic::Diagnostic;
 use crate::yaml::fields::{Faults, Fields, scalar};
@@ -18,19 +18,19 @@ pub struct LaunchConfig {
 }
 
 /// # Errors
-/// When the file can not be read, or does not say where the state is.
+/// When the file can not be read, or not be understood where it says where the state is.
 pub fn launch(path: &Path, state_dir: Option<PathBuf>) -> Result<LaunchConfig, Vec<Diagnostic>> {
     let file: Arc<str> = path.display().to_string().into();
     let text = text(path, &file)?;
-    let (node, found) = crate::yaml::parse(&file, &text);
-    let (mut faults, mut unheeded) = (Faults::from(found), Faults::new());
+    let (node, mut faults) = read::document(&file, &text);
+    let mut unheeded = Faults::new();
     let Some(node) = node else { return Err(faults.finish()) };
     let Some(fields) = Fields::open(&file, &node, "configuration", KEYS, &mut unheeded) else {
         return Err(unheeded.finish());
     };
     let state_dir = match state_dir {
         Some(dir) => Some(dir),
-        None => fields.required("state_dir", &mut faults).map(|dir| folder(path).join(dir.text)),
+        None => read::state_dir(&fields, folder(path), &mut faults),
     };
     let update = fields.node("update").and_then(|node| Fields::open(&file, node, "update", &["keys"], &mut unheeded));
     let keys = update.map(|update| {
@@ -54,8 +54,11 @@ mod tests {
         let found = launch(&file, None).unwrap();
         assert_eq!(found.state_dir, home.path().join("s"));
         assert_eq!(found.update.keys, [home.path().join("a.pub"), "/k".into()]);
-        std::fs::write(&file, "update: { keys: 1 }\n").unwrap();
-        assert!(launch(&file, None).unwrap_err()[0].problem.contains("no state_dir"));
+        // As the package installs it.
+        std::fs::write(&file, "# state_dir: x\n").unwrap();
+        assert_eq!(launch(&file, None).unwrap().state_dir, Path::new("/var/lib/enos-edge"));
+        std::fs::write(&file, "state_dir: [ a ]\nupdate: { keys: 1 }\n").unwrap();
+        assert!(launch(&file, None).unwrap_err()[0].problem.contains("state_dir"));
         assert!(launch(&file, Some("/s".into())).unwrap().update.keys.is_empty());
     }
 }

@@ -36,6 +36,10 @@ pub(super) const KEYS: &[&str] = &[
 ];
 /// Where the door is unless the file says otherwise.
 const SOCKET: &str = "control.sock";
+/// Where systemd keeps the door (packaging/systemd/enos-edge.socket) of a gateway that has its state where a package puts it.
+const KEPT_DOOR: &str = "/run/enos-edge/control.sock";
+/// Where the state lies unless the file says otherwise.
+const STATE_DIR: &str = "/var/lib/enos-edge";
 const LOG_KEYS: &[&str] = &["level", "format"];
 
 const LEVELS: &[(&str, tracing::Level)] = &[
@@ -103,12 +107,11 @@ pub(super) fn look(path: &Path) -> (Option<Config>, Vec<Diagnostic>) {
 pub(super) fn control_socket(path: &Path) -> Result<PathBuf, Vec<Diagnostic>> {
     let file: Arc<str> = path.display().to_string().into();
     let text = text(path, &file)?;
-    let (node, found) = crate::yaml::parse(&file, &text);
-    let mut faults = Faults::from(found);
+    let (node, mut faults) = document(&file, &text);
     let fields = node.as_ref().and_then(|node| Fields::open(&file, node, "configuration", KEYS, &mut Faults::new()));
     let socket = fields.and_then(|fields| match fields.text("control_socket", &mut faults) {
         Some(socket) => Some(folder(path).join(socket.text)),
-        None => fields.required("state_dir", &mut faults).map(|dir| folder(path).join(dir.text).join(SOCKET)),
+        None => Some(door(&state_dir(&fields, folder(path), &mut faults)?)),
     });
     socket.ok_or_else(|| faults.finish())
 }
@@ -139,14 +142,8 @@ pub(super) fn text(path: &Path, file: &Arc<str>) -> Result<String, Vec<Diagnosti
 
 /// Relative paths count from `folder`, where the file lies.
 fn parse(file: &Arc<str>, folder: &Path, text: &str, overrides: Overrides) -> Result<Config, Vec<Diagnostic>> {
-    let (node, found) = crate::yaml::parse(file, text);
-    let mut faults = Faults::from(found);
-    let Some(node) = node else {
-        if faults.is_empty() {
-            faults.push(Diagnostic::error(Place::new(file, 0, 0), "is empty").help("state_dir is needed at least"));
-        }
-        return Err(faults.finish());
-    };
+    let (node, mut faults) = document(file, text);
+    let Some(node) = node else { return Err(faults.finish()) };
     let Some(fields) = Fields::open(file, &node, "configuration", KEYS, &mut faults) else {
         return Err(faults.finish());
     };
@@ -157,11 +154,32 @@ fn parse(file: &Arc<str>, folder: &Path, text: &str, overrides: Overrides) -> Re
     }
 }
 
+/// The tree of the file. One with comments only is a configuration of defaults.
+pub(super) fn document<'t>(file: &Arc<str>, text: &'t str) -> (Option<crate::yaml::Node<'t>>, Faults) {
+    let (node, found) = crate::yaml::parse(file, text);
+    match node {
+        None if found.is_empty() => document(file, "{}"),
+        node => (node, Faults::from(found)),
+    }
+}
+
+/// Nothing when it is said in a way that can not be understood.
+pub(super) fn state_dir(fields: &Fields<'_, '_>, folder: &Path, faults: &mut Faults) -> Option<PathBuf> {
+    match fields.node("state_dir") {
+        Some(_) => fields.text("state_dir", faults).map(|text| folder.join(text.text)),
+        None => Some(PathBuf::from(STATE_DIR)),
+    }
+}
+
+fn door(state_dir: &Path) -> PathBuf {
+    if state_dir == Path::new(STATE_DIR) { PathBuf::from(KEPT_DOOR) } else { state_dir.join(SOCKET) }
+}
+
 fn config(fields: &Fields<'_, '_>, folder: &Path, overrides: Overrides, faults: &mut Faults) -> Option<Config> {
     let path = |text: Text| folder.join(text.text);
     let state_dir = match overrides.state_dir {
         Some(dir) => Some(dir),
-        None => fields.required("state_dir", faults).map(path),
+        None => state_dir(fields, folder, faults),
     };
     let package = overrides.package.or_else(|| fields.text("package", faults).map(path));
     let socket = fields.text("control_socket", faults).map(path);
@@ -209,7 +227,7 @@ fn config(fields: &Fields<'_, '_>, folder: &Path, overrides: Overrides, faults: 
     };
     let state_dir = state_dir?;
     Some(Config {
-        control_socket: socket.unwrap_or_else(|| state_dir.join(SOCKET)),
+        control_socket: socket.unwrap_or_else(|| door(&state_dir)),
         state_dir,
         package,
         package_trust: package_trust.unwrap_or_default(),
@@ -284,7 +302,9 @@ mod tests {
     fn three_lines_are_a_configuration() {
         let config = read("state_dir: /var/lib/enos-edge\npackage: site\n").unwrap();
         assert_eq!(config.package.unwrap(), Path::new("/etc/enos-edge/site"));
-        assert_eq!(config.control_socket, Path::new("/var/lib/enos-edge/control.sock"));
+        assert_eq!(config.control_socket, Path::new("/run/enos-edge/control.sock"));
+        let elsewhere = read("state_dir: /data\n").unwrap();
+        assert_eq!(elsewhere.control_socket, Path::new("/data/control.sock"));
         assert!(config.cloud.is_none());
         assert_eq!(config.outbox.bound, Duration::from_secs(1));
     }
@@ -301,7 +321,6 @@ mod tests {
             "cloud has no device_key",
             "cloud has no device_secret",
             "did you mean strict?",
-            "configuration has no state_dir",
         ] {
             assert!(faults.contains(expected), "{expected} is missing in\n{faults}");
         }
@@ -359,7 +378,11 @@ mod tests {
         let cloud = "cloud: { url: tcp://a, product_key: p, device_key: d, device_secret_credential: x }";
         std::fs::write(&file, format!("state_dir: s\n{cloud}\n")).unwrap();
         assert_eq!(control_socket(&file).unwrap(), folder.path().join("s/control.sock"));
-        std::fs::write(&file, "log: { level: info }\n").unwrap();
+        for text in ["log: { level: info }\n", "# nothing\n"] {
+            std::fs::write(&file, text).unwrap();
+            assert_eq!(control_socket(&file).unwrap(), Path::new("/run/enos-edge/control.sock"));
+        }
+        std::fs::write(&file, "state_dir: [ a ]\n").unwrap();
         assert!(control_socket(&file).unwrap_err()[0].problem.contains("state_dir"));
         assert!(control_socket(&folder.path().join("none")).is_err());
     }
@@ -410,6 +433,62 @@ mod tests {
         for key in all_keys() {
             assert!(page.contains(&format!("{key}:")), "docs/reference/edge-yaml.md does not show {key}");
         }
+    }
+
+    #[test]
+    fn the_shipped_file_is_comments_only_and_names_every_key() {
+        let file = include_str!("../../packaging/deb/edge.yaml");
+        assert!(file.lines().all(|line| line.is_empty() || line.starts_with('#')), "a setting is not commented");
+        for key in all_keys() {
+            assert!(file.contains(&format!(" {key}:")), "packaging/deb/edge.yaml does not name {key}");
+        }
+        let config = read(file).unwrap();
+        assert!(config.cloud.is_none() && config.push.is_none() && config.package.is_none());
+        assert!(config.destinations.is_empty() && config.fetch.is_empty() && config.warnings.is_empty());
+        assert_eq!(config.state_dir, Path::new("/var/lib/enos-edge"));
+        assert_eq!(config.control_socket, Path::new("/run/enos-edge/control.sock"));
+    }
+
+    /// A line can go without a change, unless it says `default:` itself, is needed, or opens a section.
+    #[test]
+    fn what_the_shipped_file_gives_as_a_default_is_the_default() {
+        let file = include_str!("../../packaging/deb/edge.yaml");
+        let bare = |line: &'static str| line.strip_prefix("# ").unwrap_or_default();
+        let lines: Vec<&str> = file.lines().map(bare).collect();
+        let configuration = |lines: &[&str]| {
+            let text = lines.join("\n");
+            // The files of secrets are not on the machine that runs the test.
+            let text = text.replace("device_secret_file:", "device_secret:").replace("secret_key_file:", "secret_key:");
+            read(&text.replace("password_file:", "password:")).map(|config| format!("{config:#?}"))
+        };
+        let whole = configuration(&lines).unwrap();
+        let (mut needed, mut different, mut defaults) = (Vec::new(), Vec::new(), 0);
+        for (at, line) in lines.iter().enumerate() {
+            let Some((setting, told)) = line.split_once("##").or(Some((line, ""))).filter(|(s, _)| s.contains(": "))
+            else {
+                continue;
+            };
+            if told.contains("default:") || told.contains("default of") || setting.trim_end().ends_with(':') {
+                continue;
+            }
+            // A list entry keeps its dash.
+            if line.trim_start().starts_with("- ") {
+                continue;
+            }
+            let mut without = lines.clone();
+            without[at] = "";
+            match configuration(&without) {
+                Ok(without) if without == whole => {}
+                Ok(_) => different.push(setting.trim()),
+                Err(_) => needed.push(setting.split(':').next().unwrap_or_default().trim()),
+            }
+            defaults += 1;
+        }
+        assert!(defaults > 80, "only {defaults} settings were looked at");
+        assert!(different.is_empty(), "not the default, and do not say `default:`: {different:#?}");
+        let expected = "url product_key device_key device_secret_file url access_key secret_key_file org_id url topic \
+                        device point url listen cert_file key_file client_ca_file from to";
+        assert_eq!(needed.join(" "), expected);
     }
 
     #[test]

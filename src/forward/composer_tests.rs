@@ -64,7 +64,7 @@ struct Bench {
 
 impl Bench {
     fn new(payload: Payload, join: Join, topic: Template, gzip: bool, hard_limit: usize) -> Bench {
-        let place = Place { gateway: "gw".to_owned(), site: "s".to_owned() };
+        let place = Place { gateway: "gw".to_owned(), site: Arc::new("s".to_owned().into()) };
         let form = Arc::new(Form::new(payload, join, place.clone()));
         Bench {
             composer: Composer::new(Lane::Live, form, gzip, hard_limit),

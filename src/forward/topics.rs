@@ -4,14 +4,15 @@ use crate::config::template::{Part, Template, Word};
 use crate::model::{DeviceNames, Names};
 use std::collections::HashMap;
 use std::fmt::Write;
+use std::sync::{Arc, OnceLock};
 
 /// Where the gateway stands: what is the same for all readings.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Place {
     /// The gateway's device key.
     pub gateway: String,
-    /// The package's name.
-    pub site: String,
+    /// The package's name: that of the first which runs. A gateway that waits for a package has none yet.
+    pub site: Arc<OnceLock<String>>,
 }
 
 /// Stands where the point goes; a topic can not hold it otherwise (MQTT 3.1.1, 1.5.3).
@@ -88,7 +89,7 @@ fn device_topic(template: &Template, place: &Place, device: &DeviceNames) -> Str
 pub fn name<'a>(word: Word, place: &'a Place, device: &'a DeviceNames) -> Option<&'a str> {
     Some(match word {
         Word::Gateway => &place.gateway,
-        Word::Site => &place.site,
+        Word::Site => place.site.get().map_or("", String::as_str),
         Word::ProductKey => &device.product_key,
         Word::DeviceKey => &device.device_key,
         Word::Device => &device.name,
@@ -122,7 +123,6 @@ fn put_name(topic: &mut String, name: &str) {
 mod tests {
     use super::*;
     use crate::model::{PointName, PointNames};
-    use std::sync::Arc;
 
     fn names(devices: &[&str]) -> Names {
         let points = vec![PointName { id: "p".to_owned(), has_quality: false }];
@@ -157,7 +157,7 @@ mod tests {
 
     #[test]
     fn devices_that_share_a_topic_share_a_class() {
-        let place = Place { gateway: "$gw".to_owned(), site: "s".to_owned() };
+        let place = Place { gateway: "$gw".to_owned(), ..Place::default() };
         let topics = Topics::new(&template(&[("", Some(Word::Gateway))]), &place, &names(&["a", "b"]));
         assert_eq!((topics.class(0), topics.class(1)), (Some(0), Some(0)));
         assert_eq!(topics.topic(0, "p"), "%24gw");

@@ -35,6 +35,12 @@ impl Site {
     pub fn is_empty(&self) -> bool {
         self.package.name.is_empty()
     }
+
+    /// The name of its package, if there is one.
+    #[must_use]
+    pub fn named(&self) -> Option<String> {
+        (!self.package.name.is_empty()).then(|| self.package.name.clone())
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,9 +6,8 @@ mod rounds;
 mod verdict;
 mod witness;
 
-use crate::cloud::Options;
 use crate::parts::{Parts, Plan};
-use crate::quickstart::{Gateway, Program, last_lines, write_files_with_state};
+use crate::quickstart::{Gateway, ProgramArguments, last_lines, write_files_with_state};
 use crate::site::Shape;
 use anyhow::{Context as _, bail};
 use clap::Args;
@@ -45,6 +44,8 @@ pub struct Arguments {
     /// Work in this folder and keep it.
     #[arg(long)]
     keep: Option<PathBuf>,
+    #[command(flatten)]
+    program: ProgramArguments,
 }
 
 /// For what must happen some time: first data, catching up.
@@ -103,7 +104,7 @@ struct Story {
 
 impl Story {
     async fn start(arguments: Arguments, folder: &Path, log: &Path) -> anyhow::Result<Story> {
-        let parts = Parts::start(plan(arguments.rate)).await?;
+        let parts = Parts::start(plan(arguments.rate, &arguments.program)).await?;
         parts.meters.iter().for_each(crate::meter::Meters::keep_journal);
         // Restarts are ours: they must not run into the cloud's rule against too many connects.
         parts.cloud.knobs(|knobs| knobs.connect_limit = false);
@@ -115,7 +116,7 @@ impl Story {
         );
         std::fs::create_dir_all(folder).context("make the folder")?;
         let config = write_files_with_state(&parts, folder, &state, &more)?;
-        let gateway = Gateway::start(Program::Own, &config, log)?;
+        let gateway = Gateway::start(arguments.program.program(), &config, log)?;
         let socket = state.join("control.sock");
         let seed = arguments.seed.unwrap_or_else(|| fastrand::u64(..1 << 32));
         Ok(Story {
@@ -215,7 +216,7 @@ impl Story {
             anyhow::ensure!(status.success(), "the command after a kill ended with {status}");
         }
         forget_connects(&self.socket)?;
-        self.gateway = Some(Gateway::start(Program::Own, &self.config, &self.log)?);
+        self.gateway = Some(Gateway::start(self.arguments.program.program(), &self.config, &self.log)?);
         self.born = now_ms();
         self.witness = Witness::start(&self.socket);
         Ok(())
@@ -291,7 +292,7 @@ enum Act {
     Mend(rounds::Fault),
 }
 
-fn plan(rate: usize) -> Plan {
+fn plan(rate: usize, program: &ProgramArguments) -> Plan {
     let meters = rate.div_ceil(REGISTERS).max(1);
     let registers = u16::try_from(rate.div_ceil(meters).max(1)).unwrap_or(1000);
     Plan {
@@ -299,7 +300,7 @@ fn plan(rate: usize) -> Plan {
         meters,
         shape: Shape { units: 1, registers, displayed: 0, period: Duration::from_secs(1) },
         machine: None,
-        cloud: Options::default(),
+        cloud: program.cloud(),
     }
 }
 

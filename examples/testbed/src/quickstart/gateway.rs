@@ -1,6 +1,8 @@
 //! The gateway as a process of its own: started, asked, told to stop, or killed.
 
+use crate::cloud::Options;
 use anyhow::{Context as _, bail};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -11,6 +13,31 @@ use tokio::time::timeout;
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 /// Status is asked every second: one that takes longer is given up.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Which gateway, and how it speaks to the cloud.
+#[derive(Debug, clap::Args)]
+pub struct ProgramArguments {
+    /// This enos-edge, instead of the one within this program.
+    #[arg(long, value_name = "FILE")]
+    gateway: Option<PathBuf>,
+    /// The cloud is spoken to over TLS.
+    #[arg(long)]
+    tls: bool,
+}
+
+impl ProgramArguments {
+    #[must_use]
+    pub fn program(&self) -> Program {
+        self.gateway.clone().map_or(Program::Own, Program::At)
+    }
+
+    /// A cloud as it wants one.
+    #[must_use]
+    pub fn cloud(&self) -> Options {
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        Options { tls_address: self.tls.then_some(any), ..Options::default() }
+    }
+}
 
 /// What is started as the gateway.
 #[derive(Clone, Debug)]

@@ -4,9 +4,8 @@ mod gateway;
 mod screen;
 mod story;
 
-pub use gateway::{Gateway, Program};
+pub use gateway::{Gateway, Program, ProgramArguments};
 
-use crate::cloud::Options;
 use crate::ledger::Report;
 use crate::parts::{Parts, Plan};
 use crate::site::Shape;
@@ -29,21 +28,25 @@ pub struct Arguments {
     /// Work in this folder and keep it.
     #[arg(long)]
     keep: Option<PathBuf>,
+    #[command(flatten)]
+    program: ProgramArguments,
 }
 
 /// What the gateway must have sent at least once by now.
 const FIRST_DATA: Duration = Duration::from_secs(30);
 /// How long the backlog may take after the devices fell silent.
 const DRAIN: Duration = Duration::from_secs(60);
+/// Beside edge.yaml: who vouches for the cloud.
+const AUTHORITY: &str = "cloud-ca.pem";
 
 /// 50 values in 200 ms from the meter, 8 in 500 ms from the machine: lively, and light on a small gateway.
-fn plan() -> Plan {
+fn plan(program: &ProgramArguments) -> Plan {
     Plan {
         name: "quickstart".into(),
         meters: 1,
         shape: Shape { units: 1, registers: 47, displayed: 3, period: Duration::from_millis(200) },
         machine: Some(Duration::from_millis(500)),
-        cloud: Options::default(),
+        cloud: program.cloud(),
     }
 }
 
@@ -55,11 +58,11 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let started = Instant::now();
     let temporary = tempfile::tempdir().context("temporary folder")?;
     let folder = arguments.keep.as_deref().unwrap_or(temporary.path());
-    let mut parts = Parts::start(plan()).await?;
+    let mut parts = Parts::start(plan(&arguments.program)).await?;
     let config = write_files(&parts, folder, "  late_data: { threshold_s: 5 }\n")?;
     let log = folder.join("gateway.log");
     let mut run = Run {
-        gateway: Gateway::start(Program::Own, &config, &log)?,
+        gateway: Gateway::start(arguments.program.program(), &config, &log)?,
         screen: Screen::new(arguments.json),
         started,
         view: View { note: "starting", cloud_up: true, ..View::default() },
@@ -98,6 +101,10 @@ pub fn write_files(parts: &Parts, folder: &Path, more: &str) -> anyhow::Result<P
 /// When the disk refuses.
 pub fn write_files_with_state(parts: &Parts, folder: &Path, state: &Path, more: &str) -> anyhow::Result<PathBuf> {
     parts.write_package(&folder.join("package"))?;
+    if let Some((_, authority)) = parts.cloud.tls() {
+        let path = folder.join(AUTHORITY);
+        std::fs::write(&path, authority).with_context(|| format!("write {}", path.display()))?;
+    }
     let path = folder.join("edge.yaml");
     std::fs::write(&path, edge_yaml(parts, folder, state) + more)
         .with_context(|| format!("write {}", path.display()))?;
@@ -107,12 +114,15 @@ pub fn write_files_with_state(parts: &Parts, folder: &Path, state: &Path, more: 
 fn edge_yaml(parts: &Parts, folder: &Path, state: &Path) -> String {
     let gateway = &parts.site.gateway;
     let path = |path: &Path| serde_json::Value::from(path.to_string_lossy()).to_string();
+    let link = match parts.cloud.tls() {
+        Some((address, _)) => format!("ssl://{address}\n  ca_file: {AUTHORITY}"),
+        None => format!("tcp://{}", parts.cloud.address()),
+    };
     format!(
-        "state_dir: {}\npackage: {}\ncloud:\n  url: tcp://{}\n  product_key: {}\n  device_key: {}\n  \
+        "state_dir: {}\npackage: {}\ncloud:\n  url: {link}\n  product_key: {}\n  device_key: {}\n  \
          device_secret: {}\n",
         path(state),
         path(&folder.join("package")),
-        parts.cloud.address(),
         gateway.product_key,
         gateway.device_key,
         gateway.secret,
