@@ -6,7 +6,8 @@ use serde_json::Value as Json;
 pub(super) const BLANK: &str = "(removed)";
 
 /// Parts of names of keys whose value is a secret.
-const SECRET: &[&str] = &["secret", "password", "passwd", "passphrase", "token", "private", "authorization", "credential"];
+const SECRET: &[&str] =
+    &["secret", "password", "passwd", "passphrase", "token", "private", "authorization", "credential"];
 /// Such a key names a place, not the secret itself.
 const PLACE: &[&str] = &["_file", "_credential", "_dir", "_folder"];
 
@@ -61,7 +62,8 @@ fn inline(node: &Node<'_>, depth: usize, out: &mut String) {
 
 /// Plain where that is no doubt, else in quotes.
 fn scalar(text: &str) -> String {
-    let plain = !text.is_empty() && text.chars().all(|c| c.is_alphanumeric() || "_-./".contains(c)) && !text.starts_with('-');
+    let plain =
+        !text.is_empty() && text.chars().all(|c| c.is_alphanumeric() || "_-./".contains(c)) && !text.starts_with('-');
     if plain { text.to_owned() } else { Json::from(text).to_string() }
 }
 
@@ -157,7 +159,10 @@ fn assigned(line: &str) -> String {
     let mut at = 0;
     while let Some((found, word)) = next(&lower, at) {
         let name = found + word.len();
-        let name_end = name + lower[name..].find(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '-').unwrap_or(lower.len() - name);
+        let name_end = name
+            + lower[name..]
+                .find(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '-')
+                .unwrap_or(lower.len() - name);
         out.push_str(&line[at..name_end]);
         at = name_end;
         if PLACE.iter().any(|end| lower[..name_end].ends_with(end)) {
@@ -178,7 +183,8 @@ fn next(lower: &str, from: usize) -> Option<(usize, &'static str)> {
 
 /// Where the value begins and ends that is given to the name before.
 fn value(lower: &str, from: usize, whole: bool) -> Option<(usize, usize)> {
-    let skip = |at: usize, blanks: &str| at + lower[at..].find(|c: char| !blanks.contains(c)).unwrap_or(lower.len() - at);
+    let skip =
+        |at: usize, blanks: &str| at + lower[at..].find(|c: char| !blanks.contains(c)).unwrap_or(lower.len() - at);
     let sign = skip(from, "\"'\\ ");
     if !lower[sign..].starts_with([':', '=']) {
         return None;
@@ -193,7 +199,9 @@ fn value(lower: &str, from: usize, whole: bool) -> Option<(usize, usize)> {
         let end = lower[inside..].find(quote).map_or(lower.len(), |at| inside + at);
         return Some((inside, end));
     }
-    let end = lower[begin..].find(|c: char| c.is_whitespace() || ",;)}]&\"'".contains(c)).map_or(lower.len(), |at| begin + at);
+    let end = lower[begin..]
+        .find(|c: char| c.is_whitespace() || ",;)}]&\"'".contains(c))
+        .map_or(lower.len(), |at| begin + at);
     (end > begin).then_some((begin, end))
 }
 
@@ -232,15 +240,22 @@ mod tests {
         let (node, _) = crate::yaml::parse(&"edge.yaml".into(), source);
         let shown = yaml(&node.unwrap());
         assert!(!shown.contains("hunter"), "{shown}");
-        assert!(shown.contains("device_secret_file: a/b") && shown.contains("name: x") && shown.contains("\"y: z\""), "{shown}");
+        assert!(
+            shown.contains("device_secret_file: a/b") && shown.contains("name: x") && shown.contains("\"y: z\""),
+            "{shown}"
+        );
         let (again, faults) = crate::yaml::parse(&"again".into(), &shown);
         assert!(again.is_some() && faults.is_empty(), "{faults:?}\n{shown}");
     }
 
     #[test]
     fn json_keeps_the_kind_of_secret_and_loses_the_secret() {
-        let mut value = serde_json::json!({ "device_secret": "activated", "password": "x", "a": [{ "token": "y", "n": 1 }] });
+        let mut value =
+            serde_json::json!({ "device_secret": "activated", "password": "x", "a": [{ "token": "y", "n": 1 }] });
         json(&mut value);
-        assert_eq!(value, serde_json::json!({ "device_secret": "activated", "password": BLANK, "a": [{ "token": BLANK, "n": 1 }] }));
+        assert_eq!(
+            value,
+            serde_json::json!({ "device_secret": "activated", "password": BLANK, "a": [{ "token": BLANK, "n": 1 }] })
+        );
     }
 }

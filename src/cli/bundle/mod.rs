@@ -74,7 +74,11 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
                 if to_screen { eprintln!("{told}") } else { say(&format!("{told}\n")) }
             } else if !to_screen {
                 let place = output.display();
-                say(&format!("{place}: {} with {} files, without secrets; only you may read it\n", size(bytes), list.len()));
+                say(&format!(
+                    "{place}: {} with {} files, without secrets; only you may read it\n",
+                    size(bytes),
+                    list.len()
+                ));
             }
             ExitCode::SUCCESS
         }
@@ -102,7 +106,7 @@ fn pack(arguments: &Arguments, output: &Path) -> anyhow::Result<Vec<serde_json::
         .context("start the runtime")?;
     let quiet = arguments.json || output == Path::new("-");
     let list = with_bar("packing", quiet, |progress| {
-        progress.step("looking", 0, Unit::default());
+        progress.step("looking", 0, Unit::Things);
         let scene = runtime.block_on(scene(arguments));
         let scrubber = Scrubber::new(secrets::all(&arguments.config, scene.config.as_ref()));
         let most = arguments.max_mb.saturating_mul(1_000_000);
@@ -110,10 +114,11 @@ fn pack(arguments: &Arguments, output: &Path) -> anyhow::Result<Vec<serde_json::
         let mut archive = Archive::create(output, most - most / 50, scene.report.at)
             .with_context(|| format!("write {}", output.display()))?;
         let mut list = Vec::new();
-        progress.step("packing", PARTS.len() as u64, Unit::default());
+        progress.step("packing", PARTS.len() as u64, Unit::Things);
         for part in PARTS {
-            let made = runtime.block_on(tokio::time::timeout(PATIENCE, (part.make)(&scene)));
-            let files = made.unwrap_or_else(|_| vec![(format!("{}.txt", part.name), format!("no answer within {PATIENCE:?}\n"))]);
+            let made = runtime.block_on(async { tokio::time::timeout(PATIENCE, (part.make)(&scene)).await });
+            let files = made
+                .unwrap_or_else(|_| vec![(format!("{}.txt", part.name), format!("no answer within {PATIENCE:?}\n"))]);
             for (name, text) in files {
                 let most = usize::try_from(archive.left()).unwrap_or(usize::MAX);
                 // Cut first: a log of a year is not scrubbed for its last day.

@@ -105,7 +105,10 @@ fn status(scene: &Scene) -> Files {
     if let (true, Some(config)) = (scene.with_readings, &scene.config) {
         let asked = doors::local::Visitor::connect(&config.control_socket)
             .and_then(|mut visitor| visitor.ask("values", &json!({})));
-        files.push(("values.json".to_owned(), asked.map_or_else(|error| format!("{error:#}\n"), |values| pretty(&values))));
+        files.push((
+            "values.json".to_owned(),
+            asked.map_or_else(|error| format!("{error:#}\n"), |values| pretty(&values)),
+        ));
     }
     files
 }
@@ -251,7 +254,14 @@ fn state(scene: &Scene) -> Files {
             }
             let name = entry.path();
             let at = crate::cli::moments::stamp(found.mtime().saturating_mul(1000));
-            list.push_str(&format!("{:o} {}:{} {:>12} {at} {}\n", found.mode(), found.uid(), found.gid(), found.len(), name.display()));
+            list.push_str(&format!(
+                "{:o} {}:{} {:>12} {at} {}\n",
+                found.mode(),
+                found.uid(),
+                found.gid(),
+                found.len(),
+                name.display()
+            ));
             if found.is_dir() {
                 waiting.push(name);
             }
@@ -325,8 +335,16 @@ const PROGRAMS: &[(&str, &[&str])] = &[
     ("ls", &["-lR", "/dev/serial"]),
     ("ps", &["-eo", "pid,user,stat,etimes,rss,nlwp,comm", "--sort=-rss"]),
 ];
-const SYSTEM_FILES: &[&str] =
-    &["/etc/os-release", "/proc/meminfo", "/proc/loadavg", "/proc/mounts", "/proc/net/dev", "/etc/resolv.conf", "/proc/pressure/io", "/proc/tty/driver/serial"];
+const SYSTEM_FILES: &[&str] = &[
+    "/etc/os-release",
+    "/proc/meminfo",
+    "/proc/loadavg",
+    "/proc/mounts",
+    "/proc/net/dev",
+    "/etc/resolv.conf",
+    "/proc/pressure/io",
+    "/proc/tty/driver/serial",
+];
 
 async fn system() -> Files {
     let mut text = String::new();
@@ -357,13 +375,36 @@ async fn service() -> Files {
 
 /// Words of kernel messages that matter to a gateway.
 const KERNEL: &[&str] = &[
-    "tty", "serial", "usb", "mmc", "sd ", "nvme", "ata", "ext4", "i/o error", "eth", "link is", "wlan", "wwan", "oom", "out of memory",
-    "watchdog", "thermal", "undervoltage", "enos-edge", "segfault", "read-only", "rtc", "nand", "ubi",
+    "tty",
+    "serial",
+    "usb",
+    "mmc",
+    "sd ",
+    "nvme",
+    "ata",
+    "ext4",
+    "i/o error",
+    "eth",
+    "link is",
+    "wlan",
+    "wwan",
+    "oom",
+    "out of memory",
+    "watchdog",
+    "thermal",
+    "undervoltage",
+    "enos-edge",
+    "segfault",
+    "read-only",
+    "rtc",
+    "nand",
+    "ubi",
 ];
 
 async fn kernel(scene: &Scene) -> Files {
     let since = format!("-{}s", scene.since.as_secs());
-    let journal = program::bounded("journalctl", &["-k", "--no-pager", "-o", "short-iso", "--since", &since], LOG, ASKED).await;
+    let journal =
+        program::bounded("journalctl", &["-k", "--no-pager", "-o", "short-iso", "--since", &since], LOG, ASKED).await;
     let said = match journal.filter(|(text, _)| text.lines().count() > 1) {
         Some((text, _)) => Some(text),
         None => program::bounded("dmesg", &["-T"], LOG, ASKED).await.map(|(text, _)| text),

@@ -152,7 +152,8 @@ fn packaged(config: &Config, found: &mut Vec<String>) {
         let names: Vec<String> = source.files().filter(|name| name.ends_with(".yaml")).map(str::to_owned).collect();
         for name in names {
             let mut text = String::new();
-            let read = source.reader(&name).ok().and_then(|reader| reader.take(64 << 20).read_to_string(&mut text).ok());
+            let read =
+                source.reader(&name).ok().and_then(|reader| reader.take(64 << 20).read_to_string(&mut text).ok());
             if read.is_some()
                 && let (Some(node), _) = yaml::parse(&name.as_str().into(), &text)
             {

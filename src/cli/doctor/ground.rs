@@ -142,8 +142,8 @@ fn is_starting(path: &Path) -> bool {
             None => words.iter().find_map(|word| word.strip_prefix("--config=")).map(str::to_owned),
         };
         let file = folder.join("cwd").join(file.as_deref().unwrap_or(crate::cli::DEFAULT_CONFIG));
-        let is_gateway =
-            words.first().is_some_and(|word| word.contains("enos-edge")) && words.iter().any(|word| word == "run" || word == "launch");
+        let is_gateway = words.first().is_some_and(|word| word.contains("enos-edge"))
+            && words.iter().any(|word| word == "run" || word == "launch");
         is_gateway && std::fs::canonicalize(file).is_ok_and(|theirs| theirs == ours)
     })
 }
