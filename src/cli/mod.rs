@@ -1,6 +1,7 @@
 //! The command line: one file a command.
 
 mod audit;
+mod bundle;
 mod certificate;
 pub mod check;
 mod cloud;
@@ -67,6 +68,8 @@ enum Command {
     Audit(audit::Arguments),
     /// Find what is wrong on this gateway, running or not, and what to do about it.
     Doctor(doctor::command::Arguments),
+    /// Pack logs and state for somebody far away, without secrets.
+    SupportBundle(bundle::Arguments),
     /// Show the client certificates a running gateway keeps, or ask for a new one.
     Certificate(certificate::Arguments),
     /// Build, verify and install update files of the engine and of firmware.
@@ -117,6 +120,7 @@ pub fn main_from(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Write(arguments) => command::write(&arguments),
         Command::Invoke(arguments) => command::invoke(&arguments),
         Command::Audit(arguments) => audit::run(&arguments),
+        Command::SupportBundle(arguments) => bundle::run(&arguments),
         Command::Doctor(arguments) => doctor::command::run(&arguments),
         Command::Certificate(arguments) => certificate::run(&arguments),
         Command::Update(arguments) => update::run(&arguments),

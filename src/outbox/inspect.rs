@@ -157,8 +157,9 @@ fn check(connection: &Connection) -> Integrity {
 
 fn counted(connection: &Connection, integrity: Integrity, bytes: u64) -> Result<Inspection, StoreError> {
     let format = connection.pragma_query_value(None, "user_version", |row| row.get::<_, u32>(0))?;
-    if format as usize != schema::VERSION {
-        // An older file is brought up to date by the next start, a newer one is not ours to read.
+    let format_known = format as usize >= schema::version() && schema::may_open(connection, format as usize)?;
+    if !format_known {
+        // An older file is brought up to date by the next start, a newer one may not be ours to read.
         return Ok(Inspection { format, ..Inspection::nothing(integrity, bytes) });
     }
     let sums = "SELECT count(*), coalesce(sum(readings), 0), min(oldest), max(newest) FROM segment";
@@ -211,7 +212,7 @@ mod tests {
         let folder = folder();
         let before = all(folder.path());
         let found = inspect(folder.path()).unwrap().unwrap();
-        assert_eq!((found.integrity, found.format as usize), (Integrity::Whole, schema::VERSION));
+        assert_eq!((found.integrity, found.format as usize), (Integrity::Whole, schema::version()));
         assert_eq!(before, all(folder.path()));
         assert!(inspect(Path::new("/nowhere")).unwrap().is_none());
     }

@@ -5,6 +5,7 @@
 pub mod build;
 mod elf;
 pub mod file;
+pub mod firmware;
 mod foreign;
 pub mod keys;
 pub mod manifest;

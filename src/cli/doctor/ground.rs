@@ -142,13 +142,18 @@ fn is_starting(path: &Path) -> bool {
             None => words.iter().find_map(|word| word.strip_prefix("--config=")).map(str::to_owned),
         };
         let file = folder.join("cwd").join(file.as_deref().unwrap_or(crate::cli::DEFAULT_CONFIG));
-        let is_gateway =
-            words.first().is_some_and(|word| word.contains("enos-edge")) && words.iter().any(|word| word == "run");
+        let is_gateway = words.first().is_some_and(|word| word.contains("enos-edge"))
+            && words.iter().any(|word| word == "run" || word == "launch");
         is_gateway && std::fs::canonicalize(file).is_ok_and(|theirs| theirs == ours)
     })
 }
 
 fn knock(socket: &Path, outbox: Option<&Path>) -> Gateway {
+    let held = outbox.map_or(Ok(true), outbox::in_use);
+    // systemd holds the door too, and starts a gateway that was stopped when somebody knocks: look before.
+    if matches!(held, Ok(false)) {
+        return Gateway::Stopped;
+    }
     let asked = Visitor::connect(socket).and_then(|mut visitor| visitor.ask("status", &json!({})));
     let error = match asked {
         Ok(status) => return Gateway::Running(status),
@@ -158,9 +163,8 @@ fn knock(socket: &Path, outbox: Option<&Path>) -> Gateway {
         return Gateway::Silent(format!("{error:#}"));
     }
     let kind = error.root_cause().downcast_ref::<std::io::Error>().map(std::io::Error::kind);
-    let held = outbox.map_or(Ok(false), outbox::in_use);
     match (kind, held) {
-        (Some(ErrorKind::NotFound | ErrorKind::ConnectionRefused), Ok(false)) => Gateway::Stopped,
+        (Some(ErrorKind::NotFound | ErrorKind::ConnectionRefused), Ok(true)) if outbox.is_none() => Gateway::Stopped,
         (Some(ErrorKind::NotFound | ErrorKind::ConnectionRefused), Ok(true)) => {
             Gateway::Silent("a process holds the outbox, and no door is open".to_owned())
         }

@@ -10,14 +10,15 @@ mod holders;
 mod page;
 mod people;
 mod places;
-mod probes;
-pub mod program;
+pub(super) mod probes;
+pub(super) mod program;
 mod seek;
 mod site;
 
 pub use finding::{Finding, Level, Report};
 pub use ground::Ground;
 pub use page::page;
+pub(in crate::cli) use probes::service::UNIT;
 
 use driver::Answer;
 use std::sync::Arc;

@@ -77,11 +77,11 @@ fn compared(ours: i64, theirs: i64) -> Finding {
     let apart = (ours - theirs) / 1000;
     let way = if apart > 0 { "ahead of" } else { "behind" };
     let told = format!("{} s {way} the cloud's clock", apart.abs());
-    match apart.abs() {
-        ..=FINE_S => Finding::ok("agrees with the cloud's clock"),
-        ..=BAD_S => Finding::warning(told).help(REMEDY),
-        _ => Finding::fault(told).help(REMEDY),
+    if apart.abs() <= FINE_S {
+        return Finding::ok("agrees with the cloud's clock");
     }
+    let finding = if apart.abs() <= BAD_S { Finding::warning(told) } else { Finding::fault(told) };
+    finding.help(REMEDY)
 }
 
 #[cfg(test)]

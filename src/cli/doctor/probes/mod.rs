@@ -16,7 +16,7 @@ pub(super) mod package;
 pub(super) mod ports;
 pub(super) mod rights;
 pub(super) mod serial;
-pub(super) mod service;
+pub(in crate::cli) mod service;
 
 use super::finding::Finding;
 use super::ground::Ground;
