@@ -22,6 +22,7 @@ pub mod selection;
 pub mod site;
 pub mod thing_model;
 pub mod topic;
+pub mod update;
 
 pub use arrivals::{Accepted, Arrivals, Origin, Refused};
 pub use batch::{Batch, BatchBuilder, Block, Entry, ValueRef};

@@ -6,8 +6,11 @@ pub mod build;
 mod elf;
 pub mod file;
 mod foreign;
+pub mod job;
 pub mod keys;
 pub mod manifest;
+mod md5;
+pub mod shelf;
 pub mod target;
 #[cfg(test)]
 mod tests;
