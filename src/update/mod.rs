@@ -3,6 +3,7 @@
 //! A file says what it is for ([`Manifest`]); a [`Target`] carries it out; the job between them is on disk before each step.
 
 pub mod build;
+pub mod conditions;
 mod elf;
 pub mod file;
 mod foreign;
@@ -14,6 +15,8 @@ pub mod shelf;
 pub mod target;
 #[cfg(test)]
 mod tests;
+pub mod window;
+pub mod zone;
 
 pub use file::{Opened, Verified, limits};
 pub use manifest::{Kind, Manifest};
