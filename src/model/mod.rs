@@ -24,6 +24,7 @@ pub mod service;
 pub mod site;
 pub mod thing_model;
 pub mod topic;
+pub mod update;
 
 pub use arrivals::{Accepted, Arrivals, Origin, Refused, RefusedAt};
 pub use batch::{Batch, BatchBuilder, Block, Entry, ValueRef};

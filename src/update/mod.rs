@@ -3,15 +3,21 @@
 //! A file says what it is for ([`Manifest`]); a [`Target`] carries it out; the job between them is on disk before each step.
 
 pub mod build;
+pub mod conditions;
 mod elf;
 pub mod file;
 pub mod firmware;
 mod foreign;
+pub mod job;
 pub mod keys;
 pub mod manifest;
+mod md5;
+pub mod shelf;
 pub mod target;
 #[cfg(test)]
 mod tests;
+pub mod window;
+pub mod zone;
 
 pub use file::{Opened, Verified, limits};
 pub use manifest::{Kind, Manifest};

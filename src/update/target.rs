@@ -5,6 +5,7 @@
 
 use super::Manifest;
 use driver::Answer;
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// A verified update on disk.
@@ -71,7 +72,7 @@ pub enum Standing {
 }
 
 /// Why a step failed, and which: the cloud's progress codes need no more.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{words}")]
 pub struct Failure {
     pub stage: Stage,
@@ -79,7 +80,8 @@ pub struct Failure {
 }
 
 /// Steps that can fail, with EnOS's progress codes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Stage {
     /// -1
     Other,
@@ -91,4 +93,25 @@ pub enum Stage {
     Writing,
     /// -5: the gateway will not, now or ever: wrong architecture, an older version, a condition.
     Refused,
+}
+
+impl Stage {
+    /// What the cloud is told as a step of progress.
+    #[must_use]
+    pub fn code(self) -> i32 {
+        match self {
+            Stage::Other => -1,
+            Stage::Download => -2,
+            Stage::Verification => -3,
+            Stage::Writing => -4,
+            Stage::Refused => -5,
+        }
+    }
+}
+
+impl Failure {
+    #[must_use]
+    pub fn new(stage: Stage, words: impl Into<String>) -> Failure {
+        Failure { stage, words: words.into() }
+    }
 }
