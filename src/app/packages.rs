@@ -290,6 +290,7 @@ impl Packages {
         why: &str,
         evidence: Vec<(&'static str, Json)>,
     ) -> Result<Json, Refusal> {
+        let asked = Instant::now();
         let facts = generations.before(to).map_err(|why| Refusal::new("no_generation", why))?;
         let (this, target, words) = (Arc::clone(self), facts.clone(), why.to_owned());
         let prepared = tokio::task::spawn_blocking(move || {
@@ -302,12 +303,13 @@ impl Packages {
             .await
             .map_err(|_| Refusal::new("failed", "the package broke its reader"))?
             .map_err(|why| Refusal::new("failed", format!("generation {} can not run: {why}", facts.generation)))?;
+        let before = milliseconds(asked);
         let (applied, took) = self.switch(&site, &facts).await;
         self.told().watch = json!({ "state": "rolled_back", "why": why });
         self.tell("packageRolledBack", &facts, why);
         let back_to = [&evidence[..], &[("back_to", json!(facts.generation))]].concat();
         self.publishes.end(Stage::RolledBack, why, &back_to).await;
-        Ok(json!({ "package": facts, "applied": shown(&applied), "prepared_ms": prepared, "switched_ms": took }))
+        Ok(json!({ "package": facts, "applied": shown(&applied), "prepared_ms": before, "switched_ms": took }))
     }
 
     /// Every part goes on with this package. Names come first, so that no reading is without.

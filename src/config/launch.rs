@@ -30,7 +30,7 @@ pub fn launch(path: &Path, state_dir: Option<PathBuf>) -> Result<LaunchConfig, V
     };
     let state_dir = match state_dir {
         Some(dir) => Some(dir),
-        None => read::state_dir(&fields, folder(path), &mut faults),
+        None => read::state_dir_of(&fields, folder(path), &mut faults),
     };
     let update = fields.node("update").and_then(|node| Fields::open(&file, node, "update", &["keys"], &mut unheeded));
     let keys = update.map(|update| {

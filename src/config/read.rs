@@ -111,7 +111,7 @@ pub(super) fn control_socket(path: &Path) -> Result<PathBuf, Vec<Diagnostic>> {
     let fields = node.as_ref().and_then(|node| Fields::open(&file, node, "configuration", KEYS, &mut Faults::new()));
     let socket = fields.and_then(|fields| match fields.text("control_socket", &mut faults) {
         Some(socket) => Some(folder(path).join(socket.text)),
-        None => Some(door(&state_dir(&fields, folder(path), &mut faults)?)),
+        None => Some(door(&state_dir_of(&fields, folder(path), &mut faults)?)),
     });
     socket.ok_or_else(|| faults.finish())
 }
@@ -120,11 +120,10 @@ pub(super) fn control_socket(path: &Path) -> Result<PathBuf, Vec<Diagnostic>> {
 pub(super) fn state_dir(path: &Path) -> Result<PathBuf, Vec<Diagnostic>> {
     let file: Arc<str> = path.display().to_string().into();
     let text = text(path, &file)?;
-    let (node, found) = crate::yaml::parse(&file, &text);
-    let mut faults = Faults::from(found);
+    let (node, mut faults) = document(&file, &text);
     let fields = node.as_ref().and_then(|node| Fields::open(&file, node, "configuration", KEYS, &mut Faults::new()));
-    let dir = fields.and_then(|fields| fields.required("state_dir", &mut faults));
-    dir.map(|dir| folder(path).join(dir.text)).ok_or_else(|| faults.finish())
+    let dir = fields.and_then(|fields| state_dir_of(&fields, folder(path), &mut faults));
+    dir.ok_or_else(|| faults.finish())
 }
 
 pub(super) fn folder(path: &Path) -> &Path {
@@ -164,7 +163,7 @@ pub(super) fn document<'t>(file: &Arc<str>, text: &'t str) -> (Option<crate::yam
 }
 
 /// Nothing when it is said in a way that can not be understood.
-pub(super) fn state_dir(fields: &Fields<'_, '_>, folder: &Path, faults: &mut Faults) -> Option<PathBuf> {
+pub(super) fn state_dir_of(fields: &Fields<'_, '_>, folder: &Path, faults: &mut Faults) -> Option<PathBuf> {
     match fields.node("state_dir") {
         Some(_) => fields.text("state_dir", faults).map(|text| folder.join(text.text)),
         None => Some(PathBuf::from(STATE_DIR)),
@@ -179,7 +178,7 @@ fn config(fields: &Fields<'_, '_>, folder: &Path, overrides: Overrides, faults: 
     let path = |text: Text| folder.join(text.text);
     let state_dir = match overrides.state_dir {
         Some(dir) => Some(dir),
-        None => state_dir(fields, folder, faults),
+        None => state_dir_of(fields, folder, faults),
     };
     let package = overrides.package.or_else(|| fields.text("package", faults).map(path));
     let socket = fields.text("control_socket", faults).map(path);

@@ -409,12 +409,9 @@ async fn a_broken_upload_goes_on_with_what_is_missing_if_its_digest_was_told() {
         tokio::task::yield_now().await;
     }
     let rest = |range: &str, sha256: &str| format!("{TOKEN}x-sha256: {sha256}\r\ncontent-range: bytes {range}\r\n");
-    for (range, told, status) in [
-        ("5-9/11", sha256, 416),
-        ("6-10/11", &"0".repeat(64), 416),
-        ("6-9/11", sha256, 400),
-        ("6-10/999", sha256, 416),
-    ] {
+    for (range, told, status) in
+        [("5-9/11", sha256, 416), ("6-10/11", &"0".repeat(64), 416), ("6-9/11", sha256, 400), ("6-10/999", sha256, 416)]
+    {
         let mut answer = push.put(&rest(range, told), "world").await;
         // The broken one is put away first.
         while answer.starts_with("HTTP/1.1 409") && tries.fetch_add(1, Ordering::Relaxed) < 1000 {

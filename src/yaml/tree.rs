@@ -79,11 +79,7 @@ pub fn parse<'a>(file: &Arc<str>, text: &'a str) -> (Option<Node<'a>>, Vec<Diagn
 
 /// As [`parse`], with what other files have left of the budget.
 #[must_use]
-pub fn parse_within<'a>(
-    file: &Arc<str>,
-    text: &'a str,
-    budget: &Budget,
-) -> (Option<Node<'a>>, Vec<Diagnostic>) {
+pub fn parse_within<'a>(file: &Arc<str>, text: &'a str, budget: &Budget) -> (Option<Node<'a>>, Vec<Diagnostic>) {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut options = Options::default();
     options.flow_nesting_limit = MAX_DEPTH;

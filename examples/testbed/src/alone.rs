@@ -73,7 +73,9 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
             }
             "polled" => json!({ "polled": parts.polled() }),
             "quit" => return Ok(()),
-            other => json!({ "error": format!("{other} is not known; orders: report, silence, polled, down, up, quit") }),
+            other => {
+                json!({ "error": format!("{other} is not known; orders: report, silence, polled, down, up, quit") })
+            }
         };
         println!("{said}");
     }

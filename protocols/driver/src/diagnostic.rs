@@ -88,7 +88,8 @@ fn presentable(mut text: String) -> String {
         text.push('…');
     }
     let steers = |c: char| {
-        c.is_control() && c != '\n' || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}')
+        c.is_control() && c != '\n'
+            || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}')
     };
     if !text.contains(steers) {
         return text;
@@ -143,7 +144,8 @@ mod tests {
     #[test]
     fn texts_of_a_file_do_not_steer_the_terminal_and_have_an_end() {
         let file: Arc<str> = "a.yaml".into();
-        let fault = Diagnostic::error(Place::new(&file, 1, 1), "name \"\u{1b}[2J\u{7}\u{202e}x\" is not known").help("a\tb");
+        let fault =
+            Diagnostic::error(Place::new(&file, 1, 1), "name \"\u{1b}[2J\u{7}\u{202e}x\" is not known").help("a\tb");
         assert_eq!(fault.problem, "name \"\\u{1b}[2J\\u{7}\\u{202e}x\" is not known");
         assert_eq!(fault.help.as_deref(), Some("a\\tb"));
         let long = Diagnostic::error(Place::new(&file, 1, 1), "电".repeat(1_000_000)).problem;

@@ -74,7 +74,7 @@ fn running(new: &Path, config: Option<&Config>) -> anyhow::Result<Against> {
         .with_context(|| format!("find the package that runs in {}", state.display()))?;
     std::fs::metadata(&package).with_context(|| format!("read {}", package.display()))?;
     // A faulty one has none; its faults are told with those of the check.
-    let taken_back = content_of(new).is_ok_and(|content| record.rejected.contains(&content));
+    let taken_back = content_of(new, &Limits::default()).is_ok_and(|content| record.rejected.contains(&content));
     let shown = format!("generation {}", record.current);
     let memory = Memory { types: Some(record.types), taken_back, older: config.package_trust.allow_downgrade };
     Ok(Against { package, shown, memory })

@@ -80,7 +80,15 @@ impl<'l> Stager<'l> {
     pub fn new(limits: &'l Limits) -> Result<Stager<'l>, String> {
         let folder = limits.staging.clone().unwrap_or_else(std::env::temp_dir);
         let file = nameless(&folder).map_err(|e| format!("make a temporary file in {}: {e}", folder.display()))?;
-        Ok(Stager { limits, file, at: 0, entries: BTreeMap::new(), taken: names::Taken::default(), room_known_to: 0, skipped: 0 })
+        Ok(Stager {
+            limits,
+            file,
+            at: 0,
+            entries: BTreeMap::new(),
+            taken: names::Taken::default(),
+            room_known_to: 0,
+            skipped: 0,
+        })
     }
 
     /// Copies one file of the archive to its end.

@@ -144,19 +144,31 @@ fn refuse(path: &Path, problem: impl Into<String>) -> Diagnostic {
 /// What people hand over instead of a key of ours: how it begins, what it is, what to do.
 const OTHERS: &[(&str, &str, &str)] = &[
     ("-----BEGIN OPENSSH PRIVATE KEY", "is an OpenSSH private key", MAKE),
-    ("-----BEGIN ENCRYPTED PRIVATE KEY", "is a private key with a password", "take it off with `openssl pkey`, or make a pair with `enos-edge package keygen -o FILE`"),
+    (
+        "-----BEGIN ENCRYPTED PRIVATE KEY",
+        "is a private key with a password",
+        "take it off with `openssl pkey`, or make a pair with `enos-edge package keygen -o FILE`",
+    ),
     ("-----BEGIN RSA", "is an RSA key", MAKE),
     ("-----BEGIN EC ", "is an EC key", MAKE),
     ("-----BEGIN DSA", "is a DSA key", MAKE),
     ("-----BEGIN CERTIFICATE REQUEST", "is a certificate request", MAKE),
-    ("-----BEGIN CERTIFICATE", "is a certificate", "packages are signed with a bare key; make a pair with `enos-edge package keygen -o FILE`"),
+    (
+        "-----BEGIN CERTIFICATE",
+        "is a certificate",
+        "packages are signed with a bare key; make a pair with `enos-edge package keygen -o FILE`",
+    ),
     ("-----BEGIN PGP", "is a PGP key", MAKE),
     ("-----BEGIN PUBLIC KEY", "is a public key", "name the private key: the file of the same name without .pub"),
     ("PuTTY-User-Key-File", "is a PuTTY key", MAKE),
     ("ssh-", "is an OpenSSH public key", MAKE),
     ("ecdsa-", "is an OpenSSH public key", MAKE),
     ("untrusted comment:", "is a minisign key", MAKE),
-    ("0", "is DER, or no key at all", "convert it: openssl pkey -inform DER -in KEY -out KEY.pem (with -pubin -pubout for a public one)"),
+    (
+        "0",
+        "is DER, or no key at all",
+        "convert it: openssl pkey -inform DER -in KEY -out KEY.pem (with -pubin -pubout for a public one)",
+    ),
 ];
 const MAKE: &str = "make a pair with `enos-edge package keygen -o FILE`";
 
