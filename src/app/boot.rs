@@ -1,7 +1,7 @@
 //! Which package a start runs: the current generation, unless the configuration names something new.
 
 use crate::config::Config;
-use crate::diagnostic::{self, Diagnostic};
+use crate::diagnostic::{self, Diagnostic, Severity};
 use crate::model::{RefusedAt, Site, Timestamp};
 use crate::package::generations::{self, Admission, Facts, Generations, content_of};
 use crate::package::manifest;
@@ -68,7 +68,11 @@ pub(super) fn install(
     });
     let site = match checked {
         Ok(site) => Arc::new(site),
-        Err(unfit) => {
+        Err(mut unfit) => {
+            // Warnings did not keep it from running.
+            if unfit.faults.iter().any(|fault| fault.severity == Severity::Error) {
+                unfit.faults.retain(|fault| fault.severity == Severity::Error);
+            }
             generations.discard(&staged, &unfit.faults);
             return Err(unfit);
         }

@@ -21,6 +21,7 @@ const TEXT_BYTES: u64 = 8 << 20;
 
 const KEYS: &[&str] = &["format", "name", "version", "engine", "org", "files"];
 const SEAL: &str = "run `enos-edge package seal DIR`";
+const DIFFERS: &str = "get the package again; after changes of your own run `enos-edge package seal DIR`";
 
 /// A checked manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -280,7 +281,7 @@ impl Reading {
         let known: HashSet<&str> = listed.entries.iter().map(|(path, _)| path.value.as_str()).collect();
         for extra in source.files().filter(|path| *path != FILE && *path != SIGNATURE && !known.contains(path)) {
             let place = Place::new(&self.file, listed.line, 1);
-            self.error(place, format!("file \"{extra}\" is in the package but not in its list"), SEAL);
+            self.error(place, format!("file \"{extra}\" is in the package but not in its list"), DIFFERS);
         }
     }
 
@@ -295,7 +296,7 @@ impl Reading {
             return self.error(
                 self.place(path),
                 format!("file \"{}\" is in the list but not in the package", path.value),
-                SEAL,
+                DIFFERS,
             );
         }
         match source.sha256(&path.value) {
@@ -303,7 +304,7 @@ impl Reading {
             Ok(_) => self.error(
                 self.place(digest),
                 format!("file \"{}\" was changed since the package was sealed", path.value),
-                SEAL,
+                DIFFERS,
             ),
             Err(fault) => self.faults.push(fault),
         }

@@ -1,8 +1,10 @@
 //! Makes a point table of an .xlsx or of a Kepware tag list. What can not be taken is told with its row and column.
 
 mod kepware;
+mod styles;
 #[cfg(test)]
 mod tests;
+mod workbook;
 mod xlsx;
 
 use super::faults::Faults;
@@ -11,7 +13,7 @@ use super::scaffold::csv_cell;
 use super::source::Limits;
 use crate::diagnostic::{Diagnostic, Place, Severity};
 use crate::model::progress::{Progress, Unit};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -26,6 +28,8 @@ pub struct Imported {
     /// point.csv.
     pub csv: String,
     pub rows: usize,
+    /// The sheet of the workbook that was read.
+    pub sheet: Option<String>,
     /// Rows that were not taken (errors), and what was not taken of others (warnings).
     pub left: Vec<Diagnostic>,
 }
@@ -35,25 +39,76 @@ fn refuse(path: &Path, problem: &str, help: &str) -> Diagnostic {
     if help.is_empty() { fault } else { fault.help(help) }
 }
 
-/// Reads the file. `sheet` names a worksheet; the first one otherwise.
+/// Reads the file. `sheet` names a worksheet; the first that can be seen otherwise.
 ///
 /// # Errors
 /// When nothing of it can be taken, and why.
 pub fn read(path: &Path, sheet: Option<&str>, progress: &Progress) -> Result<Imported, Vec<Diagnostic>> {
-    let shown: Arc<str> = path.display().to_string().into();
-    let mut faults = Faults::new(&shown);
-    let bytes = bytes(path, sheet, progress, &mut faults)?;
+    let mut faults = Faults::new(&path.display().to_string().into());
+    let (bytes, book) = match bytes(path, sheet, progress, &mut faults)? {
+        Content::Csv(bytes) => (bytes, None),
+        Content::Book(mut book) => (std::mem::take(&mut book.csv), Some(book)),
+    };
     progress.step("checking", 0, Unit::Things);
-    let mut rows = Rows::open(&*bytes, &mut faults).ok_or_else(|| vec![refuse(path, "can not be read", "")])?;
-    let Some(first) = rows.next(&mut faults) else {
+    let done = read_rows(path, &bytes, faults);
+    let Some(book) = book else { return done };
+    match done {
+        Ok(mut imported) => {
+            in_cells(path, &book, &mut imported.left);
+            imported.sheet = Some(book.sheet);
+            Ok(imported)
+        }
+        Err(mut left) => {
+            in_cells(path, &book, &mut left);
+            if !book.others.is_empty() {
+                let problem = format!("sheet \"{}\" was read; there are also: {}", book.sheet, book.others.join(", "));
+                left.push(refuse(path, &problem, "name the right one with --sheet"));
+            }
+            Err(left)
+        }
+    }
+}
+
+/// Places of a sheet as people find them there: `B14`. What stands in merged cells is told so.
+fn in_cells(path: &Path, book: &xlsx::Book, faults: &mut [Diagnostic]) {
+    let file: Arc<str> = path.display().to_string().into();
+    for fault in faults.iter_mut().filter(|fault| fault.place.line > 0 && fault.place.file == file) {
+        let (row, column) = (fault.place.line, fault.place.column);
+        let merged = book.merged.iter().find(|((left, top), (right, bottom))| {
+            (*left..=*right).contains(&column) && (*top..=*bottom).contains(&row) && (column, row) != (*left, *top)
+        });
+        if let Some((first, last)) = merged {
+            let name = |place: &(u32, u32)| format!("{}{}", xlsx::letters(place.0), place.1);
+            let range = format!("{}:{}", name(first), name(last));
+            fault.help = Some(format!("the cells {range} are merged, and only the first holds the text: unmerge them, and fill each"));
+        }
+        let cell = if column > 0 { format!("{}{row}", xlsx::letters(column)) } else { format!("row {row}") };
+        fault.place = Place::new(&format!("{file}: {}!{cell}", book.sheet).into(), 0, 0);
+    }
+}
+
+fn read_rows(path: &Path, bytes: &[u8], mut faults: Faults) -> Result<Imported, Vec<Diagnostic>> {
+    let shown = Arc::clone(faults.file());
+    let mut rows = Rows::open(bytes, &mut faults).ok_or_else(|| vec![refuse(path, "can not be read", "")])?;
+    let mut first = rows.next(&mut faults);
+    // Notes above the header, as Kepware's own configuration files have.
+    while first.is_some_and(|row| row.cell(0).starts_with(';')) {
+        first = rows.next(&mut faults);
+    }
+    let Some(first) = first else {
         let mut told = faults.finish();
         told.push(refuse(path, "there is no row in it", "its first row is the header"));
         return Err(told);
     };
     match kepware::header(first) {
         Some(header) => tags(path, header, rows, faults),
-        None => table(path, &shown, &bytes, faults),
+        None => table(path, &shown, bytes, faults),
     }
+}
+
+enum Content {
+    Csv(Vec<u8>),
+    Book(xlsx::Book),
 }
 
 fn bytes(
@@ -61,13 +116,13 @@ fn bytes(
     sheet: Option<&str>,
     progress: &Progress,
     faults: &mut Faults,
-) -> Result<Vec<u8>, Vec<Diagnostic>> {
+) -> Result<Content, Vec<Diagnostic>> {
     let fail = |e: std::io::Error| vec![refuse(path, &format!("read the file: {e}"), "")];
     let mut bytes = Vec::new();
     let mut file = File::open(path).map_err(fail)?.take(FILE_BYTES + 1);
     (&mut file).take(8).read_to_end(&mut bytes).map_err(fail)?;
     if bytes.starts_with(b"PK\x03\x04") {
-        return xlsx::read(path, sheet, progress, faults);
+        return xlsx::read(path, sheet, progress, faults).map(Content::Book);
     }
     if bytes.starts_with(b"\xd0\xcf\x11\xe0") {
         return Err(vec![refuse(
@@ -76,11 +131,14 @@ fn bytes(
             "save it as .xlsx without a password, or as CSV UTF-8",
         )]);
     }
+    if let Some(name) = sheet {
+        return Err(vec![refuse(path, &format!("a CSV has no sheet \"{name}\""), "leave --sheet out")]);
+    }
     file.read_to_end(&mut bytes).map_err(fail)?;
     if bytes.len() as u64 > FILE_BYTES {
         return Err(vec![refuse(path, &format!("it has more than {FILE_BYTES} bytes"), "split it")]);
     }
-    Ok(bytes)
+    Ok(Content::Csv(bytes))
 }
 
 fn tags(
@@ -93,6 +151,9 @@ fn tags(
     taken.csv.push_str(kepware::HEADER);
     let limit = Limits::default().rows;
     while let Some(row) = rows.next(&mut faults) {
+        if row.cell(0).starts_with(';') {
+            continue;
+        }
         kepware::take(row, &mut header, &mut taken, &mut faults);
         if taken.rows > limit {
             return Err(vec![refuse(
@@ -108,7 +169,7 @@ fn tags(
         faults.warning(0, 0, problem, help);
     }
     check(&taken.csv, &mut faults);
-    Ok(Imported { csv: taken.csv, rows: taken.rows, left: faults.finish() })
+    Ok(Imported { csv: taken.csv, rows: taken.rows, sheet: None, left: faults.finish() })
 }
 
 /// What comes out must read back as a point table.
@@ -122,8 +183,12 @@ fn check(csv: &str, faults: &mut Faults) {
 /// A table with our own headers: rows with a fault stay behind, the others come out as they are.
 fn table(path: &Path, shown: &Arc<str>, bytes: &[u8], mut faults: Faults) -> Result<Imported, Vec<Diagnostic>> {
     let before = faults.finish();
-    let mut bad: BTreeSet<u32> = before.iter().map(|fault| fault.place.line).collect();
-    let (_, found) = points::read(shown, bytes, &Limits::default());
+    let wrong = |fault: &&Diagnostic| fault.severity == Severity::Error;
+    let mut bad: BTreeSet<u32> = before.iter().filter(wrong).map(|fault| fault.place.line).collect();
+    let (_, mut found) = points::read(shown, bytes, &Limits::default());
+    // A cell that could not be read is empty, and that was told already.
+    let told: HashSet<&Place> = before.iter().map(|fault| &fault.place).collect();
+    found.retain(|fault| fault.place.line == 0 || !told.contains(&fault.place));
     bad.extend(found.iter().filter(|fault| fault.severity == Severity::Error).map(|fault| fault.place.line));
     let mut left: Vec<Diagnostic> = before.into_iter().chain(found).collect();
     faults = Faults::new(shown);
@@ -147,5 +212,5 @@ fn table(path: &Path, shown: &Arc<str>, bytes: &[u8], mut faults: Faults) -> Res
         csv.push('\n');
     }
     left.sort_by_key(|fault| (fault.place.line, fault.place.column));
-    Ok(Imported { csv, rows: count, left })
+    Ok(Imported { csv, rows: count, sheet: None, left })
 }

@@ -1,7 +1,8 @@
 //! Turns one worksheet of an .xlsx into CSV text, line for line. Archives and XML that were made to harm are refused:
 //! the zip is read with the caps of a package, a document type is refused, entities are never expanded.
 
-use super::refuse;
+use super::styles::Styles;
+use super::{refuse, workbook};
 use crate::diagnostic::Diagnostic;
 use crate::model::progress::Progress;
 use crate::package::faults::Faults;
@@ -16,29 +17,68 @@ use std::path::Path;
 const PART_BYTES: u64 = 256 << 20;
 /// Bytes of all shared texts, and of the CSV that comes out.
 const TEXT_BYTES: usize = 128 << 20;
+const AS_TEXT: &str = "make the column Text, and type it again: Excel made a date of what was written";
 /// Rows and columns of a sheet: those of Excel, and those of a point table.
 const ROWS: u32 = 1_048_576;
 const COLUMNS: usize = 256;
 
-/// The CSV text of a sheet, the first one or the one of that name.
+/// What comes out of a workbook.
+pub(super) struct Book {
+    /// The CSV text of the sheet.
+    pub csv: Vec<u8>,
+    pub sheet: String,
+    /// Sheets that could be meant instead.
+    pub others: Vec<String>,
+    /// Cells that were made one: column and row of the first, and of the last.
+    pub merged: Vec<((u32, u32), (u32, u32))>,
+}
+
+/// Reads a sheet, the first that can be seen or the one of that name.
 pub(super) fn read(
     path: &Path,
     sheet: Option<&str>,
     progress: &Progress,
     faults: &mut Faults,
-) -> Result<Vec<u8>, Vec<Diagnostic>> {
+) -> Result<Book, Vec<Diagnostic>> {
     let limits = Limits { file_bytes: PART_BYTES, progress: progress.clone(), ..Limits::default() };
     let source = Source::open(path, &limits)?;
-    let part = sheet_part(&source, sheet).map_err(|problem| vec![refuse(path, &problem, "save it as .xlsx again")])?;
-    let strings = if source.contains("xl/sharedStrings.xml") { shared(&source)? } else { Vec::new() };
-    let mut sheet = Sheet { strings: &strings, faults, out: Vec::new(), line: 0, row: Row::default() };
+    let parts = workbook::find(&source, sheet).map_err(|(problem, help)| vec![refuse(path, &problem, help)])?;
+    let strings = parts.strings.map_or(Ok(Vec::new()), |part| shared(&source, &part))?;
+    let styles = parts.styles.map_or(Ok(Styles::default()), |part| styles(&source, &part));
+    let styles = styles.map_err(|problem| vec![refuse(path, &problem, "save it as .xlsx again")])?;
+    let mut sheet = Sheet {
+        strings: &strings,
+        styles: &styles,
+        faults,
+        out: Vec::new(),
+        line: 0,
+        row: Row::default(),
+        hidden: (0, 0),
+        merged: Vec::new(),
+    };
     source.begin("reading the sheet");
-    walk(&source, &part, |event| sheet.event(event)).map_err(|problem| vec![refuse(path, &problem, "")])?;
-    Ok(sheet.out)
+    walk(&source, &parts.sheet, |event| sheet.event(event)).map_err(|problem| vec![refuse(path, &problem, "")])?;
+    sheet.tell_hidden();
+    let Sheet { out, merged, .. } = sheet;
+    Ok(Book { csv: out, sheet: parts.name, others: parts.others, merged })
+}
+
+fn styles(source: &Source, part: &str) -> Result<Styles, String> {
+    let mut styles = Styles::default();
+    walk(source, part, |event| {
+        match &event {
+            Event::Start(e) => styles.start(e, false)?,
+            Event::Empty(e) => styles.start(e, true)?,
+            Event::End(e) => styles.end(e.local_name().as_ref()),
+            _ => {}
+        }
+        Ok(())
+    })?;
+    Ok(styles)
 }
 
 /// Runs over the events of a part until it ends or `each` complains.
-fn walk(source: &Source, part: &str, mut each: impl FnMut(Event<'_>) -> Result<(), String>) -> Result<(), String> {
+pub(super) fn walk(source: &Source, part: &str, mut each: impl FnMut(Event<'_>) -> Result<(), String>) -> Result<(), String> {
     let stream = source.reader(part).map_err(|fault| fault.problem)?;
     let mut reader: Reader<BufReader<_>> = Reader::from_reader(BufReader::new(stream));
     let mut buffer = Vec::new();
@@ -57,7 +97,7 @@ fn next<'b, R: BufRead>(reader: &mut Reader<R>, buffer: &'b mut Vec<u8>) -> Resu
 }
 
 /// An attribute by its name without prefix.
-fn attribute(element: &BytesStart<'_>, name: &[u8]) -> Result<Option<String>, String> {
+pub(super) fn attribute(element: &BytesStart<'_>, name: &[u8]) -> Result<Option<String>, String> {
     for attribute in element.attributes() {
         let attribute = attribute.map_err(|e| e.to_string())?;
         if attribute.key.local_name().as_ref() == name {
@@ -92,44 +132,7 @@ fn add_text(event: &Event<'_>, to: &mut String) -> Result<(), String> {
     Ok(())
 }
 
-fn sheet_part(source: &Source, wanted: Option<&str>) -> Result<String, String> {
-    if !source.contains("xl/workbook.xml") {
-        return Err("it is a zip, and no .xlsx workbook".to_owned());
-    }
-    let mut sheets: Vec<(String, String)> = Vec::new();
-    walk(source, "xl/workbook.xml", |event| {
-        if let Event::Start(e) | Event::Empty(e) = &event
-            && e.local_name().as_ref() == b"sheet"
-        {
-            // `r:id` beside `sheetId`.
-            sheets.push((attribute(e, b"name")?.unwrap_or_default(), attribute(e, b"id")?.unwrap_or_default()));
-        }
-        Ok(())
-    })?;
-    let found = match wanted {
-        None => sheets.first(),
-        Some(name) => sheets.iter().find(|(sheet, _)| sheet == name),
-    };
-    let Some((_, id)) = found else {
-        let known: Vec<&str> = sheets.iter().map(|(name, _)| name.as_str()).collect();
-        return Err(format!("there is no sheet \"{}\"; there are: {}", wanted.unwrap_or_default(), known.join(", ")));
-    };
-    let mut target = None;
-    walk(source, "xl/_rels/workbook.xml.rels", |event| {
-        if let Event::Start(e) | Event::Empty(e) = &event
-            && e.local_name().as_ref() == b"Relationship"
-            && attribute(e, b"Id")?.as_ref() == Some(id)
-        {
-            target = attribute(e, b"Target")?;
-        }
-        Ok(())
-    })?;
-    let target = target.ok_or("the sheet has no part")?;
-    Ok(target.strip_prefix('/').map_or_else(|| format!("xl/{target}"), str::to_owned))
-}
-
-fn shared(source: &Source) -> Result<Vec<Box<str>>, Vec<Diagnostic>> {
-    let part = "xl/sharedStrings.xml";
+fn shared(source: &Source, part: &str) -> Result<Vec<Box<str>>, Vec<Diagnostic>> {
     let (mut all, mut text, mut in_text, mut phonetic, mut bytes) = (Vec::new(), String::new(), false, false, 0);
     let walked = walk(source, part, |event| {
         match &event {
@@ -167,18 +170,29 @@ struct Row {
     cells: Vec<String>,
     column: usize,
     kind: String,
+    /// Shows its number as a date.
+    is_date: bool,
+    has_formula: bool,
     text: String,
     in_text: bool,
+    is_hidden: bool,
 }
 
 struct Sheet<'s> {
     strings: &'s [Box<str>],
+    styles: &'s Styles,
     faults: &'s mut Faults,
     out: Vec<u8>,
     /// Lines written.
     line: u32,
     row: Row,
+    /// Hidden rows with text in them: how many, and the first.
+    hidden: (u32, u32),
+    merged: Vec<((u32, u32), (u32, u32))>,
 }
+
+/// Merged cells that are remembered: each is a word in a complaint, no more.
+const MERGED: usize = 10_000;
 
 impl Sheet<'_> {
     fn event(&mut self, event: Event<'_>) -> Result<(), String> {
@@ -187,6 +201,14 @@ impl Sheet<'_> {
                 b"row" => self.begin_row(e)?,
                 b"c" => self.begin_cell(e)?,
                 b"v" | b"t" => self.row.in_text = true,
+                b"f" => self.row.has_formula = true,
+                b"mergeCell" => self.merge(e)?,
+                _ => {}
+            },
+            Event::Empty(e) => match e.local_name().as_ref() {
+                // Of a formula that shares another one's text.
+                b"f" => self.row.has_formula = true,
+                b"mergeCell" => self.merge(e)?,
                 _ => {}
             },
             Event::End(e) => match e.local_name().as_ref() {
@@ -209,7 +231,36 @@ impl Sheet<'_> {
         if number <= self.line || number > ROWS {
             return Err(format!("row {number} stands behind row {}", self.line));
         }
-        self.row = Row { number, ..Row::default() };
+        let is_hidden = attribute(element, b"hidden")?.is_some_and(|hidden| matches!(&*hidden, "1" | "true"));
+        self.row = Row { number, is_hidden, ..Row::default() };
+        Ok(())
+    }
+
+    fn merge(&mut self, element: &BytesStart<'_>) -> Result<(), String> {
+        let range = attribute(element, b"ref")?.unwrap_or_default();
+        let place = |text: &str| {
+            let row = text.trim_start_matches(|c: char| c.is_ascii_uppercase()).parse().ok()?;
+            Some((u32::try_from(column(text)? + 1).ok()?, row))
+        };
+        let corners = range.split_once(':').and_then(|(first, last)| Some((place(first)?, place(last)?)));
+        if let Some(corners) = corners.filter(|_| self.merged.len() < MERGED) {
+            self.merged.push(corners);
+        }
+        Ok(())
+    }
+
+    fn tell_hidden(&mut self) {
+        let (count, first) = self.hidden;
+        if count > 0 {
+            let problem = format!("hidden rows are taken too: {count}, this is the first");
+            self.faults.warning(first, 0, problem, "delete them in the sheet if they are not meant");
+        }
+    }
+
+    /// A fault of the cell that ends; its row is not taken.
+    fn cell_fault(&mut self, problem: impl Into<String>, help: &str) -> Result<(), String> {
+        let column = u32::try_from(self.row.column + 1).unwrap_or(u32::MAX);
+        self.faults.error(self.row.number, column, problem, help);
         Ok(())
     }
 
@@ -219,6 +270,9 @@ impl Sheet<'_> {
             None => self.row.cells.len(),
         };
         self.row.kind = attribute(element, b"t")?.unwrap_or_default();
+        let style = attribute(element, b"s")?.and_then(|style| style.parse().ok());
+        self.row.is_date = style.is_some_and(|style| self.styles.is_date(style));
+        self.row.has_formula = false;
         self.row.text.clear();
         Ok(())
     }
@@ -232,26 +286,26 @@ impl Sheet<'_> {
                 found.ok_or_else(|| format!("row {line} names text {text}, which is not there"))?.to_string()
             }
             "e" => {
-                let problem = format!("the cell holds the error {text}");
-                let help = "mend the formula in Excel, or write the value; the row is not taken";
-                self.faults.error(line, u32::try_from(column + 1).unwrap_or(u32::MAX), problem, help);
-                String::new()
+                let help = "mend the formula in the sheet, or write the value; the row is not taken";
+                return self.cell_fault(format!("the cell holds the error {text}"), help);
+            }
+            "b" => if text.trim() == "1" { "TRUE" } else { "FALSE" }.to_owned(),
+            "d" => return self.cell_fault(format!("the cell holds the date {text}"), AS_TEXT),
+            "" | "n" if self.row.is_date && !text.trim().is_empty() => {
+                let problem = format!("the cell holds a date or time, the number {}", plain_number(&text));
+                return self.cell_fault(problem, AS_TEXT);
             }
             "" | "n" => plain_number(&text),
             _ => text,
         };
         if text.trim().is_empty() {
-            return Ok(());
+            return match self.row.has_formula {
+                true => self.cell_fault("the formula has no value in the file", "open the file in Excel or LibreOffice, and save it"),
+                false => Ok(()),
+            };
         }
         if column >= COLUMNS {
-            let problem = format!("there is text beyond column {COLUMNS}");
-            self.faults.error(
-                line,
-                u32::try_from(column + 1).unwrap_or(u32::MAX),
-                problem,
-                "remove the surplus columns",
-            );
-            return Ok(());
+            return self.cell_fault(format!("there is text beyond column {COLUMNS}"), "remove the surplus columns");
         }
         if self.row.cells.len() <= column {
             self.row.cells.resize(column + 1, String::new());
@@ -261,6 +315,10 @@ impl Sheet<'_> {
     }
 
     fn end_row(&mut self) -> Result<(), String> {
+        if self.row.is_hidden && !self.row.cells.is_empty() {
+            let first = if self.hidden.0 == 0 { self.row.number } else { self.hidden.1 };
+            self.hidden = (self.hidden.0 + 1, first);
+        }
         let cells: Vec<String> = self.row.cells.iter().map(|cell| csv_cell(cell)).collect();
         while self.line + 1 < self.row.number {
             self.out.push(b'\n');
@@ -288,6 +346,16 @@ fn plain_number(text: &str) -> String {
     }
 }
 
+/// 54 -> `BC`: the column as people name it, counted from 1.
+pub(super) fn letters(mut column: u32) -> String {
+    let mut name = Vec::new();
+    while column > 0 {
+        name.push(b'A' + u8::try_from((column - 1) % 26).unwrap_or(0));
+        column = (column - 1) / 26;
+    }
+    name.iter().rev().map(|letter| char::from(*letter)).collect()
+}
+
 /// `BC12` -> 54.
 fn column(place: &str) -> Option<usize> {
     let letters = place.bytes().take_while(u8::is_ascii_uppercase);
@@ -302,6 +370,7 @@ mod tests {
     #[test]
     fn columns_and_numbers_are_those_people_see() {
         assert_eq!(["A1", "Z9", "AA1", "BC12", "12"].map(column), [Some(0), Some(25), Some(26), Some(54), None]);
+        assert_eq!([1, 26, 27, 55, 702, 703].map(letters), ["A", "Z", "AA", "BC", "ZZ", "AAA"]);
         assert_eq!(["3000", "0.30000000000000004", "1E-2", "x"].map(plain_number), ["3000", "0.3", "0.01", "x"]);
     }
 }

@@ -103,7 +103,8 @@ impl<R: Read> Frames<R> {
                 lines.push_back(Vec::new());
                 break;
             }
-            let blank = text.is_empty();
+            // Notes above a tag list begin with a semicolon, and none of theirs is a delimiter.
+            let blank = text.is_empty() || text.starts_with(b";");
             if !blank {
                 let count = |d: u8| unquoted(&line).filter(|b| *b == d).count();
                 self.delimiter =
