@@ -8,6 +8,7 @@ use crate::diagnostic;
 use crate::doors::local::Visitor;
 use crate::fetch::journal::Trouble;
 use crate::fetch::{Errand, FOLDER, once};
+use crate::model::progress::{Progress, Unit};
 use anyhow::Context;
 use serde_json::{Value as Json, json};
 use std::path::PathBuf;
@@ -103,7 +104,12 @@ fn through_the_door(arguments: &Arguments) -> anyhow::Result<bool> {
 }
 
 fn follow(visitor: &mut Visitor, before: &Json) -> anyhow::Result<bool> {
-    let begun = Instant::now();
+    let screen = Screen::open(false);
+    screen.during("fetching", |progress| followed(visitor, before, &screen, progress))
+}
+
+fn followed(visitor: &mut Visitor, before: &Json, screen: &Screen, progress: &Progress) -> anyhow::Result<bool> {
+    let (begun, mut length) = (Instant::now(), 0);
     // An attempt under way is the one that is waited for, and the next.
     let wanted = before["attempts"].as_u64().unwrap_or(0) + 1;
     let mut shown = 0;
@@ -111,14 +117,20 @@ fn follow(visitor: &mut Visitor, before: &Json) -> anyhow::Result<bool> {
         let now = visitor.ask("package_fetch", &json!({ "name": before["name"] }))?[0].take();
         if now["attempts"].as_u64().unwrap_or(0) >= wanted {
             let steps = now["steps"].as_array().map(Vec::as_slice).unwrap_or_default();
-            steps.iter().skip(shown).for_each(|done| say(&line(text(done, "step"), text(done, "said"))));
+            steps.iter().skip(shown).for_each(|done| screen.say(&line(text(done, "step"), text(done, "said"))));
             shown = steps.len();
+            let total = now["total"].as_u64().unwrap_or(0);
+            if total != length {
+                progress.step("fetching", total, Unit::Bytes);
+                length = total;
+            }
+            progress.set(now["bytes"].as_u64().unwrap_or(0));
             if now["busy"] == false {
                 let trouble = &now["trouble"];
                 if trouble.is_object() {
-                    say(&bad(text(trouble, "step"), text(trouble, "problem"), text(trouble, "remedy")));
+                    screen.say(&bad(text(trouble, "step"), text(trouble, "problem"), text(trouble, "remedy")));
                 } else if let Some(outcome) = now["outcome"].as_str() {
-                    say(&format!("  {outcome}\n"));
+                    screen.say(&format!("  {outcome}\n"));
                 }
                 return Ok(!trouble.is_object());
             }

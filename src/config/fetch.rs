@@ -25,6 +25,8 @@ pub struct SourceConfig {
     pub trust: Trust,
     /// Of HTTP and HTTPS; perhaps with user and password, so it is not shown.
     pub proxy: Option<Secret>,
+    /// FTP that is encrypted from the first byte on.
+    pub implicit_tls: bool,
     /// Where a redirect may lead beside the own host; no account goes there.
     pub redirect_hosts: Vec<String>,
     pub checksum: Checksum,
@@ -87,6 +89,7 @@ pub(super) const KEYS: &[&str] = &[
     "client_key_file",
     "proxy",
     "redirect_hosts",
+    "implicit_tls",
     "active",
     "checksum",
     "max_mb",
@@ -148,6 +151,8 @@ fn source(own: &Fields<'_, '_>, folder: &Path, faults: &mut Faults) -> Option<So
         let fault = Diagnostic::error(own.place.clone(), "active: true would open a port of the gateway to the server");
         faults.push(fault.help("leave it out: ftp is spoken passively"));
     }
+    let mut address = address;
+    let implicit_tls = implicit_tls(own, address.as_mut(), faults);
     let cleartext = own.flag("cleartext", false, faults);
     let checksum = own.word("checksum", CHECKSUMS, faults).unwrap_or(Checksum::Optional);
     let source = SourceConfig {
@@ -160,6 +165,7 @@ fn source(own: &Fields<'_, '_>, folder: &Path, faults: &mut Faults) -> Option<So
         known_hosts_file,
         trust: Trust { ca_file, pin, client },
         proxy,
+        implicit_tls,
         redirect_hosts: redirect_hosts(own, faults),
         checksum,
         max_bytes: whole(own, "max_mb", 256, 1..=4096, faults) << 20,
@@ -182,6 +188,7 @@ fn fit(own: &Fields<'_, '_>, source: &SourceConfig, cleartext: bool, faults: &mu
     for (key, fits) in [
         ("proxy", scheme.is_http()),
         ("redirect_hosts", scheme.is_http()),
+        ("implicit_tls", scheme == Scheme::Ftps),
         ("ca_file", scheme.is_tls()),
         ("certificate_sha256", scheme.is_tls()),
         ("key_file", scheme == Scheme::Sftp),
@@ -218,6 +225,17 @@ fn fit(own: &Fields<'_, '_>, source: &SourceConfig, cleartext: bool, faults: &mu
             complain("the host begins with a dash".to_owned(), "write its name");
         }
     }
+}
+
+/// The port for it says so, and it says the port.
+fn implicit_tls(own: &Fields<'_, '_>, address: Option<&mut Address>, faults: &mut Faults) -> bool {
+    const PORT: u16 = 990;
+    let Some(address) = address.filter(|address| address.scheme == Scheme::Ftps) else { return false };
+    let implicit = own.flag("implicit_tls", address.port == PORT, faults);
+    if implicit && address.port == Scheme::Ftps.default_port() {
+        address.port = PORT;
+    }
+    implicit
 }
 
 /// Names of hosts, without port.
@@ -292,6 +310,21 @@ mod tests {
         );
         let source = &parse(&pinned).unwrap()[0];
         assert_eq!((source.when, source.trust.pin.unwrap()[..2].to_vec()), (When::Manual, vec![0xab, 0xab]));
+    }
+
+    #[test]
+    fn ftp_is_encrypted_from_the_first_byte_at_its_port_or_when_said() {
+        let of = |more: &str| {
+            let source = parse(&format!("fetch: {{ name: a, {more} }}")).unwrap().remove(0);
+            (source.implicit_tls, source.address.port)
+        };
+        assert_eq!(of("url: ftps://h/"), (false, 21));
+        assert_eq!(of("url: ftps://h:990/"), (true, 990));
+        assert_eq!(of("url: ftps://h/, implicit_tls: true"), (true, 990));
+        assert_eq!(of("url: ftps://h:2121/, implicit_tls: true"), (true, 2121));
+        assert_eq!(of("url: ftps://h:990/, implicit_tls: false"), (false, 990));
+        assert!(parse("fetch: { name: a, url: ftp://h/, implicit_tls: true }").unwrap_err().contains("has no use"));
+        assert!(parse("fetch: { name: a, url: http://h/, redirect_hosts: [\"*\"] }").unwrap_err().contains("hosts"));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::incoming::{Incoming, Mark, Writer};
 use super::journal::{Journal, Step, Trouble};
 use super::pace::{self, Pace};
 use super::pull::{Found, Whole, missing_sidecar, sidecar_text};
-use super::{names, reach, tls};
+use super::{ftp_implicit, names, reach, tls};
 use crate::config::{Checksum, Scheme, SourceConfig};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -65,23 +65,40 @@ impl<'a> Session<'a> {
     async fn open(source: &'a SourceConfig, journal: &mut Journal<'_>) -> Result<Session<'a>, Trouble> {
         let at = &source.address;
         let stream = reach::connect(&at.host, at.port, source.connect_timeout, journal).await?;
-        let peer_is_v6 = stream.peer_addr().is_ok_and(|peer| peer.is_ipv6());
+        let peer = stream.peer_addr().map_err(|error| Trouble::new(Step::Connect, error.to_string()))?.ip();
+        let stream = if source.implicit_tls {
+            let relayed = ftp_implicit::relayed(stream).await;
+            relayed.map_err(|error| Trouble::new(Step::Setup, format!("relay to the server: {error}")))?
+        } else {
+            stream
+        };
         let greeted = answer(source, Step::Login, AsyncRustlsFtpStream::connect_with_stream(stream)).await;
         let mut ftp = greeted.map_err(|trouble| trouble.help("is this a port of ftp? check port and scheme in url"))?;
         if at.scheme == Scheme::Ftps {
             // One configuration for control and data: a server may want the session of the one resumed in the other.
             let connector = AsyncRustlsConnector::from(tokio_rustls::TlsConnector::from(tls::client(&source.trust)?));
-            let secured = answer(source, Step::Tls, ftp.into_secure(connector, &at.host)).await;
-            ftp = secured.map_err(|trouble| {
-                trouble.help("name the authority in ca_file or the certificate in certificate_sha256; the server must know AUTH TLS")
-            })?;
+            let securing = async {
+                if source.implicit_tls {
+                    ftp.into_secure(ftp_implicit::Greeted::from(connector), &at.host).await
+                } else {
+                    ftp.into_secure(connector, &at.host).await
+                }
+            };
+            let remedy = if source.implicit_tls {
+                "name the authority in ca_file or the certificate in certificate_sha256; a server that knows AUTH TLS wants implicit_tls: false"
+            } else {
+                "name the authority in ca_file or the certificate in certificate_sha256; the server must know AUTH TLS, or write implicit_tls: true"
+            };
+            ftp = answer(source, Step::Tls, securing).await.map_err(|trouble| trouble.help(remedy))?;
             journal.done(Step::Tls, format!("{} proved who it is", at.host));
         }
         // PASV names an address, and a hostile server that of a third host; EPSV names none but is not known everywhere.
-        ftp.set_mode(if peer_is_v6 { Mode::ExtendedPassive } else { Mode::Passive });
+        ftp.set_mode(if peer.is_ipv6() { Mode::ExtendedPassive } else { Mode::Passive });
         ftp.set_passive_nat_workaround(true);
         let patience = source.connect_timeout;
-        let mut ftp = ftp.passive_stream_builder(move |address| Box::pin(data_connection(address, patience)));
+        let mut ftp = ftp.passive_stream_builder(move |address| {
+            Box::pin(data_connection(SocketAddr::new(peer, address.port()), patience))
+        });
         let user = source.user.as_deref().unwrap_or("anonymous");
         let password = source.password.as_ref().map_or("enos-edge@", |password| password.reveal());
         let entered = answer(source, Step::Login, ftp.login(user, password)).await;

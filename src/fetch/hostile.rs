@@ -28,6 +28,7 @@ fn source(url: &str) -> SourceConfig {
         trust: Trust::default(),
         proxy: None,
         redirect_hosts: Vec::new(),
+        implicit_tls: false,
         checksum: Checksum::Ignore,
         max_bytes: 1 << 20,
         connect_timeout: Duration::from_secs(5),

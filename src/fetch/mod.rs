@@ -5,6 +5,7 @@ mod desk;
 mod digest;
 mod folder;
 mod ftp;
+mod ftp_implicit;
 mod guests;
 #[cfg(test)]
 mod hostile;

@@ -192,7 +192,7 @@ pub(super) async fn attempt(source: &Source) -> Result<(), Trouble> {
         None => Publish::new(None, name, Timestamp::now()),
     };
     let news = wish.is_some() && source.is_news(BEGAN, &publish);
-    let mut story = Story::new(&source.desk, publish, source.publish.progress, wish.is_some());
+    let mut story = Story::new(&source.desk, publish, source.publish.progress);
     if news {
         story.begun();
     } else if wish.is_some() {
@@ -240,7 +240,8 @@ async fn look(source: &Source, wish: Option<&Wish>, story: &mut Story<'_>) -> Re
         None => (status.source.clone(), status.source.name.clone()),
     };
     let mut incoming = Incoming::open(&source.folder, &files)?;
-    if wish.is_some_and(Wish::is_exact) {
+    if wish.is_some() {
+        // Whoever publishes it means it, also when it was refused before; what runs already is not switched to again.
         (incoming.memory.taken, incoming.memory.taken_sha256) = (None, None);
     }
     incoming.wanted_sha256 = wish.and_then(|wish| wish.sha256.clone());
@@ -259,8 +260,6 @@ async fn look(source: &Source, wish: Option<&Wish>, story: &mut Story<'_>) -> Re
             if state.outcome.is_none() && state.refused.is_none() {
                 state.outcome = Some("unchanged".to_owned());
             }
-            drop(state);
-            story.unchanged();
             Ok(())
         }
         Fetched::New { sha256, bytes, unsure } => {

@@ -20,13 +20,12 @@ pub(super) struct Story<'a> {
     publish: Publish,
     /// Between two words of progress.
     pause: Duration,
-    asked: bool,
     begun: bool,
 }
 
 impl<'a> Story<'a> {
-    pub fn new(desk: &'a Desk, publish: Publish, pause: Duration, asked: bool) -> Story<'a> {
-        Story { desk, publish, pause, asked, begun: false }
+    pub fn new(desk: &'a Desk, publish: Publish, pause: Duration) -> Story<'a> {
+        Story { desk, publish, pause, begun: false }
     }
 
     pub fn publish(&self) -> &Publish {
@@ -41,12 +40,6 @@ impl<'a> Story<'a> {
     pub fn begun(&mut self) {
         if !std::mem::replace(&mut self.begun, true) {
             self.desk.tell(&self.publish, Stage::Begun, "", &[]);
-        }
-    }
-
-    pub fn unchanged(&self) {
-        if self.asked {
-            self.desk.tell(&self.publish, Stage::Unchanged, "the source offers the archive that was taken last", &[]);
         }
     }
 

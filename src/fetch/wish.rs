@@ -26,12 +26,6 @@ pub struct Wish {
 }
 
 impl Wish {
-    /// It says which archive: what was taken last does not count then.
-    #[must_use]
-    pub fn is_exact(&self) -> bool {
-        self.url.is_some() || self.version.is_some() || self.sha256.is_some()
-    }
-
     /// Too old at `now`. A clock that was set back makes none too old.
     #[must_use]
     pub fn is_over(&self, now: i64, give_up: Duration) -> bool {

@@ -150,7 +150,7 @@ http {{
     return server
 
 
-def vsftpd(folder: pathlib.Path, root: pathlib.Path, tls: bool):
+def vsftpd(folder: pathlib.Path, root: pathlib.Path, tls: bool, implicit: bool = False):
     port, low = free_port(), free_port()
     secure = f"""ssl_enable=YES
 allow_anon_ssl=YES
@@ -161,6 +161,7 @@ ssl_ciphers=HIGH
 rsa_cert_file={folder}/server.pem
 rsa_private_key_file={folder}/server.key
 """ if tls else ""
+    secure += "implicit_ssl=YES\n" if implicit else ""
     config = folder / "vsftpd.conf"
     config.write_text(f"""listen=YES
 background=NO
@@ -386,6 +387,39 @@ def vsftpd_with_tls_and_required_session_reuse_is_resumed_after_every_cut(folder
         assert status == 1 and "FAILED  login" in said and "ftps://" in said, said
 
 
+def vsftpd_that_is_encrypted_from_the_first_byte_is_resumed_and_known_by_its_certificate(folder):
+    authority(folder)
+    root, digest = served(folder)
+    with standing(server := vsftpd(folder, root, tls=True, implicit=True)):
+        source = {"url": f"ftps://127.0.0.1:{server.port}{root}/", "ca_file": str(folder / "ca.pem"), "implicit_tls": True}
+        cut_until_whole(folder, server, source, digest)
+        other = folder / "other"
+        other.mkdir()
+        authority(other)
+        wrong = configure(folder, {"name": "site", **source, "ca_file": str(other / "ca.pem")})
+        status, said = told(wrong, "site", "--dry-run")
+        assert status == 1 and "FAILED  tls" in said, said
+        explicit = configure(folder, {"name": "site", **source, "implicit_tls": False, "connect_timeout_s": 2, "stall_s": 2})
+        status, said = told(explicit, "site", "--dry-run")
+        assert status == 1 and "FAILED  " in said, said
+
+
+def a_small_disk_is_not_filled(folder):
+    root, _ = served(folder)
+    with standing(server := nginx_plain(folder, root)):
+        config = configure(folder, {"name": "site", "url": f"http://127.0.0.1:{server.port}/site-1.10.zip"})
+        (folder / "state").mkdir()
+        fetch_it = f"{GATEWAY} package fetch site --to {folder}/state/got.zip --config {config}"
+        # 12 MB come, 16 MB stay free: 20 MB are too few, 40 MB are enough.
+        for size, status, words in ((20, 1, "make space"), (40, 0, "written to")):
+            script = f"mount -t tmpfs -o size={size}m tmpfs {folder}/state && {{ {fetch_it}; s=$?; du -sk {folder}/state; exit $s; }}"
+            unshare = ["unshare", "-m"] if os.getuid() == 0 else ["unshare", "-rm"]
+            done = subprocess.run([*unshare, "sh", "-c", script], capture_output=True, text=True, timeout=60)
+            assert done.returncode == status and words in done.stdout, (size, done)
+            used = int(done.stdout.split()[-2])
+            assert status == 0 or used < 64, f"{used} kB were written to a disk without room"
+
+
 def pyftpdlib_with_tls_and_a_password_is_resumed_after_every_cut(folder):
     authority(folder)
     root, digest = served(folder)
@@ -580,6 +614,10 @@ def the_cloud_publishes_and_is_told_each_step_of_it(folder):
             assert progress and all(0 < step["percent"] <= 100 and step["total"] > 9 << 20 for step in progress), told
             assert told[-1]["version"] == "1.1.0" and told[-1]["generation"] == 2 and told[-1]["message"], told[-1]
             assert daemon.generation() == 2
+            for words, status in ((("--version", "1.1.0", "--timeout", "5"), 0), (("--version", "9", "--timeout", "0"), 1)):
+                waited = subprocess.run([str(GATEWAY), "package", "wait", "--json", "--config", str(config), *words],
+                                        capture_output=True, text=True)
+                assert waited.returncode == status and json.loads(waited.stdout)["version"] == "1.1.0", waited
             for inputs, code, words in (
                 ({"url": "https://127.0.0.1:1/site-1.2.0.tar.gz"}, 2017, "configured hosts"),
                 ({"url": f"http://127.0.0.1:{server.port}/site-1.2.0.tar.gz"}, 2017, "configured hosts"),
@@ -646,6 +684,45 @@ def the_result_of_a_publish_outlives_a_dead_link_and_a_dead_gateway(folder):
             daemon.kill()
 
 
+def a_push_that_was_cut_by_curl_and_by_a_killed_gateway_goes_on(folder):
+    authority(folder)
+    archive = package(folder, "1.1.0", 6 << 20)
+    sha256, token, port = hashlib.sha256(archive.read_bytes()).hexdigest(), "a token of some length", free_port()
+    tls = {"cert_file": str(folder / "server.pem"), "key_file": str(folder / "server.key")}
+    config = configure(folder, push={"listen": f"127.0.0.1:{port}", **tls, "token": token})
+    words = [program("curl"), "-sS", "--cacert", f"{folder}/ca.pem", "-H", f"Authorization: Bearer {token}", "-H", f"x-sha256: {sha256}",
+             "-H", "Expect:", "--max-time", "60", f"https://127.0.0.1:{port}/package"]
+    part = folder / "state/incoming/push.part"
+    grown = lambda least: part.exists() and part.stat().st_size >= least
+    daemon = Daemon(folder, config)
+    silent = []
+    try:
+        for victim in ("curl", "gateway"):
+            least = 1 << 20 if victim == "curl" else 3 << 20
+            held = json.loads(subprocess.run(words, capture_output=True, check=True).stdout)["held"]
+            goes_on = ["-C", str(held["bytes"])] if held else []
+            pushing = subprocess.Popen([*words, *goes_on, "-T", str(archive), "--limit-rate", "3M"], stdout=subprocess.PIPE)
+            wait_until("it grows", lambda: grown(least), 30)
+            if victim == "curl":
+                pushing.kill()
+            else:
+                daemon.process.kill()
+                daemon.process.wait()
+                daemon = Daemon(folder, config)
+            pushing.wait()
+        # A crowd that says nothing is there as well.
+        silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(60)]
+        held = json.loads(subprocess.run(words, capture_output=True, check=True).stdout)["held"]
+        assert held["sha256"] == sha256 and held["bytes"] >= 2 << 20, held
+        done = subprocess.run([*words, "-C", str(held["bytes"]), "-T", str(archive)], capture_output=True, text=True)
+        assert done.returncode == 0 and json.loads(done.stdout)["taken"] is True, done
+        assert daemon.generation() == 2
+    finally:
+        for one in silent:
+            one.close()
+        daemon.kill()
+
+
 STORIES = [
     nginx_with_tls_is_resumed_after_every_cut,
     an_archive_that_changes_at_nginx_is_never_put_together_from_two,
@@ -656,6 +733,9 @@ STORIES = [
     openssh_is_resumed_after_every_cut_and_known_by_its_key,
     a_running_gateway_takes_a_package_once_and_tells_why_another_is_refused,
     curl_pushes_with_a_certificate_or_a_token_and_is_told_every_fault,
+    vsftpd_that_is_encrypted_from_the_first_byte_is_resumed_and_known_by_its_certificate,
+    a_small_disk_is_not_filled,
+    a_push_that_was_cut_by_curl_and_by_a_killed_gateway_goes_on,
     the_cloud_publishes_and_is_told_each_step_of_it,
     the_result_of_a_publish_outlives_a_dead_link_and_a_dead_gateway,
 ]
