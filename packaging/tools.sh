@@ -1,6 +1,8 @@
 # Sourced by build, check and check-arm: the tools, their places, and what the three architectures are called.
 # shellcheck shell=bash
 
+shopt -s inherit_errexit
+
 # Oldest C library that the packages run on: Debian 10, Ubuntu 18.10 and everything younger.
 glibc=2.28
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
