@@ -172,11 +172,8 @@ fn a_driver_that_keeps_the_thread_is_found_and_named() {
     let (begun, has_begun) = mpsc::channel();
     let (free, until_free) = mpsc::channel();
     let group = ScriptedPlan::polled(1, ROWS, Duration::from_millis(1)).scan_groups()[0].clone();
-    let blocking = Blocking {
-        groups: vec![group],
-        begun: Mutex::new(Some(begun)),
-        free: Arc::new(Mutex::new(until_free)),
-    };
+    let blocking =
+        Blocking { groups: vec![group], begun: Mutex::new(Some(begun)), free: Arc::new(Mutex::new(until_free)) };
     let (hand, take) = mpsc::channel();
     let daemon = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
