@@ -1,6 +1,7 @@
 //! `enos-edge package install | list | rollback | history`: through the door of a running gateway, or on its state
 //! folder when none runs.
 
+use super::handover::hand_over;
 use super::moments::stamp;
 use super::progress::with_bar;
 use super::status::text;
@@ -44,7 +45,9 @@ pub(super) struct Rollback {
 pub(super) fn install(arguments: &Install) -> ExitCode {
     let asked = std::path::absolute(&arguments.package).context("find the package").and_then(|path| {
         std::fs::metadata(&path).with_context(|| format!("open {}", path.display()))?;
-        let words = json!({ "path": path, "force": arguments.force });
+        let state_dir = config::state_dir(&arguments.door.door.config).unwrap_or_default();
+        let handed = hand_over(&path, &state_dir)?;
+        let words = json!({ "path": handed.path(), "force": arguments.force });
         arguments
             .door
             .ask("installing", "package_install", &words, |config| app::install_offline(config, &path, arguments.force))

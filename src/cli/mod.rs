@@ -10,6 +10,7 @@ mod destinations;
 mod doctor;
 mod fetch;
 mod generations;
+mod handover;
 mod identity;
 mod launch;
 mod moments;

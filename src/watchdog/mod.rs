@@ -6,11 +6,10 @@ mod judge;
 mod loading;
 mod round;
 
-pub use round::Watched;
+pub use round::{Act, Rounds, Watched};
 
 use crate::systemd;
 use loading::Loading;
-use round::{Act, Rounds};
 use sd_notify::NotifyState;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};

@@ -1,7 +1,10 @@
 """Runs in the guest, in the unit's sandbox instead of the gateway: tries what it must not be able to do, and what it must.
 One line each on standard output: `denied NAME`, `ALLOWED NAME`, `works NAME` or `BROKEN NAME`.
 
-The Python there is the smallest: what has no function is tried by a program."""
+The Python there is the smallest: what has no function is tried by a program.
+
+`probes.py harmless` leaves out what would reach beyond the guest if nothing refused it: the kernel's clock and tunables are
+those of the host."""
 
 import os
 import subprocess
@@ -129,6 +132,12 @@ FORBIDDEN = [
     ("turn the machine off", lambda: run("systemctl reboot --force --force --dry-run && false || systemctl restart dbus")),
 ]
 
+# Never tried without a sandbox: there is one clock, one kernel.
+REACHES_THE_HOST = {
+    "set the clock", "change a kernel tunable", "load a kernel module", "turn the machine off", "read the kernel's log",
+    "change a control group", "be a real-time process",
+}
+
 NEEDED = [
     ("write its state", lambda: (write(f"{STATE}/probe-state"), os.unlink(f"{STATE}/probe-state"))),
     ("run an engine out of a slot", lambda: execute_own_file(f"{STATE}/engines")),
@@ -150,6 +159,8 @@ def tell(probes, done, failed):
             print(failed, name)
 
 
+if sys.argv[1:] == ["harmless"]:
+    FORBIDDEN = [probe for probe in FORBIDDEN if probe[0] not in REACHES_THE_HOST]
 tell(FORBIDDEN, "ALLOWED", "denied")
 tell(NEEDED, "works", "BROKEN")
 sys.stdout.flush()

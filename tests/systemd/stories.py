@@ -13,7 +13,6 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 from guest import Failed, Guest  # noqa: E402
-from packages import package  # noqa: E402
 from stage import Stage  # noqa: E402
 
 
@@ -57,8 +56,6 @@ def main():
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
     begun = time.monotonic()
-    package("1")
-    print(f"package made in {time.monotonic() - begun:.1f} s", flush=True)
     ended = [tell(root, path, work) for path in stories]
     good = sum(sound for sound, _ in ended)
     print(f"{good} of {len(ended)} stories, {sum(checks for _, checks in ended)} checks, {time.monotonic() - begun:.0f} s")

@@ -1,7 +1,7 @@
 """Upgraded while it runs nothing is lost and the settings stay; removed it keeps its state; purged nothing is left."""
 
 from guest import until
-from packages import package
+from packages import package, version
 
 
 def story(stage):
@@ -12,7 +12,7 @@ def story(stage):
     door = guest.show("ActiveEnterTimestamp", "enos-edge.socket")
     took = guest.install(package("2"))
     until("it runs again", lambda: guest.show("ActiveState") == "active" and guest.show("MainPID") not in (pid, "0"), 10)
-    stage.claim("the new version is installed", "0.1.2" in guest.run("dpkg-query -W enos-edge"))
+    stage.claim("the new version is installed", version("2") in guest.run("dpkg-query -W enos-edge"))
     stage.claim("the settings stay", guest.run("sha256sum /etc/enos-edge/edge.yaml") == settings)
     stage.claim("the door stays open meanwhile", guest.show("ActiveEnterTimestamp", "enos-edge.socket") == door)
     stage.flows(site)
