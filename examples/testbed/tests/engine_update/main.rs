@@ -11,7 +11,6 @@ mod site;
 use enos_edge::engine::slots::Terms;
 use enos_edge::engine::{How, Place};
 use gateway::{Damage, Home, Make, PACKAGED};
-use rustix::process::Signal;
 use site::{Round, Site};
 use std::time::Duration;
 
@@ -84,24 +83,24 @@ async fn a_stop_in_order_is_no_try_and_what_a_person_chooses_holds() {
     let mut site = Site::start(None).await;
     let update = site.activate(&make("0.2.0", "good", 0), terms(16));
     for _ in 0..4 {
-        site.supervisor().signal(Signal::TERM);
+        site.restart();
         site.supervisor().until("it is on trial", |status| !status["engine"]["trial"].is_null());
     }
     // More stops than tries: the trial goes on.
     site.wait_for(&update, Round::Proven);
     let home: &Home = site.home();
     home.slots(Place::Packaged).choose(Place::Packaged, PACKAGED).unwrap();
-    site.supervisor().signal(Signal::TERM);
+    site.restart();
     site.supervisor().until("the packaged one runs", |status| status["version"] == PACKAGED);
     assert_eq!(site.home().record().last.unwrap().how, How::Chosen);
     site.home().slots(Place::Packaged).choose(Place::A, PACKAGED).unwrap();
-    site.supervisor().signal(Signal::TERM);
+    site.restart();
     site.supervisor().until("slot a runs again", |status| status["version"] == "0.2.0");
     // As if apt had brought another engine since.
     let mut record = site.home().record();
     record.packaged = "0.0.9".to_owned();
     record.write(&enos_edge::store::RealDisk, &site.home().engines()).unwrap();
-    site.supervisor().signal(Signal::TERM);
+    site.restart();
     site.supervisor().until("the packaged one runs", |status| status["version"] == PACKAGED);
     assert_eq!(site.home().record().last.unwrap().how, How::Upgraded);
     site.end("stops and choices").await;

@@ -10,6 +10,7 @@ use enos_edge::update::Staged;
 use rustix::process::Signal;
 use serde_json::Value as Json;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use testbed::cloud::Options;
 use testbed::crash::loss;
@@ -141,11 +142,18 @@ impl Site {
         self.home.activate(make, terms, &self.baseline())
     }
 
+    /// In order, as a job of an update or a person does it.
+    pub fn restart(&self) {
+        let starts = self.supervisor().starts.load(Ordering::SeqCst);
+        self.supervisor().signal(Signal::TERM);
+        self.supervisor().until("it starts again", |_| self.supervisor().starts.load(Ordering::SeqCst) > starts);
+    }
+
     /// One engine comes, is started as a restart of the engine would, and ends as it must.
     pub fn round(&mut self, make: &Make, terms: Terms, end: Round) {
         let (before, began) = (self.running(), Instant::now());
         let update = self.activate(make, terms);
-        self.supervisor().signal(Signal::TERM);
+        self.restart();
         self.wait_for(&update, end);
         let (place, version) = self.running();
         match end {
@@ -178,7 +186,7 @@ impl Site {
     pub fn round_back_by_a_person(&mut self) {
         let previous = self.home.record().previous;
         self.home.slots(Place::Packaged).choose(previous, crate::gateway::PACKAGED).unwrap();
-        self.supervisor().signal(Signal::TERM);
+        self.restart();
         self.supervisor().until("the one before runs", |status| status["engine"]["place"] == previous.word());
         self.is_well();
         self.rounds += 1;
@@ -213,7 +221,7 @@ impl Site {
         let supervisor = self.supervisor.take().unwrap();
         self.kills.extend(supervisor.deaths().into_iter().map(|at| Kill { from: at, to: at + 20 }));
         self.kills.sort_by_key(|kill| kill.from);
-        let starts = supervisor.starts.load(std::sync::atomic::Ordering::SeqCst);
+        let starts = supervisor.starts.load(Ordering::SeqCst);
         supervisor.stop();
         let totals = self.parts.cloud.ledger(|ledger| ledger.report());
         let allowance = Allowance { bound_ms: 0, in_flight_ms: IN_FLIGHT_MS };
