@@ -157,14 +157,9 @@ fn check(connection: &Connection) -> Integrity {
 
 fn counted(connection: &Connection, integrity: Integrity, bytes: u64) -> Result<Inspection, StoreError> {
     let format = connection.pragma_query_value(None, "user_version", |row| row.get::<_, u32>(0))?;
-<<<<<<< HEAD
     let format_known = format as usize >= schema::version() && schema::may_open(connection, format as usize)?;
     if !format_known {
         // An older file is brought up to date by the next start, a newer one may not be ours to read.
-=======
-    if (format as usize) < schema::VERSION || !schema::may_open(connection, format as usize)? {
-        // An older file is brought up to date by the next start, a newer one is not ours to read.
->>>>>>> e425e4f (Put engines into slots, judge them on trial, and let a person choose)
         return Ok(Inspection { format, ..Inspection::nothing(integrity, bytes) });
     }
     let sums = "SELECT count(*), coalesce(sum(readings), 0), min(oldest), max(newest) FROM segment";

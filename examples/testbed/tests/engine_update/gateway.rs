@@ -147,7 +147,8 @@ impl Home {
             }
             Damage::Unsigned => std::fs::remove_file(slot.join(manifest::SIGNATURE)).unwrap(),
             Damage::Link => {
-                std::fs::rename(&program, self.folder.join("elsewhere")).unwrap();
+                std::fs::copy(&program, self.folder.join("elsewhere")).unwrap();
+                std::fs::remove_file(&program).unwrap();
                 std::os::unix::fs::symlink(self.folder.join("elsewhere"), &program).unwrap();
             }
         }
