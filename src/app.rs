@@ -3,6 +3,7 @@
 mod boot;
 mod cloud_link;
 mod destinations;
+mod engine;
 mod extras;
 mod fetch;
 mod field;
@@ -134,9 +135,13 @@ async fn run(config: Config, watchdog: &Watchdog) -> anyhow::Result<()> {
         pulses,
         Arc::clone(&counters),
     );
+    let restart = shutdown::Restart::default();
+    let notices = cloud.as_ref().map(|cloud| Arc::clone(&cloud.oneself.notices) as Arc<dyn crate::model::Notices>);
+    let engine = engine::start(&config, &packages, &south, &outbox, notices, &restart);
     let running = Arc::new(Running {
         begun: Instant::now(),
         packages,
+        engine,
         south,
         commands,
         audit_dir: config.state_dir.join("audit"),
@@ -166,7 +171,10 @@ async fn run(config: Config, watchdog: &Watchdog) -> anyhow::Result<()> {
 
     let signal = match told_to_stop {
         Some(signal) => signal,
-        None => signals.stop().await,
+        None => tokio::select! {
+            signal = signals.stop() => signal,
+            () = restart.asked() => "another engine is to start",
+        },
     };
     tracing::info!(signal, "stopping");
     watchdog.stopping();

@@ -50,6 +50,21 @@ impl Signals {
     }
 }
 
+/// Asks for the same orderly end from inside: whoever started the engine starts it again.
+#[derive(Clone, Default)]
+pub struct Restart(std::sync::Arc<tokio::sync::Notify>);
+
+impl Restart {
+    pub fn ask(&self) {
+        self.0.notify_one();
+    }
+
+    /// Resolves when somebody asked. Cancel-safe.
+    pub async fn asked(&self) {
+        self.0.notified().await;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -42,6 +42,7 @@ fn no_certificate() -> Refusal {
 pub(super) struct Running {
     pub begun: Instant,
     pub packages: Arc<Packages>,
+    pub engine: super::engine::Engine,
     pub south: Arc<South>,
     pub commands: Arc<dyn Commands>,
     pub audit_dir: PathBuf,
@@ -77,6 +78,7 @@ impl Gateway for Running {
                 "uptime_s": self.begun.elapsed().as_secs(),
                 "tasks": tokio::runtime::Handle::current().metrics().num_alive_tasks(),
                 "package": self.packages.status(),
+                "engine": self.engine.status().await,
                 "south": self.south.status(),
                 "cloud": self.cloud.as_ref().map(|cloud| {
                     let mut cloud = json!(cloud.snapshot());

@@ -145,6 +145,11 @@ impl Packages {
         self.generations.lock().await.current().cloned()
     }
 
+    /// Its number; 0 before there is any.
+    pub fn generation(&self) -> u64 {
+        self.told().generation
+    }
+
     /// No package came yet.
     pub fn is_awaited(&self) -> bool {
         self.site.read().unwrap_or_else(PoisonError::into_inner).is_empty()

@@ -8,6 +8,7 @@ mod cloud;
 mod command;
 mod destinations;
 mod doctor;
+mod engine;
 mod fetch;
 mod generations;
 mod handover;
@@ -24,7 +25,6 @@ mod terminal;
 mod update;
 mod wait;
 
-use crate::engine;
 use crate::south::protocols::Protocols;
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
@@ -45,7 +45,7 @@ enum Command {
     Run(run::Arguments),
     /// Run the engine that is current: the packaged one, or one that came over the air, on trial at first.
     Launch(run::Arguments),
-    #[command(name = engine::supervise::CHILD_COMMAND, hide = true)]
+    #[command(name = crate::engine::supervise::CHILD_COMMAND, hide = true)]
     Become(launch::Become),
     /// Check a resource package and report every fault with its place.
     Check(check::Args),
@@ -71,6 +71,8 @@ enum Command {
     Doctor(doctor::command::Arguments),
     /// Pack logs and state for somebody far away, without secrets.
     SupportBundle(bundle::Arguments),
+    /// Show and choose the engine: the packaged one, or one that came over the air.
+    Engine(engine::Arguments),
     /// Show the client certificates a running gateway keeps, or ask for a new one.
     Certificate(certificate::Arguments),
     /// Build, verify and install update files of the engine and of firmware.
@@ -123,6 +125,7 @@ pub fn main_from(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Audit(arguments) => audit::run(&arguments),
         Command::SupportBundle(arguments) => bundle::run(&arguments),
         Command::Doctor(arguments) => doctor::command::run(&arguments),
+        Command::Engine(arguments) => engine::run(&arguments),
         Command::Certificate(arguments) => certificate::run(&arguments),
         Command::Update(arguments) => update::run(&arguments),
     }

@@ -52,6 +52,20 @@ fn package(package: &Json, now: i64) -> Vec<String> {
     lines
 }
 
+/// Only what somebody should know of the engine: it is on trial, or one was taken back within a day.
+fn engine(engine: &Json, now: i64) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(waits_for) = engine["trial"]["waits_for"].as_str() {
+        lines.push(format!("on trial in slot {}: {waits_for}", text(&engine["place"])));
+    }
+    let (last, day) = (&engine["last"], 86_400_000);
+    let at = last["at"].as_i64().unwrap_or(0);
+    if last["how"] == "rolled_back" && now - at < day {
+        lines.push(format!("{} was taken back {}: {}", text(&last["version"]), relative(at, now), text(&last["why"])));
+    }
+    lines
+}
+
 /// The status as a page.
 pub(super) fn shown(status: &Json, now: i64) -> String {
     let package_name = match text(&status["package"]["name"]) {
@@ -60,6 +74,7 @@ pub(super) fn shown(status: &Json, now: i64) -> String {
     };
     let up = span(status["uptime_s"].as_u64().unwrap_or(0));
     let mut lines = vec![format!("enos-edge {} · up {up} · {package_name}", text(&status["version"]))];
+    lines.extend(labelled("engine", engine(&status["engine"], now)));
     lines.extend(labelled("package", package(&status["package"], now)));
     lines.extend(labelled("cloud", cloud(&status["cloud"], now)));
     let kept = &status["outbox"]["destinations"];

@@ -11,14 +11,21 @@
 
 pub mod choice;
 pub mod launch;
+pub mod on_trial;
 pub mod proof;
 pub mod record;
+pub mod slots;
 pub mod space;
 pub mod supervise;
+pub mod target;
+pub mod trial;
 pub mod tried;
 pub mod watch;
 
+pub use on_trial::{Observe, Shown};
 pub use record::{Facts, How, Outcome, Place, Record, Slot, Trial};
+pub use slots::Slots;
+pub use target::EngineTarget;
 
 use std::path::{Path, PathBuf};
 

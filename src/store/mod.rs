@@ -30,6 +30,8 @@ pub trait Disk: Send + Sync {
     fn append(&self, path: &Path, bytes: &[u8]) -> io::Result<()>;
     /// Takes over a large file of this machine, byte by byte, as [`Disk::write`] would.
     fn copy(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// For the owner alone, and he may run it (0700).
+    fn make_executable(&self, path: &Path) -> io::Result<()>;
     /// SHA-256 of a file of any size, in lower-case hex.
     fn digest(&self, path: &Path) -> io::Result<String>;
     /// Names in a folder; nothing when there is none.
@@ -124,6 +126,11 @@ impl Disk for RealDisk {
         }
         let mut to = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to)?;
         io::copy(&mut from, &mut to).map(drop)
+    }
+
+    fn make_executable(&self, path: &Path) -> io::Result<()> {
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o700))
     }
 
     fn digest(&self, path: &Path) -> io::Result<String> {

@@ -169,6 +169,10 @@ impl Disk for CutDisk {
         self.write(to, &std::fs::read(from)?)
     }
 
+    fn make_executable(&self, path: &Path) -> io::Result<()> {
+        self.step(format!("chmod {}", path.display())).map(|_| ())
+    }
+
     fn digest(&self, path: &Path) -> io::Result<String> {
         Ok(super::sha256(&self.read(path)?))
     }

@@ -1,9 +1,9 @@
 //! Kills the gateway and fails the cloud at random moments, and lets the ledger say what was lost and what came twice.
 
 mod faults;
-mod loss;
+pub mod loss;
 mod rounds;
-mod verdict;
+pub mod verdict;
 mod witness;
 
 use crate::parts::{Parts, Plan};
