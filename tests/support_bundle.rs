@@ -118,7 +118,7 @@ impl Bench {
              client_key_file: client.key\nrest:\n  url: https://127.0.0.1:1\n  access_key: a\n  secret_key: {rest}\n  org_id: o\n  \
              proxy: http://u:{proxy}@127.0.0.1:1\ndestinations:\n  - name: plant\n    url: tcp://127.0.0.1:1\n    user: u\n    \
              password: {password}\n    topic: t\nfetch:\n  - name: office\n    url: http://127.0.0.1:1/p.zip\n    user: u\n    \
-             password: {source}\npush:\n  listen: 127.0.0.1:0\n  token: {token}-0123456789\n",
+             password: {source}\npush:\n  listen: 127.0.0.1:0\n  token: {token}\n",
             comment = mark("comment"),
             device = quoted("device secret"),
             rest = quoted("rest secret"),
@@ -283,7 +283,7 @@ fn a_bundle_is_bounded_goes_to_a_pipe_and_leaves_nothing_half() {
     assert!(unpacked(&ran.stdout)["log.txt"].ends_with(b"the end\n"));
     // Onto a disk without room: told, and nothing stays.
     let script = format!(
-        "mkdir -p {0}/full && mount -t tmpfs -o size=16k none {0}/full && {1} support-bundle --config {0}/edge.yaml -o {0}/full/b.tar.gz; \
+        "mkdir -p {0}/full && mount -t tmpfs -o size=4k none {0}/full && {1} support-bundle --config {0}/edge.yaml -o {0}/full/b.tar.gz; \
          status=$?; ls {0}/full; exit $status",
         bench.folder.path().display(),
         env!("CARGO_BIN_EXE_enos-edge"),

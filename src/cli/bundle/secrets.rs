@@ -90,6 +90,10 @@ fn decoded(text: &str) -> String {
 /// A file that holds a secret: text, JSON, or PEM. Certificates are none.
 fn value_of(path: &Path, found: &mut Vec<String>) {
     let Some(text) = small(path) else { return };
+    if let Ok(json @ (Json::Object(_) | Json::Array(_))) = serde_json::from_str::<Json>(&text) {
+        strings(&json, false, found);
+        return;
+    }
     if text.contains("PRIVATE KEY-----") {
         let mut inside = false;
         for line in text.lines() {
@@ -104,11 +108,9 @@ fn value_of(path: &Path, found: &mut Vec<String>) {
     if text.contains("-----BEGIN") {
         return;
     }
-    match serde_json::from_str::<Json>(&text) {
-        Ok(json @ (Json::Object(_) | Json::Array(_))) => strings(&json, false, found),
-        // A table or a page of text is no secret; its lines are common words.
-        _ if text.lines().count() <= 4 => found.extend(text.lines().map(|line| line.trim().to_owned())),
-        _ => {}
+    // A table or a page of text is no secret; its lines are common words.
+    if text.lines().count() <= 4 {
+        found.extend(text.lines().map(|line| line.trim().to_owned()));
     }
 }
 

@@ -51,7 +51,7 @@ impl Finding {
 
     /// What could not be looked at, and why.
     pub fn unseen(what: &str, why: impl std::fmt::Display) -> Finding {
-        Finding::note(format!("{what} not looked at: {why}"))
+        Finding::note(format!("not looked at: {what}: {why}"))
     }
 
     #[must_use]

@@ -31,7 +31,7 @@ fn told(ground: &Ground, fault: &Diagnostic) -> Finding {
             return Finding::note("a secret comes from systemd, which hands it to the service only").at(&fault.place);
         }
         Severity::Error if another && closed => {
-            return Finding::unseen("what this user may not read", &fault.problem)
+            return Finding::unseen("what another user may read", &fault.problem)
                 .at(&fault.place)
                 .help("run it as root to look at everything");
         }

@@ -32,8 +32,8 @@ pub(in crate::cli::doctor) fn look(ground: &Ground) -> Vec<Finding> {
         return vec![Finding::unseen("the package", error).at(folder.display())];
     }
     match (generations::current(&RealDisk, &config.state_dir), &config.package) {
-        (Ok(Some((facts, path))), _) => findings.extend(generation(config, &facts, &path)),
-        (Ok(None), Some(path)) => findings.extend(sound(config, path)),
+        (Ok(Some((facts, path))), _) => findings.extend(generation(ground, config, &facts, &path)),
+        (Ok(None), Some(path)) => findings.extend(sound(ground, config, path)),
         (Ok(None), None) => findings.push(
             Finding::fault("there is no package to run")
                 .help("install one: `enos-edge package install FILE`, or name it in `package:`"),
@@ -50,11 +50,11 @@ pub(in crate::cli::doctor) fn look(ground: &Ground) -> Vec<Finding> {
     findings
 }
 
-fn generation(config: &Config, facts: &Facts, path: &Path) -> Vec<Finding> {
+fn generation(ground: &Ground, config: &Config, facts: &Facts, path: &Path) -> Vec<Finding> {
     let place = path.display();
     match RealDisk.digest(path) {
         Ok(digest) if digest == facts.sha256 => {
-            let mut findings = sound(config, path);
+            let mut findings = sound(ground, config, path);
             findings.insert(
                 0,
                 Finding::ok(format!("{} {}, generation {}, is whole", facts.name, facts.version, facts.generation))
@@ -76,7 +76,7 @@ fn generation(config: &Config, facts: &Facts, path: &Path) -> Vec<Finding> {
 }
 
 /// What `enos-edge check` would say, with the secrets of devices.
-fn sound(config: &Config, path: &Path) -> Vec<Finding> {
+fn sound(ground: &Ground, config: &Config, path: &Path) -> Vec<Finding> {
     let protocols = Protocols::new(&config.state_dir);
     match package::load(path, &protocols.list(), Some(&config.state_dir.join("secrets"))) {
         Ok(site) => vec![
@@ -87,11 +87,16 @@ fn sound(config: &Config, path: &Path) -> Vec<Finding> {
             ))
             .at(path.display()),
         ],
-        Err(faults) => told(path, &faults),
+        Err(faults) => told(ground, path, &faults),
     }
 }
 
-fn told(path: &Path, faults: &[Diagnostic]) -> Vec<Finding> {
+fn told(ground: &Ground, path: &Path, faults: &[Diagnostic]) -> Vec<Finding> {
+    // The daemon may read what this user can not.
+    let closed = faults.iter().find(|fault| fault.problem.contains("Permission denied"));
+    if let Some(fault) = closed.filter(|_| ground.user != 0) {
+        return vec![Finding::unseen("the package", &fault.problem).at(path.display()).help("run it as root")];
+    }
     let errors: Vec<&Diagnostic> = faults.iter().filter(|fault| fault.severity == Severity::Error).collect();
     let mut findings: Vec<Finding> = errors
         .iter()
