@@ -59,9 +59,10 @@ impl Told {
 /// What is half here, for whoever wants to send the rest.
 pub(super) fn held(folder: &Path) -> Json {
     let Ok(incoming) = Incoming::open(folder, NAME) else { return Json::Null };
+    let bytes = incoming.held();
     match incoming.memory.part.as_ref() {
-        Some(Mark { etag: Some(etag), size: Some(total), .. }) => {
-            json!({ "sha256": etag.trim_matches('"'), "bytes": incoming.held(), "total": total })
+        Some(Mark { etag: Some(etag), size: Some(total), .. }) if bytes > 0 => {
+            json!({ "sha256": etag.trim_matches('"'), "bytes": bytes, "total": total })
         }
         _ => Json::Null,
     }
