@@ -7,6 +7,7 @@ use super::pace::{self, Pace};
 use super::pull::{Found, Whole, missing_sidecar, sidecar_text};
 use super::{http, names, reach};
 use crate::config::{Checksum, SourceConfig};
+use crate::model::progress::{Progress, Unit};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -112,13 +113,15 @@ async fn transfer(
     }
     let resumed = held > 0 && held < size;
     let to = incoming.part();
+    incoming.progress.step("fetching", size, Unit::Bytes);
+    incoming.progress.set(held);
     if !resumed {
         // The file is made here, readable by its owner alone; sftp fills it.
         drop(incoming.begin(mark.clone())?);
     }
     // -a goes on at the end of the local file, -f calls fsync.
     let batch = format!("get -af {} {}\n", quoted(path), quoted(&to.display().to_string()));
-    run(source, &batch, Step::Transfer, Some((&to, size))).await?;
+    run(source, &batch, Step::Transfer, Some((&to, size, &incoming.progress))).await?;
     let length = incoming.held();
     if length != size {
         return Err(Trouble::new(Step::Transfer, format!("it ended after {length} of {size} bytes"))
@@ -163,7 +166,7 @@ async fn sidecar(
     // Best effort: there is none as a rule.
     let _ = std::fs::remove_file(&to);
     let batch = format!("get {} {}\n", quoted(&beside), quoted(&to.display().to_string()));
-    let got = run(source, &batch, Step::Digest, Some((&to, SIDECAR_MOST))).await;
+    let got = run(source, &batch, Step::Digest, Some((&to, SIDECAR_MOST, &Progress::default()))).await;
     let text = std::fs::read_to_string(&to).unwrap_or_default();
     let _ = std::fs::remove_file(&to);
     match got {
@@ -219,7 +222,7 @@ async fn run(
     source: &SourceConfig,
     batch: &str,
     step: Step,
-    watched: Option<(&PathBuf, u64)>,
+    watched: Option<(&PathBuf, u64, &Progress)>,
 ) -> Result<String, Trouble> {
     let mut child = command(source).spawn().map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => Trouble::new(Step::Setup, "the program sftp is not installed")
@@ -268,8 +271,8 @@ async fn limited(stream: impl AsyncRead + Unpin, most: u64, into: &mut Vec<u8>) 
 }
 
 /// Ends with what is wrong: the file grows too large, too slowly, or nothing is answered at all.
-async fn watch(source: &SourceConfig, step: Step, watched: Option<(&PathBuf, u64)>) -> Trouble {
-    let Some((file, most)) = watched else {
+async fn watch(source: &SourceConfig, step: Step, watched: Option<(&PathBuf, u64, &Progress)>) -> Trouble {
+    let Some((file, most, progress)) = watched else {
         tokio::time::sleep(source.connect_timeout + source.stall).await;
         return Trouble::new(step, format!("no answer within {:?}", source.connect_timeout + source.stall));
     };
@@ -281,6 +284,7 @@ async fn watch(source: &SourceConfig, step: Step, watched: Option<(&PathBuf, u64
         let now = length();
         pace.came(usize::try_from(now.saturating_sub(before)).unwrap_or(usize::MAX));
         before = now;
+        progress.set(now);
         if now > most {
             return Trouble::new(step, format!("the server sends more than {most} bytes"));
         }

@@ -129,7 +129,12 @@ impl Header {
             } else {
                 FORMAT
             };
-            return faults.error(row.line, 0, "the first line is no header of a point table", help);
+            return faults.error(
+                row.line,
+                0,
+                "the first line is no header of a point table",
+                format!("{help}; delete what stands above it"),
+            );
         }
         for which in (0..NEEDED).filter(|which| self.seven[*which].is_none()) {
             let wanted = SEVEN[which];
