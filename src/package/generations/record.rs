@@ -1,5 +1,6 @@
 //! Which generations there are and which one runs: one small file, replaced as a whole, with its own digest in it.
 
+use super::watch::Watch;
 use crate::package::guards::{Named, Types};
 use crate::store::{self, Disk, sha256};
 use serde::{Deserialize, Serialize};
@@ -53,6 +54,9 @@ pub struct Record {
     /// Model, point -> data type, of every point that could have been sent (R31).
     #[serde(default)]
     pub types: Types,
+    /// The current one is being judged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watch: Option<Watch>,
 }
 
 impl Record {
