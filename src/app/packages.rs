@@ -135,10 +135,12 @@ impl Packages {
         }
     }
 
-    /// The end of a publish that a restart interrupted is told.
+    /// The end of a publish that a restart interrupted is told, unless its watch goes on: then it ends with that.
     pub async fn resume(&self) {
         let current = self.current().await.map_or(0, |facts| facts.generation);
-        self.publishes.resume(current).await;
+        if self.told().watcher.is_none() {
+            self.publishes.resume(current).await;
+        }
     }
 
     /// The generation that runs.
@@ -209,7 +211,7 @@ impl Packages {
         let (facts, site) = done.map_err(|unfit| self.refused(unfit))?;
         self.publishes.open(&publish, &facts).await;
         let prepared = milliseconds(asked);
-        let (applied, took) = self.switch(&site, &facts).await;
+        let (applied, took) = self.switch(&site, &facts, None).await;
         self.tell("packageInstalled", &facts, "");
         self.publishes.step(Stage::Switched, "", &switched(&applied, took));
         if self.watch(&generations, self.parts.config.package_watch.window) {
@@ -310,8 +312,8 @@ impl Packages {
             .map_err(|_| Refusal::new("failed", "the package broke its reader"))?
             .map_err(|why| Refusal::new("failed", format!("generation {} can not run: {why}", facts.generation)))?;
         let before = milliseconds(asked);
-        let (applied, took) = self.switch(&site, &facts).await;
-        self.told().watch = json!({ "state": "rolled_back", "why": why });
+        let watch = json!({ "state": "rolled_back", "why": why });
+        let (applied, took) = self.switch(&site, &facts, Some(watch)).await;
         self.tell("packageRolledBack", &facts, why);
         let back_to = [&evidence[..], &[("back_to", json!(facts.generation))]].concat();
         self.publishes.end(Stage::RolledBack, why, &back_to).await;
@@ -320,7 +322,7 @@ impl Packages {
 
     /// Every part goes on with this package. Names come first, so that no reading is without. Whatever takes time with many
     /// devices is done beside the thread that reads them.
-    async fn switch(self: &Arc<Self>, site: &Arc<Site>, facts: &Facts) -> (Applied, f64) {
+    async fn switch(self: &Arc<Self>, site: &Arc<Site>, facts: &Facts, watch: Option<Json>) -> (Applied, f64) {
         let (began, parts) = (Instant::now(), &self.parts);
         let epoch = site.names.epoch;
         if let Some(name) = site.named() {
@@ -340,10 +342,7 @@ impl Packages {
         let (this, new) = (Arc::clone(self), Arc::clone(site));
         aside(move || this.tell_the_others(&new), drop).await;
         let took = milliseconds(began);
-        {
-            let mut told = self.told();
-            (told.generation, told.since, told.switched_ms) = (facts.generation, Timestamp::now().0, Some(took));
-        }
+        self.tell_status(site, facts, took, watch);
         self.ready(Some(facts.clone())).await;
         tracing::info!(
             package = %facts.name, version = %facts.version, generation = facts.generation, took_ms = took,
@@ -357,7 +356,17 @@ impl Packages {
     fn tell_the_others(&self, site: &Arc<Site>) {
         self.parts.carrier.use_site(site, Arc::new(field::Wired(self.parts.south.now())));
         self.parts.feed.put(destinations::feed(site));
-        *self.site.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(site);
+    }
+
+    /// What status shows of the package, all at once.
+    fn tell_status(&self, site: &Arc<Site>, facts: &Facts, took: f64, watch: Option<Json>) {
+        let mut told = self.told();
+        (told.generation, told.since, told.switched_ms) = (facts.generation, Timestamp::now().0, Some(took));
+        told.watch = watch.unwrap_or(told.watch.take());
+        let mut shown = self.site.write().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *shown, Arc::clone(site));
+        // Giving back what is known of many devices takes its time; nobody waits for it.
+        drop(tokio::task::spawn_blocking(move || drop(before)));
     }
 
     /// How the new package is to be judged: by what its devices show under the old one, just now.
@@ -474,6 +483,7 @@ impl Packages {
         }
     }
 
+    /// On disk first: whoever reads that it is kept may cut the power.
     async fn keep(&self, facts: Facts, (words, fields): (String, Vec<(&'static str, Json)>)) {
         let mut generations = Arc::clone(&self.generations).lock_owned().await;
         let why = words.clone();
