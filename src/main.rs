@@ -12,7 +12,7 @@ const VERSION: &str = match option_env!("ENOS_EDGE_VERSION") {
 const ARENAS: &str = "MALLOC_ARENA_MAX";
 
 /// The daemon keeps one heap for all its threads: with one each, every thread that ever read a package keeps what that took,
-/// 14 MB more after a hundred packages and 60 MB after one of 100,000 devices. The allocator looks at its environment
+/// 12 MB more after 300 packages and 60 MB after one of 100,000 devices. The allocator looks at its environment
 /// before `main`, so the program starts itself again, as the same process. Who has set it knows why.
 fn keep_one_heap() {
     use std::os::unix::process::CommandExt;

@@ -9,7 +9,9 @@ use crate::config::{Config, PackageWatchConfig};
 use crate::diagnostic::{self, Diagnostic};
 use crate::forward::FeedDesk;
 use crate::model::site::Running;
-use crate::model::{Accepted, Connection, Field, Notice, Notices, Origin, Publish, Refused, RefusedAt, Site, Stage, Timestamp};
+use crate::model::{
+    Accepted, Connection, Field, Notice, Notices, Origin, Publish, Refused, RefusedAt, Site, Stage, Timestamp,
+};
 use crate::operate::Refusal;
 use crate::operate::command::Carrier;
 use crate::outbox::Outbox;
