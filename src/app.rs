@@ -126,6 +126,7 @@ async fn run(config: Config, watchdog: &Watchdog) -> anyhow::Result<()> {
         counters: Arc::clone(&counters),
     };
     let packages = Arc::new(Packages::new(parts, generations, Arc::clone(&site)));
+    packages.watch_on().await;
     let fetch = fetch::start(&config, &cloud, &packages, &carrier, &stopped).await;
     let pulses = cloud.as_ref().map(|cloud| cloud.pulses.clone());
     let watched = watched::Parts::new(

@@ -3,7 +3,7 @@
 use crate::config::Config;
 use crate::diagnostic::{self, Diagnostic, Severity};
 use crate::model::{RefusedAt, Site, Timestamp};
-use crate::package::generations::{self, Admission, Facts, Generations, content_of};
+use crate::package::generations::{self, Admission, Facts, Generations, Watch, content_of};
 use crate::package::manifest;
 use crate::package::source::{Limits, Source};
 use crate::package::trust::{self, Trust};
@@ -43,6 +43,8 @@ impl Unfit {
 
 /// Words of faults that come from the disk and not from the package.
 const DISK: &[&str] = &["can not be taken over", "stay free", "No space left on device"];
+/// How a sound package will be judged, if it will.
+pub(super) type Foresee<'a> = dyn Fn(&Site) -> Option<Watch> + 'a;
 
 /// Takes a package over, checks it, and makes it the current generation.
 ///
@@ -54,18 +56,21 @@ pub(super) fn install(
     from: &Path,
     old: Option<&Site>,
     how: Admission,
+    foresee: &Foresee<'_>,
 ) -> Result<(Facts, Arc<Site>), Unfit> {
     let trust = Trust::load(&config.package_trust, &config.state_dir).map_err(Unfit::at(RefusedAt::Signature))?;
     let how = Admission { explicit: how.explicit || trust.allow_downgrade, ..how };
     let shown = from.display().to_string();
     let staged = generations.stage(from, &shown, Timestamp::now().0).map_err(Unfit::staged)?;
     let limits = generations::limits_for_new(&config.state_dir);
-    let signed = trusted(&limits, staged.path(), &trust).map_err(Unfit::at(RefusedAt::Signature));
-    let checked = signed.and_then(|()| {
+    let check = || {
+        trusted(&limits, staged.path(), &trust).map_err(Unfit::at(RefusedAt::Signature))?;
+        generations.admit_by_name(&staged, how).map_err(Unfit::at(RefusedAt::Check))?;
         let site = load_in(config, staged.path(), &limits).map_err(Unfit::staged)?;
         generations.admit(&staged, &site, old, how).map_err(Unfit::at(RefusedAt::Check))?;
         Ok(site)
-    });
+    };
+    let checked: Result<Site, Unfit> = check();
     let site = match checked {
         Ok(site) => Arc::new(site),
         Err(mut unfit) => {
@@ -77,7 +82,7 @@ pub(super) fn install(
             return Err(unfit);
         }
     };
-    let published = generations.publish(staged, &site).map_err(|error| {
+    let published = generations.publish(staged, &site, foresee(&site)).map_err(|error| {
         let place = driver::Place::new(&shown.as_str().into(), 0, 0);
         let problem = format!("can not be made the current package: {error}");
         Unfit { at: RefusedAt::Switch, faults: vec![Diagnostic::error(place, problem)] }
@@ -175,7 +180,7 @@ fn seed(
         // Guards compare with what ran before, as far as that can still be loaded.
         let old = generations.current().and_then(|facts| load(config, &generations.path(facts.generation)).ok());
         let how = Admission { explicit: true, force: needed };
-        Some(install(generations, config, path, old.as_ref(), how).map_err(|unfit| unfit.faults)?.1)
+        Some(install(generations, config, path, old.as_ref(), how, &|_| None).map_err(|unfit| unfit.faults)?.1)
     };
     if let Err(error) = generations.seeded(&content) {
         tracing::warn!(%error, "the configured package will be looked at again with the next start");

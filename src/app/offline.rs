@@ -34,7 +34,7 @@ pub fn install_offline(config: &Config, path: &Path, force: bool) -> anyhow::Res
     let mut generations = open(config)?;
     let old = generations.current().and_then(|facts| boot::load(config, &generations.path(facts.generation)).ok());
     let how = Admission { force, explicit: false };
-    let (facts, _) = boot::install(&mut generations, config, path, old.as_ref(), how)
+    let (facts, _) = boot::install(&mut generations, config, path, old.as_ref(), how, &|_| None)
         .map_err(|unfit| Refused { code: "refused".to_owned(), message: diagnostic::joined(&unfit.faults) })?;
     // What edge.yaml names now was there before; only a change of it counts from here on.
     let limits = generations::limits(&config.state_dir);

@@ -5,19 +5,22 @@ use super::boot::Unfit;
 use super::publishes::{self, Publishes};
 use super::{boot, destinations, extras, field};
 use crate::cloud::{CloudSite, CloudUpdate, NoticeQueue, RosterDesk};
-use crate::config::Config;
+use crate::config::{Config, PackageWatchConfig};
 use crate::diagnostic::{self, Diagnostic};
 use crate::forward::FeedDesk;
-use crate::model::{Accepted, Field, Notice, Notices, Origin, Publish, Refused, RefusedAt, Site, Stage, Timestamp};
+use crate::model::site::Running;
+use crate::model::{
+    Accepted, Connection, Field, Notice, Notices, Origin, Publish, Refused, RefusedAt, Site, Stage, Timestamp,
+};
 use crate::operate::Refusal;
 use crate::operate::command::Carrier;
 use crate::outbox::Outbox;
-use crate::package::generations::{self, Admission, Facts, Generations, Judge, Look, Verdict};
+use crate::package::generations::{self, Admission, Facts, Generations, Judge, Look, Share, Verdict, Watch};
 use crate::south::{Applied, South};
 use crate::store::RealDisk;
 use crate::telemetry::Counters;
 use serde_json::{Value as Json, json};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
@@ -134,10 +137,12 @@ impl Packages {
         }
     }
 
-    /// The end of a publish that a restart interrupted is told.
+    /// The end of a publish that a restart interrupted is told, unless its watch goes on: then it ends with that.
     pub async fn resume(&self) {
         let current = self.current().await.map_or(0, |facts| facts.generation);
-        self.publishes.resume(current).await;
+        if self.told().watcher.is_none() {
+            self.publishes.resume(current).await;
+        }
     }
 
     /// The generation that runs.
@@ -199,19 +204,19 @@ impl Packages {
         let mut generations = Arc::clone(&self.generations).lock_owned().await;
         let (this, old) = (Arc::clone(&self), self.site());
         let prepared = tokio::task::spawn_blocking(move || {
-            let done = boot::install(&mut generations, &this.parts.config, &from, Some(&old), how);
+            let foresee = |new: &Site| this.foresee(&old, new);
+            let done = boot::install(&mut generations, &this.parts.config, &from, Some(&old), how, &foresee);
             (generations, done)
         });
         let (generations, done) = prepared.await.map_err(|_| NotInstalled::Broke)?;
         self.publishes.checked(&publish, done.as_ref().err().map_or(&[][..], |unfit| &unfit.faults));
         let (facts, site) = done.map_err(|unfit| self.refused(unfit))?;
         self.publishes.open(&publish, &facts).await;
-        let before = self.health();
         let prepared = milliseconds(asked);
-        let (applied, took) = self.switch(&site, &facts).await;
+        let (applied, took) = self.switch(&site, &facts, None).await;
         self.tell("packageInstalled", &facts, "");
         self.publishes.step(Stage::Switched, "", &switched(&applied, took));
-        if self.watch(&generations, before, &applied) {
+        if self.watch(&generations, self.parts.config.package_watch.window) {
             let window = self.parts.config.package_watch.window.as_secs();
             self.publishes.step(Stage::Watching, "", &[("window_s", json!(window))]);
         } else {
@@ -309,16 +314,17 @@ impl Packages {
             .map_err(|_| Refusal::new("failed", "the package broke its reader"))?
             .map_err(|why| Refusal::new("failed", format!("generation {} can not run: {why}", facts.generation)))?;
         let before = milliseconds(asked);
-        let (applied, took) = self.switch(&site, &facts).await;
-        self.told().watch = json!({ "state": "rolled_back", "why": why });
+        let watch = json!({ "state": "rolled_back", "why": why });
+        let (applied, took) = self.switch(&site, &facts, Some(watch)).await;
         self.tell("packageRolledBack", &facts, why);
         let back_to = [&evidence[..], &[("back_to", json!(facts.generation))]].concat();
         self.publishes.end(Stage::RolledBack, why, &back_to).await;
         Ok(json!({ "package": facts, "applied": shown(&applied), "prepared_ms": before, "switched_ms": took }))
     }
 
-    /// Every part goes on with this package. Names come first, so that no reading is without.
-    async fn switch(&self, site: &Arc<Site>, facts: &Facts) -> (Applied, f64) {
+    /// Every part goes on with this package. Names come first, so that no reading is without. Whatever takes time with many
+    /// devices is done beside the thread that reads them.
+    async fn switch(self: &Arc<Self>, site: &Arc<Site>, facts: &Facts, watch: Option<Json>) -> (Applied, f64) {
         let (began, parts) = (Instant::now(), &self.parts);
         let epoch = site.names.epoch;
         if let Some(name) = site.named() {
@@ -327,26 +333,18 @@ impl Packages {
         }
         parts.outbox.use_names(Arc::clone(&site.names));
         if let Some(rosters) = &parts.rosters {
-            rosters.put(CloudUpdate {
-                site: CloudSite { names: Arc::clone(&site.names), credentials: site.credentials.clone() },
-                field: Some(Arc::new(FieldOf { south: Arc::clone(&parts.south), epoch })),
-                models: extras::models(site),
-                details: site.details.clone(),
-            });
+            let (south, new) = (Arc::clone(&parts.south), Arc::clone(site));
+            aside(move || update(&south, &new), |update| rosters.put(update)).await;
             // Only new devices need it; the others go on being read meanwhile.
             if parts.counters.cloud_connected.get() > 0 && !rosters.ready(epoch, KNOWN).await {
                 tracing::info!("the cloud does not know all devices of the new package yet");
             }
         }
         let applied = parts.south.apply(site, FINISH).await;
-        parts.carrier.use_site(site, Arc::new(field::Wired(parts.south.now())));
-        parts.feed.put(destinations::feed(site));
-        *self.site.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(site);
+        let (this, new) = (Arc::clone(self), Arc::clone(site));
+        aside(move || this.tell_the_others(&new), drop).await;
         let took = milliseconds(began);
-        {
-            let mut told = self.told();
-            (told.generation, told.since, told.switched_ms) = (facts.generation, Timestamp::now().0, Some(took));
-        }
+        self.tell_status(site, facts, took, watch);
         self.ready(Some(facts.clone())).await;
         tracing::info!(
             package = %facts.name, version = %facts.version, generation = facts.generation, took_ms = took,
@@ -354,6 +352,55 @@ impl Packages {
             "another package runs"
         );
         (applied, took)
+    }
+
+    /// Commands and brokers, once the connections are those of the package.
+    fn tell_the_others(&self, site: &Arc<Site>) {
+        self.parts.carrier.use_site(site, Arc::new(field::Wired(self.parts.south.now())));
+        self.parts.feed.put(destinations::feed(site));
+    }
+
+    /// What status shows of the package, all at once.
+    fn tell_status(&self, site: &Arc<Site>, facts: &Facts, took: f64, watch: Option<Json>) {
+        let mut told = self.told();
+        (told.generation, told.since, told.switched_ms) = (facts.generation, Timestamp::now().0, Some(took));
+        told.watch = watch.unwrap_or(told.watch.take());
+        let mut shown = self.site.write().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *shown, Arc::clone(site));
+        // Giving back what is known of many devices takes its time; nobody waits for it.
+        drop(tokio::task::spawn_blocking(move || drop(before)));
+    }
+
+    /// How the new package is to be judged: by what its devices show under the old one, just now.
+    fn foresee(&self, old: &Site, new: &Site) -> Option<Watch> {
+        let window = self.parts.config.package_watch.window;
+        if window.is_zero() {
+            return None;
+        }
+        let running: HashMap<&str, Running<'_>> =
+            old.connections.iter().map(|connection| (connection.name.as_str(), connection.running())).collect();
+        let mut watch = Watch {
+            until: Timestamp::now().0 + window.as_millis() as i64,
+            before: self.accepted(),
+            ..Watch::default()
+        };
+        let goes_on = |connection: &&Connection| {
+            running.get(connection.name.as_str()).is_some_and(|running| connection.continues(running))
+        };
+        watch.kept = new.connections.iter().filter(goes_on).map(|connection| connection.name.clone()).collect();
+        let before = self.health();
+        let mut look = watch.before;
+        for connection in &new.connections {
+            for device in &connection.devices {
+                let name = &new.names.devices[device.device as usize].name;
+                match before.get(name) {
+                    Some(share) => watch.count(&mut look, &connection.name, name, *share),
+                    None => drop(watch.new.insert(name.clone())),
+                }
+            }
+        }
+        watch.before = look;
+        Some(watch)
     }
 
     fn health(&self) -> Health {
@@ -364,68 +411,63 @@ impl Packages {
         health
     }
 
-    /// The devices that were there before as well.
-    fn look(&self, before: &Health, kept: &HashSet<String>) -> (Look, Look) {
-        let (mut then, mut now) = (Look::default(), Look::default());
-        self.parts.south.now().health(&mut |connection, device, good, all| {
-            let Some((good_before, all_before)) = before.get(device) else { return };
-            let pair = if kept.contains(connection) {
-                (&mut then.unchanged, &mut now.unchanged)
-            } else {
-                (&mut then.changed, &mut now.changed)
-            };
-            pair.0.add(*good_before, *all_before);
-            pair.1.add(good, all);
-        });
+    /// Readings that were answered since the start, and those that were taken.
+    fn accepted(&self) -> Look {
         let (accepted, refused) = (self.parts.counters.acknowledged.get(), self.parts.counters.set_aside.get());
-        now.accepted.add(accepted, accepted + refused);
-        then.accepted = now.accepted;
-        (then, now)
+        Look { accepted: Share { good: accepted, all: accepted + refused }, ..Look::default() }
+    }
+
+    /// The devices that were there before as well.
+    fn look(&self, watch: &Watch) -> Look {
+        let mut look = self.accepted();
+        self.parts.south.now().health(&mut |connection, device, good, all| {
+            watch.count(&mut look, connection, device, (good, all));
+        });
+        look
+    }
+
+    /// A restart came into a watch: it goes on.
+    pub async fn watch_on(self: &Arc<Self>) {
+        let generations = self.generations.lock().await;
+        if let Some(watch) = &generations.record().watch {
+            let rest = watch.rest(Timestamp::now().0, self.parts.config.package_watch.window);
+            self.watch(&generations, rest);
+        }
     }
 
     /// Looks at the readings for a while; in a task of its own, one at a time. False when nobody does.
-    fn watch(self: &Arc<Self>, generations: &Generations, before: Health, applied: &Applied) -> bool {
+    fn watch(self: &Arc<Self>, generations: &Generations, window: Duration) -> bool {
         self.stop_watching();
-        let config = self.parts.config.package_watch.clone();
-        let Some(facts) = generations.current().cloned().filter(|_| !config.window.is_zero()) else { return false };
-        if generations.before(None).is_err() {
+        let config = PackageWatchConfig { window, ..self.parts.config.package_watch.clone() };
+        let (Some(facts), Some(watch)) = (generations.current().cloned(), generations.record().watch.clone()) else {
+            return false;
+        };
+        if window.is_zero() || generations.before(None).is_err() {
             return false;
         }
-        let kept: HashSet<String> = applied.kept.iter().cloned().collect();
         let this = Arc::clone(self);
         let mut told = self.told();
-        told.watch = json!({ "state": "watching", "until": Timestamp::now().0 + config.window.as_millis() as i64 });
-        let task = tokio::spawn(async move { this.judge(config, facts, before, kept).await });
+        told.watch = json!({ "state": "watching", "until": Timestamp::now().0 + window.as_millis() as i64 });
+        let task = tokio::spawn(async move { this.judge(config, facts, Arc::new(watch)).await });
         told.watcher = Some(task.abort_handle());
         true
     }
 
-    async fn judge(
-        self: Arc<Self>,
-        config: crate::config::PackageWatchConfig,
-        facts: Facts,
-        before: Health,
-        kept: HashSet<String>,
-    ) {
-        let (then, began) = (self.look(&before, &kept).0, Instant::now());
-        let mut judge = Judge::new(config.clone(), then);
+    async fn judge(self: Arc<Self>, config: PackageWatchConfig, facts: Facts, watch: Arc<Watch>) {
+        let (since, began) = (self.accepted().accepted, Instant::now());
+        let mut judge = Judge::new(config.clone(), watch.before);
         let mut ticks = tokio::time::interval(Judge::period(&config));
         let (why, evidence) = loop {
             ticks.tick().await;
-            let mut now = self.look(&before, &kept).1;
-            // What was answered since the switch.
-            now.accepted.good = now.accepted.good.saturating_sub(then.accepted.good);
-            now.accepted.all = now.accepted.all.saturating_sub(then.accepted.all);
+            let (this, watched) = (Arc::clone(&self), Arc::clone(&watch));
+            let Ok(mut now) = tokio::task::spawn_blocking(move || this.look(&watched)).await else { return };
+            // What was answered since the switch, or the restart.
+            now.accepted.good = now.accepted.good.saturating_sub(since.good);
+            now.accepted.all = now.accepted.all.saturating_sub(since.all);
             match judge.look(began.elapsed(), &now) {
                 Verdict::Watching => {}
-                Verdict::Kept => {
-                    self.told().watch = json!({ "state": "kept" });
-                    let (words, fields) = publishes::evidence(&then, &now);
-                    self.publishes.end(Stage::Kept, &words, &fields).await;
-                    self.generations.lock().await.note("kept", &facts, words);
-                    return;
-                }
-                Verdict::Back(why) => break (why, publishes::evidence(&then, &now).1),
+                Verdict::Kept => return self.keep(facts, publishes::evidence(&watch.before, &now)).await,
+                Verdict::Back(why) => break (why, publishes::evidence(&watch.before, &now).1),
             }
         };
         tracing::error!(generation = facts.generation, why, "the new package is taken back");
@@ -441,6 +483,18 @@ impl Packages {
             self.publishes.end(Stage::Failed, &words, &[]).await;
             self.told().watch = json!({ "state": "failed", "why": why });
         }
+    }
+
+    /// On disk first: whoever reads that it is kept may cut the power.
+    async fn keep(&self, facts: Facts, (words, fields): (String, Vec<(&'static str, Json)>)) {
+        let mut generations = Arc::clone(&self.generations).lock_owned().await;
+        let why = words.clone();
+        let kept = tokio::task::spawn_blocking(move || generations.keep(&facts, why)).await;
+        self.told().watch = json!({ "state": "kept" });
+        if let Ok(Err(error)) = kept {
+            tracing::warn!(%error, "that the package is kept could not be noted; the next start watches it again");
+        }
+        self.publishes.end(Stage::Kept, &words, &fields).await;
     }
 
     /// Returns when what the cloud was to be told is on disk.
@@ -476,6 +530,23 @@ impl Packages {
     fn told(&self) -> std::sync::MutexGuard<'_, Told> {
         // Each change is whole.
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Runs `work` on another thread and hands on what comes of it; nothing when the gateway is going away.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static, hand_on: impl FnOnce(T)) {
+    if let Ok(done) = tokio::task::spawn_blocking(work).await {
+        hand_on(done);
+    }
+}
+
+/// What the cloud link is told.
+fn update(south: &Arc<South>, site: &Arc<Site>) -> CloudUpdate {
+    CloudUpdate {
+        site: CloudSite { names: Arc::clone(&site.names), credentials: site.credentials.clone() },
+        field: Some(Arc::new(FieldOf { south: Arc::clone(south), epoch: site.names.epoch })),
+        models: extras::models(site),
+        details: site.details.clone(),
     }
 }
 

@@ -34,6 +34,18 @@ pub struct Before<'a> {
 /// Every reason against the package; none when it may come. `older`: it may be older than the one that runs.
 #[must_use]
 pub fn refuse(before: &Before<'_>, new: Named<'_>, site: &Site, older: bool) -> Vec<Diagnostic> {
+    let mut faults = by_name(before, new, older);
+    faults.extend(types_of_models(before.types, site));
+    if let Some(old) = before.site {
+        faults.extend(types_of_devices(old, site));
+        faults.extend(converted(old, site));
+    }
+    faults
+}
+
+/// Those of the reasons that the manifest tells.
+#[must_use]
+pub fn by_name(before: &Before<'_>, new: Named<'_>, older: bool) -> Vec<Diagnostic> {
     let mut faults = Vec::new();
     if before.taken_back {
         let problem = format!("package {} {} was taken back before", new.name, new.version);
@@ -42,11 +54,6 @@ pub fn refuse(before: &Before<'_>, new: Named<'_>, site: &Site, older: bool) -> 
     if let Some(running) = before.running {
         faults.extend(version(running, new, older));
         faults.extend(organisation(running, new));
-    }
-    faults.extend(types_of_models(before.types, site));
-    if let Some(old) = before.site {
-        faults.extend(types_of_devices(old, site));
-        faults.extend(converted(old, site));
     }
     faults
 }

@@ -7,6 +7,7 @@ use crate::model::{Connection, Site};
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
+use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
 /// A kept connection takes the new numbers between two batches: a scan that is under way is waited for.
@@ -26,7 +27,8 @@ pub struct Applied {
 impl South {
     /// Applies another package. Its names must be known to the outbox already. Changed and removed connections finish
     /// their request within `within`; only then are the changed ones started, for a peer may take one session only.
-    pub async fn apply(&self, site: &Site, within: Duration) -> Applied {
+    /// What takes time with many devices is done beside the thread that reads them.
+    pub async fn apply(&self, site: &Arc<Site>, within: Duration) -> Applied {
         let stopped = self.turn.lock().await;
         if *stopped {
             return Applied::default();
@@ -34,21 +36,29 @@ impl South {
         let old = self.now();
         let mut applied = Applied::default();
         let wanted: HashMap<&str, &Connection> = site.connections.iter().map(|c| (c.name.as_str(), c)).collect();
-        let same = |line: &&Arc<Handle>| wanted.get(line.live.name.as_str()).is_some_and(|c| goes_on(line, c));
-        let (kept, gone): (Vec<_>, Vec<_>) = old.all().iter().partition(same);
+        let same = |line: &Arc<Handle>| wanted.get(line.live.name.as_str()).is_some_and(|c| goes_on(line, c));
+        let (kept, gone): (Vec<Arc<Handle>>, Vec<_>) = old.all().iter().cloned().partition(same);
         let deadline = Instant::now() + within;
         gone.iter().for_each(|line| line.tell(deadline));
         applied.stopped = gone.iter().map(|line| line.live.name.clone()).collect();
-        applied.cut_off = ended(gone.into_iter(), deadline).await;
+        applied.cut_off = ended(gone.iter(), deadline).await;
         applied.kept = kept.iter().map(|line| line.live.name.clone()).collect();
-        let kept: HashMap<&str, &Arc<Handle>> = kept.into_iter().map(|line| (line.live.name.as_str(), line)).collect();
-        let find = |connection: &Connection| kept.get(connection.name.as_str()).map(|line| Arc::clone(line));
-        let lines = Arc::new(start::lines(site, &self.inlet, &self.counters, find));
+        let kept: HashMap<String, Arc<Handle>> = kept.into_iter().map(|line| (line.live.name.clone(), line)).collect();
         let is_new = |name: &str| !kept.contains_key(name);
         applied.started = site.connections.iter().map(|c| c.name.clone()).filter(|name| is_new(name)).collect();
+        let (site, inlet, counters) = (Arc::clone(site), Arc::clone(&self.inlet), Arc::clone(&self.counters));
+        let begun = spawn_blocking(move || {
+            let find = |connection: &Connection| kept.get(&connection.name).cloned();
+            Arc::new(start::lines(&site, &inlet, &counters, find))
+        });
+        // The runtime goes away, and all tasks with it.
+        let Ok(lines) = begun.await else { return applied };
         // It is replaced as a whole.
-        *self.lines.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&lines);
+        let before =
+            std::mem::replace(&mut *self.lines.write().unwrap_or_else(PoisonError::into_inner), Arc::clone(&lines));
         until_numbered(&lines).await;
+        // Giving back the values of many devices takes its time, too. Nobody waits for it.
+        drop(spawn_blocking(move || drop((old, before, gone))));
         applied
     }
 }

@@ -52,12 +52,12 @@ async fn what_is_said_to_be_opened_anew_is_what_the_switch_opens_anew() {
     let outbox = outbox.unwrap();
     let inlet: Arc<dyn Inlet> = outbox.inlet();
     for (change, goes_on) in CHANGES {
-        let new = checked(change);
+        let mut new = checked(change);
         let told = compare(&old, &new, &Memory::default()).unwrap();
         let south = South::start(site, Arc::clone(&inlet), Arc::clone(&counters));
-        let next = new.site.as_ref().unwrap();
+        let next = Arc::new(new.site.take().unwrap());
         outbox.use_names(Arc::clone(&next.names));
-        let applied = south.apply(next, Duration::from_secs(1)).await;
+        let applied = south.apply(&next, Duration::from_secs(1)).await;
         assert_eq!((told.kept, &told.restarted), (applied.kept.len(), &applied.started), "{change:?}");
         assert_eq!(told.kept == 1, *goes_on, "{change:?}");
         south.stop(Duration::from_secs(1)).await;

@@ -35,6 +35,13 @@ impl Running {
         running
     }
 
+    /// As a power cut of the process; the same configuration again.
+    pub fn killed_and_started(mut self, home: &Path, seed: &Path) -> Running {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        Running::start(home, seed)
+    }
+
     /// As a power cut of the process, and the folder it was seeded from is named no more.
     pub fn killed_and_started_without_seed(mut self, home: &Path) -> Running {
         self.child.kill().unwrap();

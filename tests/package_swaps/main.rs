@@ -157,3 +157,34 @@ fn a_package_that_halves_the_good_values_is_taken_back_and_an_unsound_one_change
     gateway.package_command(&["rollback"]).unwrap();
     assert_eq!(gateway.package()["version"], "1.0.0");
 }
+
+#[test]
+fn a_kill_in_the_middle_of_a_watch_does_not_save_a_bad_package_and_a_good_one_is_kept_after_it() {
+    let home = tempfile::tempdir().unwrap();
+    let good = Make { before: 2, period_ms: 50, ..Make::default() };
+    let seed = site::write(home.path(), "1.0.0", good);
+    let gateway = gateway::Running::start(home.path(), &seed);
+    gateway.until("its values are good", |package| package["version"] == "1.0.0");
+    let value = |gateway: &gateway::Running| gateway.package()["watch"]["state"].clone();
+    let good_values = std::time::Instant::now();
+    while good_values.elapsed() < Duration::from_millis(500) {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+
+    let bad = site::write(home.path(), "1.1.0", Make { broken: POINTS / 2, ..good });
+    gateway.package_command(&["install", bad.to_str().unwrap()]).unwrap();
+    assert_eq!(value(&gateway), "watching");
+    let gateway = gateway.killed_and_started(home.path(), &seed);
+    assert_eq!(gateway.package()["version"], "1.1.0");
+    gateway.until("the bad one is taken back", |package| package["version"] == "1.0.0");
+    let why = gateway.package()["watch"]["why"].as_str().unwrap().to_owned();
+    assert!(why.starts_with("good values of changed devices fell from 100 %"), "{why}");
+
+    let better = site::write(home.path(), "1.2.0", Make { period_ms: 60, ..good });
+    gateway.package_command(&["install", better.to_str().unwrap()]).unwrap();
+    let gateway = gateway.killed_and_started(home.path(), &seed);
+    assert_eq!((gateway.package()["version"].clone(), value(&gateway)), ("1.2.0".into(), "watching".into()));
+    gateway.until("the good one is kept", |package| package["watch"]["state"] == "kept");
+    let gateway = gateway.killed_and_started(home.path(), &seed);
+    assert_eq!(gateway.package()["watch"], "none", "the watch was over");
+}

@@ -2,10 +2,11 @@
 //! an argument.
 
 use crate::config::PackageWatchConfig;
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// Of how many, how many were as they should be.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Share {
     pub good: u64,
     pub all: u64,
@@ -26,7 +27,7 @@ impl Share {
 }
 
 /// What is compared, at one moment. New devices count nowhere: nobody knows what they were.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Look {
     /// Values of devices whose connections went on.
     pub unchanged: Share,

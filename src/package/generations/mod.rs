@@ -13,10 +13,12 @@ mod record;
 mod room;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 pub use history::Event;
 pub use judge::{Judge, Look, Share, Verdict};
 pub use record::{Facts, Record};
+pub use watch::Watch;
 
 use super::guards::{self, Before};
 use super::source::{Limits, Source};
@@ -234,11 +236,22 @@ impl Generations {
         }
     }
 
-    /// Makes it the generation that runs. When this returns well it is, also after a power cut.
+    /// What its manifest alone tells against a package, before anybody reads all of it.
+    ///
+    /// # Errors
+    /// Each guard that refuses it.
+    pub fn admit_by_name(&self, staged: &Staged, how: Admission) -> Result<(), Vec<Diagnostic>> {
+        let before = self.before_it(&staged.facts.content, None);
+        let refused = if how.force { Vec::new() } else { guards::by_name(&before, staged.facts.named(), how.explicit) };
+        if refused.is_empty() { Ok(()) } else { Err(refused) }
+    }
+
+    /// Makes it the generation that runs, judged as `watch` says if another ran before. When this returns well it is, also
+    /// after a power cut.
     ///
     /// # Errors
     /// When the disk does not take it; the old one is still current then.
-    pub fn publish(&mut self, staged: Staged, site: &Site) -> io::Result<Facts> {
+    pub fn publish(&mut self, staged: Staged, site: &Site, watch: Option<Watch>) -> io::Result<Facts> {
         let Staged { facts, path } = staged;
         let kept = self.folder.join("generations");
         self.disk.rename(&path, &self.path(facts.generation))?;
@@ -246,6 +259,7 @@ impl Generations {
         let mut record = self.record.clone();
         record.last = facts.generation;
         record.current = facts.generation;
+        record.watch = watch.filter(|_| self.current().is_some());
         record.rejected.retain(|content| *content != facts.content);
         record.generations.push(facts.clone());
         guards::learn(&mut record.types, site);
@@ -302,9 +316,25 @@ impl Generations {
             record.rejected.drain(..surplus);
         }
         record.current = to.generation;
+        record.watch = None;
         record.write(&*self.disk, &self.folder)?;
         self.record = record;
         self.note("rolled_back", to, why.to_owned());
+        Ok(())
+    }
+
+    /// Its readings were as they should be: the watch is over, if it is still this one that runs.
+    ///
+    /// # Errors
+    /// When the disk does not take it; the next start watches again then.
+    pub fn keep(&mut self, facts: &Facts, why: String) -> io::Result<()> {
+        if self.record.current != facts.generation {
+            return Ok(());
+        }
+        let record = Record { watch: None, ..self.record.clone() };
+        record.write(&*self.disk, &self.folder)?;
+        self.record = record;
+        self.note("kept", facts, why);
         Ok(())
     }
 

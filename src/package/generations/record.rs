@@ -1,5 +1,6 @@
 //! Which generations there are and which one runs: one small file, replaced as a whole, with its own digest in it.
 
+use super::watch::Watch;
 use crate::package::guards::{Named, Types};
 use crate::store::{self, Disk, sha256};
 use serde::{Deserialize, Serialize};
@@ -9,6 +10,8 @@ use std::path::Path;
 /// The pointer. What it said before lies beside it.
 pub const CURRENT: &str = "current";
 const BEFORE: &str = "current.before";
+/// Names of devices and connections a watch may have on disk; one with more ends with the process.
+const WATCHED: usize = 2000;
 
 /// What is known of one generation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +56,9 @@ pub struct Record {
     /// Model, point -> data type, of every point that could have been sent (R31).
     #[serde(default)]
     pub types: Types,
+    /// The current one is being judged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watch: Option<Watch>,
 }
 
 impl Record {
@@ -87,7 +93,12 @@ impl Record {
         if let Some(bytes) = store::read(disk, &folder.join(CURRENT))?.filter(|bytes| parse(bytes).is_some()) {
             store::replace(disk, folder, BEFORE, &bytes)?;
         }
-        let text = serde_json::to_string(self)?;
+        let many = |watch: &Watch| watch.new.len() + watch.kept.len() > WATCHED;
+        let text = if self.watch.as_ref().is_some_and(many) {
+            serde_json::to_string(&Record { watch: None, ..self.clone() })?
+        } else {
+            serde_json::to_string(self)?
+        };
         store::replace(disk, folder, CURRENT, format!("{}\n{text}\n", sha256(text.as_bytes())).as_bytes())
     }
 }

@@ -28,9 +28,13 @@ fn site(version: &str) -> Site {
     }
 }
 
+fn watch() -> Watch {
+    Watch { until: 7, new: ["d".to_owned()].into(), ..Watch::default() }
+}
+
 fn install(all: &mut Generations, from: &Path, version: &str) -> io::Result<Facts> {
     let staged = all.stage(from, "test", 1).map_err(|faults| io::Error::other(joined(&faults)))?;
-    all.publish(staged, &site(version))
+    all.publish(staged, &site(version), Some(watch()))
 }
 
 #[test]
@@ -64,6 +68,12 @@ fn power_cut_at_each_step_of_a_switch_always_leaves_a_whole_package() {
             let which = usize::from(first.version == "2.0.0");
             assert_eq!(after.read(&found.path(first.generation)).unwrap(), bytes[which], "cut {cut}, {aftermath:?}");
             seen[which] += 1;
+            let watched = (which == 1).then(watch);
+            assert_eq!(
+                found.record().watch,
+                watched,
+                "cut {cut}, {aftermath:?}: the watch comes with its package, and goes with it"
+            );
             if done.is_ok() && cut >= steps {
                 assert_eq!(which, 1, "what was reported done is done");
             }
@@ -96,8 +106,34 @@ fn power_cut_at_each_step_of_going_back_leaves_one_of_the_two() {
             let back = first.version == "1.0.0";
             assert!(!done || back, "cut {cut}, {aftermath:?}");
             assert_eq!(found.record().rejected.len(), usize::from(back), "pointer and list are one");
+            assert_eq!(found.record().watch.is_some(), !back, "and the watch with them");
         }
     }
+}
+
+#[test]
+fn power_cut_at_the_end_of_a_watch_ends_it_or_watches_again() {
+    let home = tempfile::tempdir().unwrap();
+    let packages = [archive(home.path(), "1.0.0"), archive(home.path(), "2.0.0")];
+    let state = Path::new("/state");
+    let mut seen = [0, 0];
+    for cut in 0..16 {
+        for aftermath in AFTERMATHS {
+            let disk = Arc::new(CutDisk::default());
+            let mut all = Generations::open(Arc::clone(&disk) as _, state).unwrap();
+            install(&mut all, &packages[0], "1.0.0").unwrap();
+            assert!(all.record().watch.is_none(), "there is nothing to go back to");
+            let facts = install(&mut all, &packages[1], "2.0.0").unwrap();
+            disk.cut_at(cut);
+            let done = all.keep(&facts, String::new()).is_ok();
+            let found = Generations::open(Arc::new(disk.after(aftermath)), state).unwrap();
+            assert_eq!(found.usable()[0].version, "2.0.0");
+            let watched = found.record().watch.is_some();
+            assert!(!done || !watched, "cut {cut}, {aftermath:?}: what was reported done is done");
+            seen[usize::from(watched)] += 1;
+        }
+    }
+    assert!(seen[0] > 0 && seen[1] > 0, "{seen:?}");
 }
 
 #[test]
@@ -137,7 +173,7 @@ fn a_package_taken_back_does_not_come_again_and_an_older_one_only_by_force() {
     let forced = Admission { force: true, ..Admission::default() };
     let staged = all.stage(&home.path().join("2.0.0.tar.zst"), "test", 1).unwrap();
     all.admit(&staged, &site("2.0.0"), None, forced).unwrap();
-    all.publish(staged, &site("2.0.0")).unwrap();
+    all.publish(staged, &site("2.0.0"), None).unwrap();
     assert!(all.record().rejected.is_empty(), "who insists has the last word");
     let staged = all.stage(&archive(home.path(), "0.9.0"), "test", 1).unwrap();
     let refused = all.admit(&staged, &site("0.9.0"), None, Admission::default()).unwrap_err();
