@@ -20,8 +20,8 @@ def story(stage):
     stage.claim("the status says so too", "no package yet" in page, page)
 
     # From where the sandbox lets nobody look.
-    shutil.copytree(site.folder / "package", guest.path("/root/site"))
-    said = guest.run("enos-edge package install /root/site")
+    shutil.copytree(site.folder / "package", guest.path("/home/site"))
+    said = guest.run("enos-edge package install /home/site")
     stage.claim("a package is installed from anywhere", "is generation 1" in said, said)
     until("its devices are polled", lambda: "2 of 2 sub-devices answer" in guest.show("StatusText"), 10)
     left = guest.run("ls /var/lib/enos-edge")

@@ -25,7 +25,7 @@ def story(stage):
     stage.claim("removed, it runs no more", guest.show("ActiveState") == "inactive" and not guest.path("/usr/bin/enos-edge").exists())
     stage.claim("removed, it keeps state and settings", guest.succeeds("test -d /var/lib/enos-edge/outbox && test -f /etc/enos-edge/edge.yaml"))
     guest.run("rm -rf /etc/enos-edge/site && dpkg -P enos-edge")
-    left = guest.run("find / -xdev -name '*enos-edge*' -not -path '/proc/*' -not -path '/root/*' -not -path '/var/log/*' 2>/dev/null", check=False)
+    left = guest.run("find / -xdev -name '*enos-edge*' -not -path '/proc/*' -not -path '/srv/*' -not -path '/var/log/*' 2>/dev/null", check=False)
     stage.claim("purged, nothing is left", left.strip() == "", left)
     failed = guest.run("systemctl list-units --all --no-legend 'enos-edge*'")
     stage.claim("systemd knows it no more", failed.strip() == "", failed)

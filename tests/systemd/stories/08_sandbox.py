@@ -19,14 +19,14 @@ def story(stage):
     unit = guest.path("/lib/systemd/system/enos-edge.service").read_text()
     for old, new in {
         "Type=notify": "Type=oneshot", "Restart=always": "Restart=no", "StandardInput=": "#", "Sockets=": "#",
-        "StandardOutput=journal": "StandardOutput=file:/root/probed", "WatchdogSec=": "#",
+        "StandardOutput=journal": "StandardOutput=file:/srv/probed", "WatchdogSec=": "#",
     }.items():
         assert old in unit, old
         unit = unit.replace(old, new)
     lines = ["ExecStart=/usr/bin/python3 /usr/lib/probes.py" if line.startswith("ExecStart=") else line for line in unit.splitlines()]
     guest.write("/etc/systemd/system/probes.service", "\n".join(lines))
     guest.run("systemctl stop enos-edge.socket enos-edge; systemctl daemon-reload; systemctl start probes", within=90)
-    probed = guest.path("/root/probed").read_text().splitlines()
+    probed = guest.path("/srv/probed").read_text().splitlines()
     refused = [line for line in probed if line.startswith("denied ")]
     for line in probed:
         stage.claim("refused, or working", line.startswith(("denied ", "works ")), line)
