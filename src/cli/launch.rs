@@ -56,7 +56,10 @@ pub(super) fn run(arguments: run::Arguments) -> ExitCode {
         Ok(Go::Slot(slot)) => {
             // It was proven, and yet it may not be run here, as on a file system mounted noexec.
             let error = become_program(&folder.program(slot), Some(slot), &arguments);
-            tracing::error!(slot = slot.word(), "the engine of the slot can not be run, the packaged one runs: {error:#}");
+            tracing::error!(
+                slot = slot.word(),
+                "the engine of the slot can not be run, the packaged one runs: {error:#}"
+            );
             super::failed(&become_program(&own, None, &arguments))
         }
         Ok(Go::Ended(status)) => exit_as(status),

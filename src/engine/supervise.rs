@@ -44,6 +44,8 @@ pub trait Eyes {
     fn free(&self) -> Option<u64>;
     /// What the pointer says by now.
     fn standing(&self) -> Standing;
+    /// What the engine needlessly wrote is taken away, so that there is room for what it holds.
+    fn make_room(&self);
     /// So much running time was used up, to be written down now and then.
     fn ran(&mut self, ran: Duration);
 }
@@ -115,6 +117,7 @@ pub async fn supervise(
                 };
                 if let Some(why) = why {
                     let grace = watch.grace(began.elapsed(), eyes.free());
+                    eyes.make_room();
                     // The one before needs its time to start.
                     tell(&[extend(grace + ASKED)]);
                     end(&mut child, Signal::TERM, grace).await?;

@@ -30,7 +30,11 @@ pub fn escapes() -> Vec<Case> {
         no("slip.zip", zipped("models/../../../owned"), "climbs out of the package"),
         no("slip-backslash.zip", zipped("..\\..\\owned"), "holds a backslash"),
         no("slip-pax.tar.gz", Tar::site().pax("path", "../../owned").entry(b"a", b'0', b"x").gz(), "climbs out"),
-        no("slip-gnu.tar.gz", Tar::site().entry(b"L", b'L', b"../../owned\0").entry(b"a", b'0', b"x").gz(), "climbs out"),
+        no(
+            "slip-gnu.tar.gz",
+            Tar::site().entry(b"L", b'L', b"../../owned\0").entry(b"a", b'0', b"x").gz(),
+            "climbs out",
+        ),
         no("absolute.tar.gz", tar(b"/tmp/owned"), "absolute path"),
         no("absolute.zip", zipped("/tmp/owned"), "absolute path"),
         no("drive.zip", zipped("C:/owned"), "drive letter"),
@@ -45,7 +49,11 @@ pub fn escapes() -> Vec<Case> {
         no("fifo.zip", mode(0o010_666), "device or pipe"),
         no("setuid.zip", mode(0o104_755), "set-user"),
         no("sparse.tar.gz", kind(b'S'), "sparse file"),
-        no("sparse-pax.tar.gz", Tar::site().pax("GNU.sparse.realsize", "9").entry(b"a", b'0', b"x").gz(), "sparse file"),
+        no(
+            "sparse-pax.tar.gz",
+            Tar::site().pax("GNU.sparse.realsize", "9").entry(b"a", b'0', b"x").gz(),
+            "sparse file",
+        ),
         no("windows-device.zip", zipped("models/nul.yaml"), "device on Windows"),
         no("trailing-dot.zip", zipped("models/a.yaml."), "ends with a dot"),
         no("control.tar.gz", tar(b"models/\x1b[2J.yaml"), "control character U+001B"),
@@ -53,7 +61,11 @@ pub fn escapes() -> Vec<Case> {
         no("not-utf-8.tar.gz", tar(b"models/\xe4.yaml"), "not UTF-8"),
         no("long.zip", zipped(&format!("models/{}.yaml", "n".repeat(60_000))), "longer than 255 bytes"),
         no("deep.tar.gz", tar(b"1/2/3/4/5/6/7/8/9.yaml"), "9 folders deep"),
-        no("endless-depth.tar.gz", Tar::site().pax("path", &"d/".repeat(20_000)).entry(b"a", b'0', b"").gz(), "longer than 255"),
+        no(
+            "endless-depth.tar.gz",
+            Tar::site().pax("path", &"d/".repeat(20_000)).entry(b"a", b'0', b"").gz(),
+            "longer than 255",
+        ),
     ]
 }
 
@@ -64,8 +76,16 @@ pub fn doubles() -> Vec<Case> {
         no("twice.tar.gz", tar("models/m.yaml"), "is there twice"),
         no("twice.zip", zip_with(vec![Zipped::stored("models/m.yaml", b"id: N\n")]), "is there twice"),
         no("twice-but-for-case.tar.gz", tar("models/M.yaml"), "differ in letter case only"),
-        no("folder-but-for-case.zip", zip_with(vec![Zipped::stored("Models/n.yaml", b"")]), "differ in letter case only"),
-        no("twice-but-for-composition.zip", zip_with(vec![Zipped::stored("models/u\u{308}.yaml", b"")]), "combining mark U+0308"),
+        no(
+            "folder-but-for-case.zip",
+            zip_with(vec![Zipped::stored("Models/n.yaml", b"")]),
+            "differ in letter case only",
+        ),
+        no(
+            "twice-but-for-composition.zip",
+            zip_with(vec![Zipped::stored("models/u\u{308}.yaml", b"")]),
+            "combining mark U+0308",
+        ),
         no("file-and-folder.tar.gz", tar("models/m.yaml/x.yaml"), "both a file and a folder"),
         no("folder-and-file.zip", zip_with(vec![Zipped::stored("models", b"")]), "both a file and a folder"),
     ]
@@ -97,7 +117,11 @@ pub fn bombs() -> Vec<Case> {
         no("bomb-of-ignored-files.zip", zip_with(numbered.collect()), "the package is larger than"),
         no("huge-header.tar.gz", Tar::site().header(b"a", b'0', "77777777777").gz(), "is larger than"),
         no("huge-pax.tar.gz", Tar::site().header(b"a", b'x', "00077777777").gz(), "extended header is larger"),
-        no("huge-pax-size.tar.gz", Tar::site().pax("size", "999999999999").entry(b"a", b'0', b"").gz(), "is larger than"),
+        no(
+            "huge-pax-size.tar.gz",
+            Tar::site().pax("size", "999999999999").entry(b"a", b'0', b"").gz(),
+            "is larger than",
+        ),
         no("negative-size.tar.gz", Tar::site().header(b"a", b'0', "-0000000001").gz(), "no octal number"),
         no("many-files.tar.gz", many.gz(), "more than 10000 files"),
         no("many-files.zip", zip_with(small), "more than 10000 files"),
@@ -135,7 +159,11 @@ pub fn broken() -> Vec<Case> {
         no("leading.zip", [b"#!/bin/sh\n".to_vec(), whole.clone()].concat(), "no archive"),
         no("two-in-one.tar.gz", [gz.clone(), gz.clone()].concat(), "data after the end"),
         no("zip-after-tar.tar.gz", [gz, whole].concat(), "data after the end"),
-        no("zip-inside-the-padding.tar.gz", gzip(&[Tar::site().plain(), zip_with(vec![])].concat()), "data after the end"),
+        no(
+            "zip-inside-the-padding.tar.gz",
+            gzip(&[Tar::site().plain(), zip_with(vec![])].concat()),
+            "data after the end",
+        ),
         no("global-name.tar.gz", global, "renames its entries"),
         no("encrypted.zip", lock(1), "is encrypted"),
         no("strongly-encrypted.zip", lock(0x41), "is encrypted"),
@@ -182,7 +210,11 @@ pub fn texts() -> Vec<Case> {
         no("yaml-anchors.zip", yaml(anchors.into()), "more values than a package may have"),
         no("yaml-depth.zip", yaml([b"a: ".to_vec(), vec![b'['; 100_000]].concat()), "recursion limit exceeded"),
         no("yaml-giant-scalar.zip", yaml(long_word.into()), "is not known"),
-        no("yaml-keys-twice.zip", yaml(format!("{}{twice}", "k: 1\n".repeat(150_000)).into()), "key \"k\" stands twice"),
+        no(
+            "yaml-keys-twice.zip",
+            yaml(format!("{}{twice}", "k: 1\n".repeat(150_000)).into()),
+            "key \"k\" stands twice",
+        ),
         no("yaml-too-large.zip", yaml(vec![b' '; (64 << 20) + 1]), "larger than"),
         no("yaml-nul.zip", yaml(b"devices: [\"a\0b\"]\n".to_vec()), "the text holds a NUL"),
         no("yaml-utf-16.zip", yaml([vec![0xff, 0xfe], utf16(&assets, true)].concat()), "UTF-16"),
@@ -230,9 +262,21 @@ pub fn manifests() -> Vec<Case> {
         no("digest-twice.zip", sealed(&format!("{all}  models/m.yaml: {own}\n")), "stands twice"),
         no("own-digest.zip", sealed(&format!("{all}  package.yaml: {digest}\n")), "can not hold its own digest"),
         no("endless-list.zip", sealed(&many), "package.yaml: the file is larger than"),
-        no("newer-engine.zip", zip(&stored(&with("package.yaml", "format: 1\nname: site\nversion: 1.1.0\nengine: 99.0.0\n"))), "needs engine 99.0.0"),
-        no("format-2.zip", zip(&stored(&with("package.yaml", "format: 2\nname: site\nversion: 1.1.0\n"))), "format \"2\" is not known"),
-        no("older.zip", zip(&stored(&with("package.yaml", "format: 1\nname: site\nversion: 0.9.0\n"))), "is older than 1."),
+        no(
+            "newer-engine.zip",
+            zip(&stored(&with("package.yaml", "format: 1\nname: site\nversion: 1.1.0\nengine: 99.0.0\n"))),
+            "needs engine 99.0.0",
+        ),
+        no(
+            "format-2.zip",
+            zip(&stored(&with("package.yaml", "format: 2\nname: site\nversion: 1.1.0\n"))),
+            "format \"2\" is not known",
+        ),
+        no(
+            "older.zip",
+            zip(&stored(&with("package.yaml", "format: 1\nname: site\nversion: 0.9.0\n"))),
+            "is older than 1.",
+        ),
     ]
 }
 
@@ -243,13 +287,22 @@ pub fn unusual() -> Vec<Case> {
     let in_a_folder: Files = site("1.1.0").into_iter().map(|(name, body)| (format!("top/{name}"), body)).collect();
     let padded = [Tar::site().plain(), vec![0; 20 * 512]].concat();
     vec![
-        yes("gnu-long-name.tar.gz", Tar::site().entry(b"L", b'L', format!("{long}\0").as_bytes()).entry(b"cut", b'0', model).gz()),
+        yes(
+            "gnu-long-name.tar.gz",
+            Tar::site().entry(b"L", b'L', format!("{long}\0").as_bytes()).entry(b"cut", b'0', model).gz(),
+        ),
         yes("pax-name.tar.gz", Tar::site().pax("path", &long).pax("mtime", "1.5").entry(b"cut", b'0', model).gz()),
         yes("top-folder.zip", zip(&stored(&in_a_folder))),
         yes("padded.tar.gz", gzip(&padded)),
         yes("plain.tar.zst", Tar::site().zst()),
-        yes("deflated.zip", zip(&site("1.1.0").iter().map(|(name, body)| Zipped::deflated(name, body)).collect::<Vec<_>>())),
-        yes("editors-traces.zip", zip_with(vec![Zipped::stored("__MACOSX/._m.yaml", b"x"), Zipped::stored("models/.m.swp", b"x")])),
+        yes(
+            "deflated.zip",
+            zip(&site("1.1.0").iter().map(|(name, body)| Zipped::deflated(name, body)).collect::<Vec<_>>()),
+        ),
+        yes(
+            "editors-traces.zip",
+            zip_with(vec![Zipped::stored("__MACOSX/._m.yaml", b"x"), Zipped::stored("models/.m.swp", b"x")]),
+        ),
     ]
 }
 

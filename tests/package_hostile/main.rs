@@ -126,8 +126,16 @@ fn what_the_trusted_key_did_not_sign_as_it_is_does_not_run() {
         ("bad-signature", flipped, Some("altered, or made with another key")),
         ("signature-of-another", instead(&good, signature(&other)), Some("not those that were signed")),
         ("manifest-changed", resealed, Some("not those that were signed")),
-        ("file-changed", changed(&good, "assets.yaml", |text| text.replace("device_key: d", "device_key: e")), Some("was changed since the package was sealed")),
-        ("file-more", [good.clone(), vec![("models/n.yaml".to_owned(), b"id: N\n".to_vec())]].concat(), Some("but not in its list")),
+        (
+            "file-changed",
+            changed(&good, "assets.yaml", |text| text.replace("device_key: d", "device_key: e")),
+            Some("was changed since the package was sealed"),
+        ),
+        (
+            "file-more",
+            [good.clone(), vec![("models/n.yaml".to_owned(), b"id: N\n".to_vec())]].concat(),
+            Some("but not in its list"),
+        ),
         ("file-less", without("models/m.yaml"), Some("but not in the package")),
         ("list-made-again", instead(&again, signature(&good)), Some("not those that were signed")),
         ("empty-signature", instead(&good, Vec::new()), Some("is no signature")),
@@ -136,7 +144,9 @@ fn what_the_trusted_key_did_not_sign_as_it_is_does_not_run() {
     ];
     let mut wrong = Vec::new();
     for (name, files, refused) in &cases {
-        for (ending, bytes) in [("tar.gz", Tar::of(files).gz()), ("tar.zst", Tar::of(files).zst()), ("zip", zip(&stored(files)))] {
+        for (ending, bytes) in
+            [("tar.gz", Tar::of(files).gz()), ("tar.zst", Tar::of(files).zst()), ("zip", zip(&stored(files)))]
+        {
             let sandbox = Sandbox::new();
             std::fs::create_dir_all(sandbox.path("state/trust")).unwrap();
             std::fs::copy(keys.join("own.pub"), sandbox.path("state/trust/own.pub")).unwrap();
@@ -172,7 +182,16 @@ fn a_running_gateway_refuses_them_all_and_goes_on_with_what_it_has() {
         std::fs::remove_file(&path).unwrap();
     }
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), refused.len(), wrong.join("\n"));
-    let pushed = ["slip.tar.gz", "symlink.zip", "bomb.tar.gz", "twice.zip", "cut.tar.gz", "csv-nul.zip", "wrong-digest.zip", "text"];
+    let pushed = [
+        "slip.tar.gz",
+        "symlink.zip",
+        "bomb.tar.gz",
+        "twice.zip",
+        "cut.tar.gz",
+        "csv-nul.zip",
+        "wrong-digest.zip",
+        "text",
+    ];
     for case in refused.iter().filter(|case| pushed.contains(&case.name)) {
         let (status, said) = running.put(&case.bytes, gateway::TOKEN);
         assert!(matches!(status, 415 | 422), "{}: {status} {said}", case.name);
@@ -182,11 +201,23 @@ fn a_running_gateway_refuses_them_all_and_goes_on_with_what_it_has() {
     assert_eq!(package("generation"), generation, "the same package runs");
     assert_eq!(generations(), kept, "nothing of them was kept");
     assert!(running.reads_on(), "and is read on");
-    assert_eq!(std::fs::read_dir(sandbox.path("state/incoming")).unwrap().filter(|e| e.as_ref().unwrap().path().extension().is_some_and(|x| x == "part")).count(), 0);
-    println!("{} refused; memory {} MiB at most, {} MiB written for one", refused.len(), running.peak() >> 20, most >> 20);
+    assert_eq!(
+        std::fs::read_dir(sandbox.path("state/incoming"))
+            .unwrap()
+            .filter(|e| e.as_ref().unwrap().path().extension().is_some_and(|x| x == "part"))
+            .count(),
+        0
+    );
+    println!(
+        "{} refused; memory {} MiB at most, {} MiB written for one",
+        refused.len(),
+        running.peak() >> 20,
+        most >> 20
+    );
     assert!(running.peak() < MEMORY && most < WRITTEN, "{} {most}", running.peak());
     assert!(running.open_files() <= files + 4, "open files {files} -> {}", running.open_files());
     // One that is right is taken, after all of them.
-    let better = sandbox.put("better.zip", &zip(&[stored(&site("1.1.0")), vec![Zipped::stored("docs/a.md", b"x")]].concat()));
+    let better =
+        sandbox.put("better.zip", &zip(&[stored(&site("1.1.0")), vec![Zipped::stored("docs/a.md", b"x")]].concat()));
     assert_eq!(running.install(&better).unwrap()["package"]["version"], "1.1.0");
 }

@@ -29,15 +29,14 @@ pub(super) struct ImportArgs {
 }
 
 pub(super) fn run(args: &ImportArgs) -> ExitCode {
-    let imported = match with_bar("importing", args.json, |progress| {
-        import::read(&args.file, args.sheet.as_deref(), progress)
-    }) {
-        Ok(imported) => imported,
-        Err(faults) => {
-            args.tell(&faults, None);
-            return ExitCode::from(2);
-        }
-    };
+    let imported =
+        match with_bar("importing", args.json, |progress| import::read(&args.file, args.sheet.as_deref(), progress)) {
+            Ok(imported) => imported,
+            Err(faults) => {
+                args.tell(&faults, None);
+                return ExitCode::from(2);
+            }
+        };
     if let Err(error) = seal::replace(&args.output, imported.csv.as_bytes()) {
         eprintln!("enos-edge package import: write {}: {error}", args.output.display());
         return ExitCode::from(2);

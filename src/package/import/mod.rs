@@ -80,7 +80,9 @@ fn in_cells(path: &Path, book: &xlsx::Book, faults: &mut [Diagnostic]) {
         if let Some((first, last)) = merged {
             let name = |place: &(u32, u32)| format!("{}{}", xlsx::letters(place.0), place.1);
             let range = format!("{}:{}", name(first), name(last));
-            fault.help = Some(format!("the cells {range} are merged, and only the first holds the text: unmerge them, and fill each"));
+            fault.help = Some(format!(
+                "the cells {range} are merged, and only the first holds the text: unmerge them, and fill each"
+            ));
         }
         let cell = if column > 0 { format!("{}{row}", xlsx::letters(column)) } else { format!("row {row}") };
         fault.place = Place::new(&format!("{file}: {}!{cell}", book.sheet).into(), 0, 0);

@@ -99,7 +99,10 @@ fn faulty_rows_stay_behind_with_their_place_in_the_sheet() {
     let imported = read(&workbook(folder.path(), &text, None), None, &Progress::default()).unwrap();
     assert_eq!((imported.rows, imported.csv.lines().last()), (1, Some("I,2,float,ai")));
     let told = crate::diagnostic::joined(&imported.left);
-    assert!(told.contains("table.xlsx: 点表!C5: value type \"flaot\"") && told.contains("did you mean float?"), "{told}");
+    assert!(
+        told.contains("table.xlsx: 点表!C5: value type \"flaot\"") && told.contains("did you mean float?"),
+        "{told}"
+    );
     assert!(told.contains("table.xlsx: 点表!B9: the cell holds the error #REF!"), "{told}");
 }
 

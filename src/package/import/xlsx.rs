@@ -78,7 +78,11 @@ fn styles(source: &Source, part: &str) -> Result<Styles, String> {
 }
 
 /// Runs over the events of a part until it ends or `each` complains.
-pub(super) fn walk(source: &Source, part: &str, mut each: impl FnMut(Event<'_>) -> Result<(), String>) -> Result<(), String> {
+pub(super) fn walk(
+    source: &Source,
+    part: &str,
+    mut each: impl FnMut(Event<'_>) -> Result<(), String>,
+) -> Result<(), String> {
     let stream = source.reader(part).map_err(|fault| fault.problem)?;
     let mut reader: Reader<BufReader<_>> = Reader::from_reader(BufReader::new(stream));
     let mut buffer = Vec::new();
@@ -300,7 +304,10 @@ impl Sheet<'_> {
         };
         if text.trim().is_empty() {
             return match self.row.has_formula {
-                true => self.cell_fault("the formula has no value in the file", "open the file in Excel or LibreOffice, and save it"),
+                true => self.cell_fault(
+                    "the formula has no value in the file",
+                    "open the file in Excel or LibreOffice, and save it",
+                ),
                 false => Ok(()),
             };
         }

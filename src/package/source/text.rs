@@ -13,7 +13,8 @@ pub fn read(file: &Arc<str>, reader: impl Read, most: u64) -> Result<String, Dia
     let mut bytes = Vec::new();
     reader.take(most + 1).read_to_end(&mut bytes).map_err(|e| whole(format!("read the file: {e}")))?;
     if bytes.len() as u64 > most {
-        return Err(whole(format!("the file is larger than {most} bytes")).help("split it into several files, or take out what nobody needs"));
+        return Err(whole(format!("the file is larger than {most} bytes"))
+            .help("split it into several files, or take out what nobody needs"));
     }
     // Without a mark: YAML begins with a character of ASCII, whose other half is zero.
     let unmarked = matches!(*bytes, [0, 1..=0x7f, ..] | [1..=0x7f, 0, ..]);
