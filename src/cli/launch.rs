@@ -2,7 +2,7 @@
 
 use super::run;
 use crate::engine::launch::{Go, Launcher};
-use crate::engine::{self, Folder, proof, supervise};
+use crate::engine::{self, Folder, Slot, proof, supervise};
 use crate::update::keys;
 use crate::{config, diagnostic, logs, outbox, version};
 use std::ffi::OsString;
@@ -52,20 +52,31 @@ pub(super) fn run(arguments: run::Arguments) -> ExitCode {
         quiet: &|| is_quiet(&outbox),
     };
     match launcher.go() {
-        Ok(Go::Packaged) => become_program(Command::new(own).args(arguments.words()).env_remove(engine::SLOT_VARIABLE)),
-        Ok(Go::Slot(slot)) => become_program(
-            Command::new(folder.program(slot)).args(arguments.words()).env(engine::SLOT_VARIABLE, slot.word()),
-        ),
+        Ok(Go::Packaged) => super::failed(&become_program(&own, None, &arguments)),
+        Ok(Go::Slot(slot)) => {
+            // It was proven, and yet it may not be run here, as on a file system mounted noexec.
+            let error = become_program(&folder.program(slot), Some(slot), &arguments);
+            tracing::error!(
+                slot = slot.word(),
+                "the engine of the slot can not be run, the packaged one runs: {error:#}"
+            );
+            super::failed(&become_program(&own, None, &arguments))
+        }
         Ok(Go::Ended(status)) => exit_as(status),
         Ok(Go::Stopped) => ExitCode::SUCCESS,
         Err(error) => super::failed(&anyhow::Error::new(error).context("launch the engine")),
     }
 }
 
-/// Same process, other program: `Type=notify` and the watchdog go on with the same PID.
-fn become_program(command: &mut Command) -> ExitCode {
-    let error = command.env(engine::LAUNCHER_VARIABLE, version::current()).exec();
-    super::failed(&anyhow::Error::new(error).context(format!("start {}", command.get_program().display())))
+/// Same process, other program: `Type=notify` and the watchdog go on with the same PID. Comes back only with an error.
+fn become_program(program: &Path, slot: Option<Slot>, arguments: &run::Arguments) -> anyhow::Error {
+    let mut command = Command::new(program);
+    command.args(arguments.words()).env(engine::LAUNCHER_VARIABLE, version::current());
+    match slot {
+        Some(slot) => command.env(engine::SLOT_VARIABLE, slot.word()),
+        None => command.env_remove(engine::SLOT_VARIABLE),
+    };
+    anyhow::Error::new(command.exec()).context(format!("start {}", program.display()))
 }
 
 /// As the engine ended: its status, or 128 and the signal, as a shell says it.

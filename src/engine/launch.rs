@@ -10,7 +10,7 @@ use crate::store::{Disk, RealDisk};
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
@@ -267,12 +267,25 @@ fn outcome(record: &Record, place: Place, how: How, why: &str) -> Outcome {
 }
 
 /// Takes away what an engine left in its own folder for passing things.
-fn clean(scratch: &std::path::Path) {
+fn clean(scratch: &Path) {
     match std::fs::remove_dir_all(scratch) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             tracing::warn!(%error, folder = %scratch.display(), "can not be emptied");
         }
         _ => {}
+    }
+}
+
+/// Cuts every file of a folder to nothing: that gives its room back even while somebody has it open.
+fn cut_files(folder: &Path) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        // A link leads elsewhere. Best effort: what can not be cut stays until the engine has ended.
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => cut_files(&path),
+            Ok(kind) if kind.is_file() => drop(std::fs::OpenOptions::new().write(true).truncate(true).open(&path)),
+            _ => {}
+        }
     }
 }
 
@@ -359,10 +372,37 @@ impl Eyes for Book<'_> {
         }
     }
 
+    fn make_room(&self) {
+        cut_files(&self.launcher.folder.scratch(self.slot));
+    }
+
     fn ran(&mut self, ran: Duration) {
         self.tried.ran_ms = u64::try_from((self.before + ran).as_millis()).unwrap_or(u64::MAX);
         if self.tried.ran().saturating_sub(self.noted) >= NOTE {
             self.note();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_are_open_give_their_room_back_and_links_are_not_followed() {
+        use std::io::Write;
+        let home = tempfile::tempdir().unwrap();
+        let (scratch, outside) = (home.path().join("tmp"), home.path().join("outbox.db"));
+        std::fs::create_dir_all(scratch.join("deep")).unwrap();
+        std::fs::write(&outside, "kept").unwrap();
+        std::os::unix::fs::symlink(&outside, scratch.join("link")).unwrap();
+        let mut open = std::fs::File::create(scratch.join("deep/rubbish")).unwrap();
+        open.write_all(&[7; 100_000]).unwrap();
+        cut_files(&scratch);
+        assert_eq!(open.metadata().unwrap().len(), 0);
+        assert_eq!(std::fs::read(&outside).unwrap(), b"kept");
+        clean(&scratch);
+        assert!(!scratch.exists() && outside.exists());
+        cut_files(&scratch);
     }
 }

@@ -17,8 +17,10 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 /// How often the trial is looked at.
 const LOOK: Duration = Duration::from_millis(500);
-/// An engine that must go stores what it holds within this; then it is killed. Its own stop takes 5 s at most.
-const GRACE: Duration = Duration::from_secs(7);
+/// Somebody asked for the end: whoever that is, as systemd, has a limit of his own, and this one lies beyond it.
+const ASKED: Duration = Duration::from_secs(60);
+/// systemd is told that the launcher is alive while an engine is ending.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 /// Largest datagram an engine sends.
 const DATAGRAM: usize = 4096;
 
@@ -42,6 +44,8 @@ pub trait Eyes {
     fn free(&self) -> Option<u64>;
     /// What the pointer says by now.
     fn standing(&self) -> Standing;
+    /// What the engine needlessly wrote is taken away, so that there is room for what it holds.
+    fn make_room(&self);
     /// So much running time was used up, to be written down now and then.
     fn ran(&mut self, ran: Duration);
 }
@@ -95,7 +99,7 @@ pub async fn supervise(
                 };
             }
             asked = signals.next() => {
-                let status = end(&mut child, asked, GRACE).await?;
+                let status = end(&mut child, asked, ASKED).await?;
                 eyes.ran(began.elapsed());
                 break Ended::Asked(status);
             }
@@ -112,9 +116,11 @@ pub async fn supervise(
                     Standing::OnTrial => watch.fault(began.elapsed(), eyes.free()),
                 };
                 if let Some(why) = why {
-                    // Going back takes its time, and systemd would take the launcher for hung.
-                    tell(&[sd_notify::NotifyState::Watchdog, extend(GRACE * 3)]);
-                    end(&mut child, Signal::TERM, GRACE).await?;
+                    let grace = watch.grace(began.elapsed(), eyes.free());
+                    eyes.make_room();
+                    // The one before needs its time to start.
+                    tell(&[extend(grace + ASKED)]);
+                    end(&mut child, Signal::TERM, grace).await?;
                     eyes.ran(began.elapsed());
                     break Ended::Put(why);
                 }
@@ -184,8 +190,12 @@ async fn end(child: &mut Child, asked: Signal, grace: Duration) -> io::Result<Ex
         // It may have gone this very moment.
         let _ = rustix::process::kill_process(pid, asked);
     }
-    if let Ok(status) = tokio::time::timeout(grace, child.wait()).await {
-        return status;
+    let until = Instant::now() + grace;
+    while Instant::now() < until {
+        tell(&[sd_notify::NotifyState::Watchdog]);
+        if let Ok(status) = tokio::time::timeout(SIGN_OF_LIFE, child.wait()).await {
+            return status;
+        }
     }
     child.kill().await?;
     child.wait().await

@@ -91,7 +91,7 @@ impl Target for EngineTarget {
         tell.tell(0, "checking the engine");
         let (update, config, state_dir) = (update.clone(), self.config.clone(), self.state_dir.clone());
         self.apart(move |slots| {
-            fits(slots, &update, config.reserve_bytes)?;
+            fits(slots, &update, &config)?;
             let keys = keys::load(&config, &state_dir).map_err(|faults| refused(joined(&faults)))?;
             proof::prove_at(&update.proof, &update.payload, update.manifest.payload_bytes, &keys)
                 .map(drop)
@@ -161,13 +161,15 @@ impl Target for EngineTarget {
     }
 }
 
-fn fits(slots: &Slots, update: &Staged, reserve: u64) -> Result<(), Failure> {
+fn fits(slots: &Slots, update: &Staged, config: &UpdateConfig) -> Result<(), Failure> {
     let Kind::Engine { architecture } = &update.manifest.kind else {
         return Err(refused("it is no engine"));
     };
     if architecture != manifest::architecture() {
         return Err(refused(format!("the engine is for {architecture}, and this is {}", manifest::architecture())));
     }
+    let running = semver::Version::parse(version::current()).map_err(|error| refused(error.to_string()))?;
+    update.manifest.may_replace(&running, config.allow_downgrade).map_err(refused)?;
     if slots.started().packaged.is_none() {
         let words = "this engine was not started by `enos-edge launch`, so nobody could take a bad one back";
         return Err(refused(words));
@@ -184,6 +186,7 @@ fn fits(slots: &Slots, update: &Staged, reserve: u64) -> Result<(), Failure> {
         .make_folder(folder)
         .map_err(|error| failure(Stage::Writing)(format!("make {}: {error}", folder.display())))?;
     let free = space::free(folder).map_err(|error| failure(Stage::Writing)(error.to_string()))?;
+    let reserve = config.reserve_bytes;
     let needed = update.manifest.payload_bytes.saturating_add(reserve);
     if free < needed {
         let own = update.manifest.payload_bytes;

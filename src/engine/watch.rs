@@ -7,6 +7,11 @@ use std::time::Duration;
 /// before systemd does.
 const BEAT_PART: (u32, u32) = (9, 10);
 
+/// An engine's stop in order takes 5 s, and up to 15 s more where the disk is slow.
+const IN_ORDER: Duration = Duration::from_secs(20);
+const FILLING: Duration = Duration::from_secs(5);
+const NO_LIFE: Duration = Duration::from_secs(2);
+
 #[derive(Clone, Debug)]
 pub struct Limits {
     pub version: String,
@@ -71,6 +76,24 @@ impl Watch {
         self.ready
     }
 
+    /// How long an engine that must go gets to store what it holds: next to nothing when it shows no life, little when
+    /// it fills the disk.
+    #[must_use]
+    pub fn grace(&self, now: Duration, free: Option<u64>) -> Duration {
+        let fills = free.is_some_and(|free| free < self.limits.floor_bytes);
+        match (self.ready && self.silence(now).is_none(), fills) {
+            (false, _) => NO_LIFE,
+            (true, true) => FILLING,
+            (true, false) => IN_ORDER,
+        }
+    }
+
+    /// For how long it has shown no life, when that is too long.
+    fn silence(&self, now: Duration) -> Option<Duration> {
+        let patience = self.limits.watchdog? * BEAT_PART.0 / BEAT_PART.1;
+        Some(now.saturating_sub(self.beat?)).filter(|silent| *silent >= patience)
+    }
+
     /// Why it must go; `None` while it may stay. `free`: bytes of the state folder's file system.
     #[must_use]
     pub fn fault(&self, now: Duration, free: Option<u64>) -> Option<String> {
@@ -84,9 +107,8 @@ impl Watch {
         if let Some(free) = free.filter(|free| *free < limits.floor_bytes) {
             return Some(format!("engine {version} left {free} bytes on the disk, fewer than {}", limits.floor_bytes));
         }
-        let patience = limits.watchdog? * BEAT_PART.0 / BEAT_PART.1;
-        let silent = now.saturating_sub(self.beat?);
-        (silent >= patience).then(|| format!("engine {version} hangs: no sign of life for {} s", silent.as_secs()))
+        let silent = self.silence(now)?;
+        Some(format!("engine {version} hangs: no sign of life for {} s", silent.as_secs()))
     }
 }
 
@@ -114,6 +136,8 @@ mod tests {
         assert!(one.is_ready());
         assert_eq!(one.fault(46 * S, None), None);
         assert!(one.fault(47 * S, None).unwrap().contains("hangs"));
+        assert_eq!([30u32, 47].map(|at| one.grace(S * at, None)), [IN_ORDER, NO_LIFE]);
+        assert_eq!(one.grace(30 * S, Some(99)), FILLING);
         one.said(46 * S, beat());
         assert_eq!(one.fault(60 * S, None), None);
         assert!(one.fault(60 * S, Some(99)).unwrap().contains("left 99 bytes"));
