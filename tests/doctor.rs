@@ -364,3 +364,30 @@ fn refuse(mut stream: TcpStream, counted: &std::sync::atomic::AtomicUsize) {
         let _ = stream.write_all(&[0x20, 2, 0, 5]);
     }
 }
+
+#[test]
+fn a_door_that_systemd_holds_is_not_knocked_at_while_nobody_is_behind_it() {
+    let bench = Bench::new("");
+    let door = std::os::unix::net::UnixListener::bind(bench.path("state/control.sock")).unwrap();
+    door.set_nonblocking(true).unwrap();
+    let look = bench.only(&["ports"]);
+    assert_eq!(look.report["gateway"], "stopped");
+    // A knock would have started the gateway that somebody stopped.
+    assert_eq!(door.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+}
+
+#[test]
+fn a_gateway_that_hangs_is_told_in_time() {
+    let bench = Bench::new(&broker("tcp://127.0.0.1:1", ""));
+    write(&bench.path("state/outbox/outbox.lock"), "", 0o600);
+    let lock = std::fs::File::open(bench.path("state/outbox/outbox.lock")).unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let _door = std::os::unix::net::UnixListener::bind(bench.path("state/control.sock")).unwrap();
+    let begun = Instant::now();
+    let look = bench.look();
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    assert_eq!(look.report["gateway"], "silent");
+    look.has("ports", "fault", "the gateway hangs");
+    look.has("login", "note", "not looked at");
+    drop(lock);
+}

@@ -70,6 +70,14 @@ impl Firmware {
         names
     }
 
+    /// Whether the program would be run, without making anything.
+    ///
+    /// # Errors
+    /// Why not, with the remedy.
+    pub fn check(folder: &Path, name: &str) -> Result<(), String> {
+        trusted::program(folder, name).map(drop)
+    }
+
     async fn run(
         &self,
         (step, within): (&str, Duration),

@@ -10,6 +10,7 @@ import time
 import cloud_stories
 import command_stories
 import destination_stories
+import doctor_stories
 import identity_stories
 import package_stories
 import pool
@@ -318,6 +319,7 @@ STORIES = [
     *cloud_stories.STORIES,
     *command_stories.STORIES,
     *package_stories.STORIES,
+    *doctor_stories.STORIES,
     pymodbus_values_of_every_type_arrive_at_a_mosquitto_subscriber,
     pymodbus_values_arrive_in_rtu_frames_over_tcp,
     libmodbus_rtu_over_a_serial_line_never_gives_a_late_answer_to_another_question,

@@ -76,20 +76,22 @@ pub async fn examine(ground: Ground, only: &[String], seen: &(dyn Fn(usize, usiz
         let (name, work) = (probe.name, (probe.run)(Arc::clone(&ground)));
         running.spawn(async move { (place, named(name, timeout(PATIENCE, work).await.ok())) });
     }
-    let mut found: Vec<Vec<Finding>> = vec![Vec::new(); probes.len()];
+    let mut found: Vec<Option<Vec<Finding>>> = vec![None; probes.len()];
     let mut done = 0;
     while let Some(ended) = running.join_next().await {
         done += 1;
         seen(done, probes.len());
         // A probe that panics is a defect of ours; the others still tell what they saw.
         if let Ok((place, findings)) = ended {
-            found[place] = findings;
+            found[place] = Some(findings);
         }
     }
-    for (findings, probe) in found.iter_mut().zip(&probes).filter(|(findings, _)| findings.is_empty()) {
-        *findings = vec![Finding { probe: probe.name, ..Finding::note("nothing to look at") }];
-    }
-    let findings = found.concat();
+    let whole = |(found, probe): (Option<Vec<Finding>>, &&Probe)| match found {
+        Some(findings) if findings.is_empty() => named(probe.name, Some(vec![Finding::note("nothing to look at")])),
+        Some(findings) => findings,
+        None => named(probe.name, Some(vec![Finding::warning("this probe failed; that is a defect of the doctor")])),
+    };
+    let findings: Vec<Finding> = found.into_iter().zip(&probes).flat_map(whole).collect();
     Report {
         version: env!("CARGO_PKG_VERSION"),
         at: ground.now,
@@ -100,6 +102,10 @@ pub async fn examine(ground: Ground, only: &[String], seen: &(dyn Fn(usize, usiz
     }
 }
 
+/// What a person may always do.
+const OTHERWISE: &str =
+    "the log says more: `journalctl -u enos-edge`; whoever helps from afar wants `enos-edge support-bundle`";
+
 fn named(probe: &'static str, findings: Option<Vec<Finding>>) -> Vec<Finding> {
     let late = || {
         let what = format!("no answer within {PATIENCE:?}");
@@ -107,5 +113,10 @@ fn named(probe: &'static str, findings: Option<Vec<Finding>>) -> Vec<Finding> {
             Finding::warning(what).help("a disk or a network that hangs: look at the other findings, and run it again"),
         ]
     };
-    findings.unwrap_or_else(late).into_iter().map(|finding| Finding { probe, ..finding }).collect()
+    let complete = |finding: Finding| {
+        let helpless = finding.level >= Level::Warning && finding.remedy.is_empty();
+        let finding = if helpless { finding.help(OTHERWISE) } else { finding };
+        Finding { probe, ..finding }
+    };
+    findings.unwrap_or_else(late).into_iter().map(complete).collect()
 }

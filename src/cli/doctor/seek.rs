@@ -250,3 +250,40 @@ impl ServerCertVerifier for Glance {
         self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::doctor::Level;
+
+    const DAY: i64 = 86_400_000;
+
+    fn shown() -> Shown {
+        Shown {
+            subject: "CN=broker".to_owned(),
+            issuer: "CN=plant".to_owned(),
+            names: vec!["broker.example".to_owned()],
+            not_before: 0,
+            not_after: 100 * DAY,
+        }
+    }
+
+    #[test]
+    fn the_same_certificate_is_good_about_to_end_ended_or_to_come_as_the_clock_says() {
+        let level = |day: i64| proven(Some(shown()), day * DAY).level;
+        assert_eq!([1, 80, 95].map(level), [Level::Ok, Level::Ok, Level::Warning]);
+        let blamed = |now: i64| shown().blame("h", "certificate expired", now).what;
+        assert!(blamed(101 * DAY).contains("ended on 1970-04-11"), "{}", blamed(101 * DAY));
+        assert!(blamed(-DAY).contains("counts from 1970-01-01"), "{}", blamed(-DAY));
+        assert!(blamed(DAY).contains("CN=broker"));
+    }
+
+    #[test]
+    fn another_name_and_a_stranger_are_told_apart() {
+        let told = |words: &str| shown().blame("other.example", words, DAY).what;
+        assert!(
+            told("invalid peer certificate: NotValidForName").contains("is for broker.example, not for other.example")
+        );
+        assert!(told("invalid peer certificate: UnknownIssuer").contains("signed by \"CN=plant\""));
+    }
+}

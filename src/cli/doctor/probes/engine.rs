@@ -6,6 +6,8 @@ use crate::cli::doctor::ground::Ground;
 use crate::cli::moments::stamp;
 use crate::engine::{Folder, How, Place, Record, Slot};
 use crate::store::RealDisk;
+use crate::update::firmware::Firmware;
+use std::path::Path;
 
 pub(in crate::cli::doctor) fn look(ground: &Ground) -> Vec<Finding> {
     let config = match configured(ground, "the engine") {
@@ -32,7 +34,22 @@ pub(in crate::cli::doctor) fn look(ground: &Ground) -> Vec<Finding> {
                 .help("the engine of the package runs; update again, and check the disk"),
         ),
     }
+    findings.extend(programs(&config.update.firmware_dir));
     findings
+}
+
+/// Firmware targets that would be refused when an update comes.
+fn programs(folder: &Path) -> Vec<Finding> {
+    let refused = |name: &String| Firmware::check(folder, name).err().map(|why| (name.clone(), why));
+    let each = Firmware::names(folder).iter().filter_map(refused).collect::<Vec<_>>();
+    each.into_iter()
+        .map(|(name, why)| {
+            let (what, remedy) = why.rsplit_once(": ").unwrap_or((&why, "see docs/reference/firmware.md"));
+            Finding::warning(format!("firmware target {name} would not be run: {what}"))
+                .at(folder.display())
+                .help(remedy)
+        })
+        .collect()
 }
 
 fn told(folder: &Folder, record: &Record) -> Vec<Finding> {

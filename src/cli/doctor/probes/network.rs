@@ -8,6 +8,7 @@ use crate::cli::doctor::seek;
 use crate::config::SourceConfig;
 use crate::fetch::{Errand, once};
 use crate::model::progress::Progress;
+use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -78,7 +79,11 @@ async fn source(mut source: SourceConfig) -> Finding {
     source.connect_timeout = source.connect_timeout.min(SOURCE_STEP);
     source.stall = source.stall.min(SOURCE_STEP);
     source.deadline = source.deadline.min(SOURCE);
-    let folder = std::env::temp_dir().join(format!("enos-edge-doctor-{}-{}", std::process::id(), source.name));
+    // Nobody else can have made it, nor look into it: root asks too.
+    let folder = std::env::temp_dir().join(format!("enos-edge-doctor-{:016x}", fastrand::u64(..)));
+    if let Err(error) = std::fs::DirBuilder::new().mode(0o700).create(&folder) {
+        return Finding::unseen("the archive", format!("{}: {error}", folder.display()));
+    }
     let (watcher, nobody) = (|_: &_| (), Progress::default());
     let errand = Errand { source: &source, folder: &folder, to: None, watcher: &watcher, progress: &nobody };
     let asked = timeout(SOURCE, once(&errand)).await;
@@ -87,7 +92,9 @@ async fn source(mut source: SourceConfig) -> Finding {
     match asked {
         Ok(Ok(_)) => Finding::ok("the archive is there and could be fetched"),
         Ok(Err(trouble)) => {
-            Finding::fault(format!("{}: {}", trouble.step.word(), trouble.problem)).help(trouble.remedy)
+            let otherwise = "see `enos-edge package fetch --dry-run`, and the server's log".to_owned();
+            let remedy = if trouble.remedy.is_empty() { otherwise } else { trouble.remedy };
+            Finding::fault(format!("{}: {}", trouble.step.word(), trouble.problem)).help(remedy)
         }
         Err(_) => Finding::fault(format!("the archive is not reached within {SOURCE:?}"))
             .help("see `enos-edge package fetch --dry-run` for the step that hangs"),
