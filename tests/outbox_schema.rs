@@ -9,12 +9,12 @@ use enos_edge::outbox::{self, Outbox, OutboxError};
 use outbox_support::{CLOUD, PATIENCE, all_stored, balanced, batch, config, drain, names, number_of, open};
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 /// Which engine this process is holds for all of it.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+async fn alone() -> tokio::sync::MutexGuard<'static, ()> {
+    static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    ALONE.lock().await
 }
 
 fn opened(folder: &Path, next: bool) -> Outbox {
@@ -44,7 +44,7 @@ async fn take_some(outbox: &Outbox, most: usize) -> BTreeMap<u64, u64> {
 
 #[tokio::test]
 async fn readings_and_numbers_go_on_through_a_newer_engine_and_back_and_forth() {
-    let _alone = alone();
+    let _alone = alone().await;
     const EACH: u64 = 60;
     let folder = tempfile::tempdir().unwrap();
     let (mut number, mut seen, mut twice) = (0, BTreeMap::new(), 0);
@@ -89,9 +89,9 @@ async fn readings_and_numbers_go_on_through_a_newer_engine_and_back_and_forth() 
     println!("{number} batches through 7 openings of two schemas: 0 lost, {twice} came again after 3 power cuts");
 }
 
-#[test]
-fn a_schema_that_wants_newer_readers_is_refused_and_left_alone() {
-    let _alone = alone();
+#[tokio::test]
+async fn a_schema_that_wants_newer_readers_is_refused_and_left_alone() {
+    let _alone = alone().await;
     let folder = tempfile::tempdir().unwrap();
     let outbox = opened(folder.path(), true);
     outbox.inlet().append(batch(1, 5));

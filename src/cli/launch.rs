@@ -3,6 +3,7 @@
 use super::run;
 use crate::engine::launch::{Go, Launcher};
 use crate::engine::{self, Folder, Slot, proof, supervise};
+use crate::store::RealDisk;
 use crate::update::keys;
 use crate::{config, diagnostic, logs, outbox, version};
 use std::ffi::OsString;
@@ -41,6 +42,7 @@ pub(super) fn run(arguments: run::Arguments) -> ExitCode {
     let outbox = config.state_dir.join("outbox");
     let own = own_program();
     let launcher = Launcher {
+        disk: &RealDisk,
         folder: folder.clone(),
         packaged: version::current(),
         own: own.clone(),

@@ -6,7 +6,7 @@ use super::tried::Tried;
 use super::watch::Limits;
 use super::{Folder, How, Outcome, Place, Record, Slot, Trial};
 use crate::model::Timestamp;
-use crate::store::{Disk, RealDisk};
+use crate::store::Disk;
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
@@ -21,6 +21,7 @@ const NOTE: Duration = Duration::from_secs(10);
 
 /// What the launcher works with.
 pub struct Launcher<'a> {
+    pub disk: &'a dyn Disk,
     pub folder: Folder,
     /// Version of this program, which is the packaged engine.
     pub packaged: &'a str,
@@ -112,12 +113,12 @@ impl Launcher<'_> {
 
     /// The pointer, or what a damaged one can be replaced by.
     fn record(&self) -> Option<Record> {
-        let error = match Record::read(&RealDisk, &self.folder) {
+        let error = match Record::read(self.disk, &self.folder) {
             Ok(record) => return record,
             Err(error) => error,
         };
         tracing::error!(%error, "the pointer to the engine can not be read");
-        match Record::read_back(&RealDisk, &self.folder) {
+        match Record::read_back(self.disk, &self.folder) {
             Ok(Some(record)) => Some(record),
             _ => None,
         }
@@ -161,7 +162,7 @@ impl Launcher<'_> {
 
     /// Best effort: whoever reads the old record comes to the same end again.
     fn keep(&self, record: &Record) {
-        if let Err(error) = record.write(&RealDisk, &self.folder) {
+        if let Err(error) = record.write(self.disk, &self.folder) {
             tracing::error!(%error, "which engine runs can not be written down");
         }
     }
@@ -175,7 +176,7 @@ impl Launcher<'_> {
         if !(self.quiet)() {
             return Err(io::Error::other("another engine is alive in this state folder"));
         }
-        let tried = match Tried::read(&RealDisk, &self.folder, trial) {
+        let tried = match Tried::read(self.disk, &self.folder, trial) {
             Ok(tried) => tried,
             Err(error) => return Ok(After::Back(format!("what the trial used up is not known: {error}"))),
         };
@@ -195,8 +196,8 @@ impl Launcher<'_> {
     }
 
     fn ready_for(&self, tried: &Tried, slot: Slot) -> io::Result<()> {
-        tried.write(&RealDisk, &self.folder)?;
-        RealDisk.make_folder(&self.folder.scratch(slot))
+        tried.write(self.disk, &self.folder)?;
+        self.disk.make_folder(&self.folder.scratch(slot))
     }
 
     fn run(&self, trial: &Trial, slot: Slot, tried: Tried, ground: &mut Ground) -> After {
@@ -247,15 +248,15 @@ impl Launcher<'_> {
     }
 
     fn take_back(&self, record: &Record) -> io::Result<Record> {
-        let prepared = Record::read_back(&RealDisk, &self.folder);
+        let prepared = Record::read_back(self.disk, &self.folder);
         if matches!(&prepared, Ok(Some(back)) if back.trial.is_none() && back.current != record.current) {
-            Record::go_back(&RealDisk, &self.folder)?;
+            Record::go_back(self.disk, &self.folder)?;
         } else {
             // It was lost, or is of another change: it can still be made, if the disk takes it.
             Record { current: record.previous, previous: Place::Packaged, trial: None, ..record.clone() }
-                .write(&RealDisk, &self.folder)?;
+                .write(self.disk, &self.folder)?;
         }
-        Record::read(&RealDisk, &self.folder)?.ok_or_else(|| io::Error::other("the pointer is gone"))
+        Record::read(self.disk, &self.folder)?.ok_or_else(|| io::Error::other("the pointer is gone"))
     }
 }
 
@@ -340,7 +341,7 @@ impl Book<'_> {
     }
 
     fn note(&mut self) {
-        if let Err(error) = self.tried.write(&RealDisk, &self.launcher.folder) {
+        if let Err(error) = self.tried.write(self.launcher.disk, &self.launcher.folder) {
             tracing::error!(%error, "what the trial used up can not be written down");
         }
         self.noted = self.tried.ran();
@@ -361,7 +362,7 @@ impl Eyes for Book<'_> {
     }
 
     fn standing(&self) -> Standing {
-        match Record::read(&RealDisk, &self.launcher.folder) {
+        match Record::read(self.launcher.disk, &self.launcher.folder) {
             Ok(Some(record)) => match record.trial {
                 None if record.current.slot() == Some(self.slot) => Standing::Passed,
                 None => Standing::Chosen,
@@ -387,6 +388,62 @@ impl Eyes for Book<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::power_cut::{AFTERMATHS, CutDisk};
+
+    /// A launcher of version 1.0.0 whose engines are all sound, and that can not start a trial.
+    fn launch(disk: &CutDisk) -> io::Result<Go> {
+        let (folder, sound, nobody) = (Folder::of(Path::new("/state")), |_| Ok(()), || false);
+        let launcher = Launcher {
+            disk,
+            folder,
+            packaged: "1.0.0",
+            own: PathBuf::new(),
+            arguments: Vec::new(),
+            prove: &sound,
+            quiet: &nobody,
+        };
+        launcher.go()
+    }
+
+    fn failed_trial() -> CutDisk {
+        let (disk, folder) = (CutDisk::default(), Folder::of(Path::new("/state")));
+        let trial = Trial { failed: Some("it lies".to_owned()), version: "2.0.0".to_owned(), ..Trial::default() };
+        let before = Record { current: Place::A, packaged: "1.0.0".to_owned(), ..Record::default() };
+        before.write_back(&disk, &folder).unwrap();
+        Record { current: Place::B, previous: Place::A, trial: Some(trial), ..before }.write(&disk, &folder).unwrap();
+        disk
+    }
+
+    #[test]
+    fn power_cut_at_each_step_of_the_launchers_way_back_ends_with_what_ran_before() {
+        let mut cuts = 0;
+        for cut in 0..9 {
+            for aftermath in AFTERMATHS {
+                let disk = failed_trial();
+                disk.cut_at(cut);
+                // Even when the disk takes nothing any more, the engine before is started.
+                assert!(matches!(launch(&disk), Ok(Go::Slot(Slot::A))), "cut {cut}");
+                let after = disk.after(aftermath);
+                assert!(matches!(launch(&after), Ok(Go::Slot(Slot::A))), "cut {cut}, {aftermath:?}");
+                let record = Record::read(&after, &Folder::of(Path::new("/state"))).unwrap().unwrap();
+                assert_eq!((record.current, record.trial), (Place::A, None), "cut {cut}, {aftermath:?}");
+                cuts += 1;
+            }
+        }
+        println!("{cuts} power cuts on the way back, each ends with the engine before");
+    }
+
+    #[test]
+    fn another_engine_that_is_alive_is_no_start_of_the_trial() {
+        let disk = failed_trial();
+        let folder = Folder::of(Path::new("/state"));
+        let mut record = Record::read(&disk, &folder).unwrap().unwrap();
+        record.trial = Some(Trial { window_ms: 60_000, ..Trial::default() });
+        record.write(&disk, &folder).unwrap();
+        assert!(launch(&disk).unwrap_err().to_string().contains("another engine is alive"));
+        let tried = Tried::read(&disk, &folder, &record.trial.unwrap()).unwrap();
+        assert_eq!(tried.starts, 0);
+    }
 
     #[test]
     fn files_that_are_open_give_their_room_back_and_links_are_not_followed() {
