@@ -18,6 +18,8 @@ pub mod pull;
 pub mod runner;
 pub mod shelf;
 pub mod source;
+#[cfg(test)]
+mod stories;
 pub mod target;
 #[cfg(test)]
 mod tests;

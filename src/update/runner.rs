@@ -102,25 +102,20 @@ struct Runner {
 }
 
 /// Starts the task; it ends after `stopped`. What it told before a restart is told again.
-///
-/// # Errors
-/// When the disk does not give what was under way.
-pub fn start(
-    ports: Ports,
-    mut stopped: watch::Receiver<bool>,
-) -> std::io::Result<(Updates, tokio::task::JoinHandle<()>)> {
+#[must_use]
+pub fn start(ports: Ports, mut stopped: watch::Receiver<bool>) -> (Updates, tokio::task::JoinHandle<()>) {
     // A full queue refuses: whoever asked asks again.
     let (requests, mut incoming) = mpsc::channel(WAITING);
     let shown = Arc::new(Mutex::new(Json::Null));
     let updates = Updates { requests, shown: Arc::clone(&shown), shelf: ports.shelf.clone() };
-    let mut runner = Runner::open(Arc::new(ports), shown)?;
+    let mut runner = Runner::open(Arc::new(ports), shown);
     let task = tokio::spawn(async move {
         tokio::select! {
             _ = stopped.wait_for(|stopped| *stopped) => {}
             () = runner.run(&mut incoming) => {}
         }
     });
-    Ok((updates, task))
+    (updates, task)
 }
 
 impl Updates {
@@ -188,14 +183,17 @@ fn now() -> i64 {
 }
 
 impl Runner {
-    fn open(ports: Arc<Ports>, shown: Arc<Mutex<Json>>) -> std::io::Result<Runner> {
-        let versions = ports.shelf.versions()?;
-        let job = ports.shelf.load()?.map(|job| if job.state.is_end() { job } else { job.found(now()) });
+    /// A disk that does not give the job keeps no gateway from starting.
+    fn open(ports: Arc<Ports>, shown: Arc<Mutex<Json>>) -> Runner {
+        let unread = |error: &std::io::Error| tracing::error!(%error, "what is known of updates can not be read");
+        let versions = ports.shelf.versions().inspect_err(unread).unwrap_or_default();
+        let job = ports.shelf.load().inspect_err(unread).unwrap_or_default();
+        let job = job.map(|job| if job.state.is_end() { job } else { job.found(now()) });
         let pull_at = (ports.config.pull != Pull::Off && ports.ask.is_some()).then(Instant::now);
         let words = String::new();
         let mut runner = Runner { ports, job, versions, shown, doing: None, words, pulling: None, pull_at };
         runner.begin();
-        Ok(runner)
+        runner
     }
 
     /// What a restart interrupted is written down and told again.

@@ -171,7 +171,6 @@ impl Session<'_> {
     }
 
     fn submit_chores(&mut self, now: Now) {
-        let config = &self.link.config;
         let gateway = self.link.gateway();
         if !self.chores.informed && self.requests.room() > 0 {
             self.chores.informed = true;

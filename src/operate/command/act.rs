@@ -10,10 +10,13 @@ use crate::model::{Outcome, Template, Timestamp, Value};
 use serde_json::{Map, Value as Json, json};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 /// Between two looks at a value that a slow device has not taken over yet.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+/// A caller waits 30 s at least.
+const OFFERS: Duration = Duration::from_secs(20);
 
 /// What is to be done with one device.
 struct Deed<'a> {
@@ -87,9 +90,9 @@ impl Inner {
             Ok(offer) => offer,
             Err(why) => return self.refuse(job, Outcome::refused(code::MALFORMED, why)).await,
         };
-        let Some(offers) = self.offers.get() else {
-            let words = "the gateway has just started; offer it again";
-            return self.refuse(job, Outcome::refused(code::BUSY, words)).await;
+        // The link may be quicker than the rest of a gateway that has just started.
+        let Ok(offers) = timeout(OFFERS, self.offers.wait()).await else {
+            return self.refuse(job, Outcome::refused(code::BUSY, "the gateway takes no updates yet")).await;
         };
         let outcome = offers.offered(offer, job.found == Found::Edge).await;
         if outcome.code == code::DONE { self.end(job, outcome).await } else { self.refuse(job, outcome).await }

@@ -30,8 +30,9 @@ use record::{Books, Identified, Note, Record};
 use serde_json::{Map, json};
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
+use tokio::sync::SetOnce;
 use tokio::time::Instant;
 use window::{Key, Seen};
 use words::{contents, kind, short, shown, what};
@@ -54,7 +55,7 @@ struct Inner {
     record: Record,
     counters: Arc<Counters>,
     /// Whoever takes updates, once there is somebody.
-    offers: OnceLock<Arc<dyn Offers>>,
+    offers: SetOnce<Arc<dyn Offers>>,
 }
 
 /// The devices of one package and the way to them. A command keeps the place it was found in: the numbers of another
