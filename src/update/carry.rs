@@ -11,7 +11,7 @@ use super::window;
 use super::zone::Zone;
 use super::{Failure, Stage, Staged, Standing, Target, Tell, broker, conditions};
 use crate::config::SourceConfig;
-use crate::fetch::Download;
+use crate::fetch::{Download, Downloaded};
 use crate::fetch::journal::{Step, Trouble};
 use crate::model::Timestamp;
 use crate::model::progress::Progress;
@@ -141,7 +141,11 @@ async fn fetch(ports: &Ports, job: &Job, teller: &Teller) -> Result<Event, Failu
         let progress = Progress::seen();
         let download = Download { source: &source, folder: &folder, progress: &progress };
         let held = download.held();
-        match watched(&download, &progress, offer.size, teller).await {
+        // All of it may be here, and only the word of it was lost.
+        let whole = held == offer.size;
+        let file = Downloaded { path: part(ports, job), bytes: held, unsure: true };
+        let attempt = if whole { Ok(file) } else { watched(&download, &progress, offer.size, teller).await };
+        match attempt {
             Ok(file) => match digest(file.path, offer.clone()).await? {
                 None => return Ok(Event::Fetched),
                 // Parts of two files, perhaps: once more, from its beginning.
@@ -205,7 +209,7 @@ async fn watched(
     progress: &Progress,
     size: u64,
     teller: &Teller,
-) -> Result<crate::fetch::Downloaded, Trouble> {
+) -> Result<Downloaded, Trouble> {
     let mut attempt = std::pin::pin!(download.attempt());
     loop {
         tokio::select! {

@@ -34,6 +34,8 @@ struct Board {
     /// The next steps that fail, by name.
     faults: VecDeque<(&'static str, Stage)>,
     restart: bool,
+    /// The engine is not another one yet.
+    holds: bool,
 }
 
 struct FakeTarget(Arc<Mutex<Board>>);
@@ -90,7 +92,11 @@ impl Target for FakeTarget {
         Box::pin(async move {
             self.step("standing", |board| {
                 let version = update.manifest.version.to_string();
-                if board.running == version { Standing::Proven } else { Standing::RolledBack("it crashed".into()) }
+                if board.holds {
+                    Standing::OnTrial("a restart".into())
+                } else if board.running == version {
+                    Standing::Proven
+                } else { Standing::RolledBack("it crashed".into()) }
             })
         })
     }
@@ -120,7 +126,7 @@ struct Here {
 impl Around for Here {
     fn target(&self, kind: &Kind) -> Result<Arc<dyn Target>, Failure> {
         match kind.target() {
-            "rauc" => Ok(Arc::new(FakeTarget(Arc::clone(&self.board)))),
+            "rauc" | "engine" => Ok(Arc::new(FakeTarget(Arc::clone(&self.board)))),
             other => Err(Failure::new(Stage::Refused, format!("no target {other}"))),
         }
     }
@@ -362,6 +368,11 @@ async fn server(folder: PathBuf, cut: Option<usize>) -> (String, Arc<AtomicUsize
                 };
                 let from = request.split("range: bytes=").nth(1).and_then(|rest| rest.split('-').next()?.parse().ok());
                 let from: usize = from.unwrap_or(0);
+                if from >= bytes.len() {
+                    let head = format!("HTTP/1.1 416 X\r\ncontent-length: 0\r\ncontent-range: bytes */{}\r\n\r\n", bytes.len());
+                    let _ = stream.write_all(head.as_bytes()).await;
+                    return;
+                }
                 let body = &bytes[from..];
                 let head = match from {
                     0 => format!("HTTP/1.1 200 OK\r\netag: \"e\"\r\ncontent-length: {}\r\n\r\n", body.len()),
@@ -539,18 +550,43 @@ async fn firmware_of_a_sub_device_goes_to_that_device_only() {
     }
 }
 
+/// As much of a program as is looked at.
+fn program() -> Vec<u8> {
+    let mut start = std::fs::read(std::env::current_exe().unwrap()).unwrap();
+    start.truncate(4096);
+    start
+}
+
 #[tokio::test]
-async fn success_is_told_once_the_engine_has_shown_that_it_works() {
+async fn an_engine_is_called_by_its_new_version_once_it_has_shown_that_it_works() {
     let bench = Bench::new();
-    bench.board.lock().unwrap().restart = true;
+    let (base, _) = server(bench.home.path().to_owned(), None).await;
+    std::fs::write(bench.home.path().join("program"), program()).unwrap();
+    let wanted = Wanted {
+        kind: Kind::Engine { architecture: super::manifest::architecture().into() },
+        name: "enos-edge",
+        version: "2.0.0".parse().unwrap(),
+        replaces_from: None,
+        payload: &bench.home.path().join("program"),
+    };
+    build(&wanted, &bench.key, &bench.home.path().join("2.0.0.tar.gz"), &limits(1 << 20, None)).unwrap();
+    {
+        let mut board = bench.board.lock().unwrap();
+        (board.restart, board.holds) = (true, true);
+    }
     let gateway = bench.start();
-    gateway.updates.install(bench.file("2.0.0"), true).await.unwrap();
+    let offer = bench.offer("2.0.0", "gw", &format!("{base}/2.0.0.tar.gz"));
+    assert_eq!(gateway.updates.offered(offer, true).await.code, 200);
     bench.restart.notified().await;
     drop(gateway);
     let on_disk = std::fs::read_to_string(bench.home.path().join("state/update/job.json")).unwrap();
     assert!(on_disk.contains("on_trial"), "written down before the restart: {on_disk}");
     let gateway = bench.start();
-    assert_eq!(end(&gateway).await["state"], "done");
+    assert_eq!(bench.cloud.name.lock().unwrap().as_deref(), Some("1.0.0"), "what is told after a connect");
+    assert!(bench.cloud.versions().is_empty());
+    bench.board.lock().unwrap().holds = false;
+    assert_eq!(until(&gateway, |job| job["told"] == true).await["state"], "done");
+    assert_eq!((bench.cloud.versions(), bench.cloud.name.lock().unwrap().clone()), (vec!["2.0.0".to_owned()], None));
 }
 
 /// Kills the gateway at every step that it takes on its disk, in every order of what had been done.
