@@ -11,9 +11,11 @@ use crate::operate::command::Carrier;
 use crate::package::trust::PublicKey;
 use crate::shutdown::Restart;
 use crate::store::RealDisk;
+use crate::update::firmware::Firmware;
 use crate::update::runner::{self, Around, Ports, Updates};
 use crate::update::shelf::Shelf;
 use crate::update::{Failure, Kind, Stage, Target, keys};
+use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -27,6 +29,8 @@ pub(super) struct UpdateTask {
 /// What can be updated here, by what a file says it is for.
 struct Here {
     packages: Arc<Packages>,
+    firmware_dir: PathBuf,
+    state_dir: PathBuf,
     restart: Restart,
 }
 
@@ -35,7 +39,8 @@ impl Around for Here {
         match kind {
             Kind::Engine { .. } => Err(Failure::new(Stage::Refused, "this gateway has no slots for another engine")),
             Kind::Firmware { target, .. } => {
-                Err(Failure::new(Stage::Refused, format!("this gateway has no firmware target {target}")))
+                let firmware = Firmware::open(&self.firmware_dir, target, &self.state_dir)?;
+                Ok(Arc::new(firmware))
             }
         }
     }
@@ -66,7 +71,12 @@ pub(super) fn start(
         shelf: Shelf::new(Arc::new(RealDisk), &config.state_dir),
         keys: trusted(config),
         ear,
-        around: Arc::new(Here { packages: Arc::clone(packages), restart: restart.clone() }),
+        around: Arc::new(Here {
+            packages: Arc::clone(packages),
+            firmware_dir: config.update.firmware_dir.clone(),
+            state_dir: config.state_dir.clone(),
+            restart: restart.clone(),
+        }),
         gateway: config.cloud.as_ref().map(|cloud| (cloud.product_key.clone(), cloud.device_key.clone())),
         identity: cloud.as_ref().map(|cloud| Arc::clone(&cloud.oneself.keeper) as Arc<dyn Identity>),
         ask: cloud.as_ref().map(|cloud| Arc::clone(&cloud.desk) as Arc<dyn CloudAsk>),

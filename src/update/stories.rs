@@ -96,7 +96,9 @@ impl Target for FakeTarget {
                     Standing::OnTrial("a restart".into())
                 } else if board.running == version {
                     Standing::Proven
-                } else { Standing::RolledBack("it crashed".into()) }
+                } else {
+                    Standing::RolledBack("it crashed".into())
+                }
             })
         })
     }
@@ -369,7 +371,10 @@ async fn server(folder: PathBuf, cut: Option<usize>) -> (String, Arc<AtomicUsize
                 let from = request.split("range: bytes=").nth(1).and_then(|rest| rest.split('-').next()?.parse().ok());
                 let from: usize = from.unwrap_or(0);
                 if from >= bytes.len() {
-                    let head = format!("HTTP/1.1 416 X\r\ncontent-length: 0\r\ncontent-range: bytes */{}\r\n\r\n", bytes.len());
+                    let head = format!(
+                        "HTTP/1.1 416 X\r\ncontent-length: 0\r\ncontent-range: bytes */{}\r\n\r\n",
+                        bytes.len()
+                    );
                     let _ = stream.write_all(head.as_bytes()).await;
                     return;
                 }

@@ -30,7 +30,7 @@ use record::{Books, Identified, Note, Record};
 use serde_json::{Map, json};
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::SetOnce;
 use tokio::time::Instant;
