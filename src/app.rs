@@ -140,7 +140,7 @@ async fn run(config: Config, watchdog: &Watchdog) -> anyhow::Result<()> {
     let restart = shutdown::Restart::default();
     let notices = cloud.as_ref().map(|cloud| Arc::clone(&cloud.oneself.notices) as Arc<dyn crate::model::Notices>);
     let engine = engine::start(&config, &packages, &south, &outbox, notices, &restart);
-    let updates = update::start(&config, &cloud, &packages, &carrier, &restart, &stopped);
+    let updates = update::start(&config, &cloud, &packages, &carrier, &engine, &restart, &stopped);
     let running = Arc::new(Running {
         begun: Instant::now(),
         packages,

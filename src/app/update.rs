@@ -1,6 +1,7 @@
 //! Starts the task of updates and tells it what can be updated here.
 
 use super::cloud_link::CloudTask;
+use super::engine::Engine;
 use super::packages::Packages;
 use crate::config::Config;
 use crate::diagnostic;
@@ -14,7 +15,7 @@ use crate::store::RealDisk;
 use crate::update::firmware::Firmware;
 use crate::update::runner::{self, Around, Ports, Updates};
 use crate::update::shelf::Shelf;
-use crate::update::{Failure, Kind, Stage, Target, keys};
+use crate::update::{Failure, Kind, Target, keys};
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -28,6 +29,7 @@ pub(super) struct UpdateTask {
 
 /// What can be updated here, by what a file says it is for.
 struct Here {
+    engine: Arc<dyn Target>,
     packages: Arc<Packages>,
     firmware_dir: PathBuf,
     state_dir: PathBuf,
@@ -37,7 +39,7 @@ struct Here {
 impl Around for Here {
     fn target(&self, kind: &Kind) -> Result<Arc<dyn Target>, Failure> {
         match kind {
-            Kind::Engine { .. } => Err(Failure::new(Stage::Refused, "this gateway has no slots for another engine")),
+            Kind::Engine { .. } => Ok(Arc::clone(&self.engine)),
             Kind::Firmware { target, .. } => {
                 let firmware = Firmware::open(&self.firmware_dir, target, &self.state_dir)?;
                 Ok(Arc::new(firmware))
@@ -62,6 +64,7 @@ pub(super) fn start(
     cloud: &Option<CloudTask>,
     packages: &Arc<Packages>,
     carrier: &Carrier,
+    engine: &Engine,
     restart: &Restart,
     stopped: &watch::Receiver<bool>,
 ) -> UpdateTask {
@@ -72,6 +75,7 @@ pub(super) fn start(
         keys: trusted(config),
         ear,
         around: Arc::new(Here {
+            engine: Arc::clone(&engine.target) as _,
             packages: Arc::clone(packages),
             firmware_dir: config.update.firmware_dir.clone(),
             state_dir: config.state_dir.clone(),

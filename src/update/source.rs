@@ -91,6 +91,7 @@ pub fn config(name: &str, address: Address, own: bool, size: u64, config: &Updat
         trust: config.trust.clone(),
         proxy: config.proxy.clone(),
         checksum: Checksum::Ignore,
+        implicit_tls: false,
         redirect_hosts: config.hosts.clone(),
         max_bytes: size,
         connect_timeout: config.connect_timeout,
