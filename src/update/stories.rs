@@ -235,6 +235,7 @@ dying! {
     append(path: &Path, bytes: &[u8]) -> ();
     copy(from: &Path, to: &Path) -> ();
     sync_folder(path: &Path) -> ();
+    make_executable(path: &Path) -> ();
 }
 
 struct Bench {
