@@ -15,6 +15,7 @@ mod oneself;
 mod packages;
 mod publishes;
 mod publishing;
+mod update;
 mod watched;
 
 pub use offline::{install_offline, package_history_offline, packages_offline, ready_package, roll_back_offline};
@@ -139,6 +140,7 @@ async fn run(config: Config, watchdog: &Watchdog) -> anyhow::Result<()> {
     let restart = shutdown::Restart::default();
     let notices = cloud.as_ref().map(|cloud| Arc::clone(&cloud.oneself.notices) as Arc<dyn crate::model::Notices>);
     let engine = engine::start(&config, &packages, &south, &outbox, notices, &restart);
+    let updates = update::start(&config, &cloud, &packages, &carrier, &engine, &restart, &stopped);
     let running = Arc::new(Running {
         begun: Instant::now(),
         packages,
@@ -156,6 +158,7 @@ async fn run(config: Config, watchdog: &Watchdog) -> anyhow::Result<()> {
         destinations: forward.iter().map(|one| Arc::clone(&one.status)).collect(),
         fetch: fetch.shown.clone(),
         jobs: jobs::Jobs::default(),
+        updates: updates.handle,
         counters,
     });
     let gateway: Arc<dyn Gateway> = Arc::clone(&running) as Arc<dyn Gateway>;
@@ -190,6 +193,7 @@ async fn run(config: Config, watchdog: &Watchdog) -> anyhow::Result<()> {
     for task in fetch.tasks {
         shutdown::part("fetch", async { drop(task.await) }).await;
     }
+    shutdown::part("updates", async { drop(updates.task.await) }).await;
     if let Some(cloud) = cloud {
         shutdown::part("cloud", async { drop(cloud.task.await) }).await;
         if let Some(task) = cloud.oneself.task {

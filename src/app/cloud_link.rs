@@ -22,6 +22,8 @@ pub(super) struct CloudTask {
     pub pulses: [Arc<Pulse>; 2],
     /// Where another package waits for the link.
     pub rosters: Arc<cloud::RosterDesk>,
+    /// What the cloud is told of updates.
+    pub updates: Arc<cloud::UpdateDesk>,
     /// Where the cloud is, for people.
     pub endpoint: String,
 }
@@ -41,6 +43,7 @@ pub(super) fn start(ground: &Ground<'_>, south: &Arc<South>) -> Option<CloudTask
     let pulses = [Arc::clone(&extras.pulse), Arc::clone(&extras.flow)];
     let duty = OnDuty::new(&extras.pulse);
     let (desk, rosters) = (Arc::clone(&extras.desk), Arc::clone(&extras.rosters));
+    let updates = Arc::clone(&extras.updates);
     let ports = CloudPorts {
         outlet: ground.outbox.outlet(ENOS),
         commands: Arc::clone(ground.commands),
@@ -57,7 +60,7 @@ pub(super) fn start(ground: &Ground<'_>, south: &Arc<South>) -> Option<CloudTask
         }
         duty.done();
     });
-    Some(CloudTask { task, status, desk, oneself, pulses, rosters, endpoint })
+    Some(CloudTask { task, status, desk, oneself, pulses, rosters, updates, endpoint })
 }
 
 fn endpoint(cloud: &CloudConfig) -> String {

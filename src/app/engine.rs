@@ -26,7 +26,6 @@ pub(super) struct Engine {
     slots: Arc<Slots>,
     shown: Arc<Shown>,
     /// What a job of an update works with.
-    #[expect(dead_code, reason = "the job of updates takes it when it is joined here")]
     pub target: Arc<EngineTarget>,
 }
 

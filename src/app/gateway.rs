@@ -8,7 +8,7 @@ use crate::forward::{self, integration};
 use crate::identity::Keeper;
 use crate::model::cloud_ask::{CloudAsk, Wish};
 use crate::model::{Command, Commands, Outcome};
-use crate::operate::{self, Gateway, Refusal};
+use crate::operate::{self, Gateway, Refusal, UpdateWish};
 use crate::outbox::{self, Outbox};
 use crate::south::{Filter, South};
 use crate::telemetry::Counters;
@@ -59,6 +59,7 @@ pub(super) struct Running {
     pub fetch: super::fetch::Shown,
     /// Long work that was asked for at the door.
     pub jobs: Jobs,
+    pub updates: crate::update::runner::Updates,
     /// Where questions to the cloud wait.
     pub desk: Option<Arc<AskDesk>>,
 }
@@ -90,6 +91,7 @@ impl Gateway for Running {
                 "destinations": self.destinations.iter().map(|one| one.snapshot()).collect::<Vec<_>>(),
                 "fetch": self.fetch.sources(),
                 "push": self.fetch.push(),
+                "update": self.updates.status(),
                 "outbox": outbox,
                 "counters": self.counters.all().collect::<std::collections::BTreeMap<_, _>>(),
             })
@@ -125,6 +127,19 @@ impl Gateway for Running {
 
     fn fetch(&self, name: Option<&str>, look: bool) -> Result<Json, Refusal> {
         self.fetch.ask(name, look)
+    }
+
+    fn update(&self, wish: UpdateWish) -> Answer<'_, Result<Json, Refusal>> {
+        Box::pin(async move {
+            let done = match wish {
+                UpdateWish::Install { file, now } => self.updates.install(file, now).await,
+                UpdateWish::Status => Ok(self.updates.status()),
+                UpdateWish::History => Ok(self.updates.history()),
+                UpdateWish::Cancel => self.updates.cancel().await,
+                UpdateWish::RollBack => self.updates.roll_back().await,
+            };
+            done.map_err(|refused| Refusal::new(refused.code, refused.words))
+        })
     }
 
     fn install_package(&self, from: PathBuf, force: bool) -> Answer<'_, Result<Json, Refusal>> {

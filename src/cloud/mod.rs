@@ -23,6 +23,7 @@ mod sub_devices;
 mod templates;
 mod topics;
 mod trial;
+mod updates;
 pub mod upstream;
 
 pub use desk::AskDesk;
@@ -32,3 +33,4 @@ pub use roster::{CloudUpdate, RosterDesk};
 pub use run::{CloudExtras, CloudPorts, CloudSite, run};
 pub use status::{Login, Snapshot, State, Status, SubDevice};
 pub use trial::{Trial, log_in_once};
+pub use updates::UpdateDesk;

@@ -13,6 +13,7 @@ use super::status::{State, Status};
 use super::sub_devices::{Roster, SubDevices};
 use super::templates::Templates;
 use super::topics::Topics;
+use super::updates::UpdateDesk;
 use crate::config::CloudConfig;
 use crate::model::accounting::Accounting;
 use crate::model::command::NoCommands;
@@ -74,6 +75,8 @@ pub struct CloudExtras {
     pub notices: Arc<NoticeQueue>,
     /// What people ask.
     pub desk: Arc<AskDesk>,
+    /// What is told of updates.
+    pub updates: Arc<UpdateDesk>,
     /// Where another package waits.
     pub rosters: Arc<RosterDesk>,
     /// The models of the package.

@@ -197,6 +197,7 @@ impl<'a> Session<'a> {
         let in_order = self.link.publisher.in_order();
         let notices = Arc::clone(&self.link.extras.notices);
         let desk = Arc::clone(&self.link.extras.desk);
+        let updates = Arc::clone(&self.link.extras.updates);
         let rosters = Arc::clone(&self.link.extras.rosters);
         loop {
             self.work()?;
@@ -218,6 +219,7 @@ impl<'a> Session<'a> {
                 stored = self.link.storing.done() => self.secrets_stored(stored),
                 () = notices.news() => {}
                 () = desk.news() => {}
+                () = updates.news() => {}
                 () = rosters.news() => {}
                 parcels = outlet.in_order(live.unwrap_or(1)), if in_order && live.is_some() => self.take(parcels),
                 parcels = outlet.live(live.unwrap_or(1)), if !in_order && live.is_some() => self.take(parcels),
@@ -236,6 +238,7 @@ impl<'a> Session<'a> {
         }
         self.look_at_the_field(now);
         self.link.sub_devices.connected();
+        self.link.extras.updates.connected(&self.link.config.product_key, &self.link.config.device_key);
         let mut topics = self.link.topics.commands();
         if self.link.config.sub_device_login || self.link.config.acknowledge == Acknowledge::Reply {
             topics.extend(self.link.topics.replies());

@@ -4,8 +4,10 @@ use super::fetch_address::{Address, Scheme};
 use super::numbers::{seconds, whole};
 use super::{ClientFiles, Secret, client_files, secret};
 use crate::diagnostic::Diagnostic;
+use crate::model::Glob;
 use crate::yaml::fields::{self, Faults, Fields};
 use driver::Text;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -37,6 +39,54 @@ pub struct SourceConfig {
     pub stall: Duration,
     /// For a whole attempt.
     pub deadline: Duration,
+    pub places: Places,
+}
+
+/// Where an address may lead, redirects included.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Places {
+    /// Whoever wrote the configuration wrote the address.
+    #[default]
+    Anywhere,
+    /// Somebody else wrote it: to one of these hosts (none: any), and never to this machine or its link unless the host is
+    /// among them by its full name.
+    Told(Vec<Glob>),
+}
+
+impl Places {
+    /// # Errors
+    /// Why not, in words.
+    pub fn allow_host(&self, host: &str) -> Result<(), String> {
+        match self {
+            Places::Told(hosts) if !hosts.is_empty() && !hosts.iter().any(|glob| glob.matches(host)) => {
+                Err(format!("host {host} is not one that files may come from"))
+            }
+            Places::Anywhere | Places::Told(_) => Ok(()),
+        }
+    }
+
+    /// # Errors
+    /// Why not, in words.
+    pub fn allow_address(&self, host: &str, address: IpAddr) -> Result<(), String> {
+        match self {
+            Places::Told(hosts) if is_inside(address) && !hosts.iter().any(|glob| glob.as_str() == host) => {
+                Err(format!("{host} is {address}, an address of this machine or its own link"))
+            }
+            Places::Anywhere | Places::Told(_) => Ok(()),
+        }
+    }
+}
+
+fn is_inside(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => {
+            v4.is_loopback() || v4.is_link_local() || v4.is_unspecified() || v4.is_multicast() || v4.is_broadcast()
+        }
+        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
+            Some(v4) => is_inside(IpAddr::V4(v4)),
+            None => v6.is_loopback() || v6.is_unspecified() || v6.is_multicast() || v6.is_unicast_link_local(),
+        },
+    }
 }
 
 /// When a source is asked.
@@ -172,6 +222,7 @@ fn source(own: &Fields<'_, '_>, folder: &Path, faults: &mut Faults) -> Option<So
         connect_timeout: seconds(own, "connect_timeout_s", 10, 1..=120, faults),
         stall: seconds(own, "stall_s", 30, 1..=600, faults),
         deadline: seconds(own, "deadline_s", 3600, 5..=604_800, faults),
+        places: Places::Anywhere,
     };
     fit(own, &source, cleartext, faults);
     Some(source)
@@ -325,6 +376,35 @@ mod tests {
         assert_eq!(of("url: ftps://h:990/, implicit_tls: false"), (false, 990));
         assert!(parse("fetch: { name: a, url: ftp://h/, implicit_tls: true }").unwrap_err().contains("has no use"));
         assert!(parse("fetch: { name: a, url: http://h/, redirect_hosts: [\"*\"] }").unwrap_err().contains("hosts"));
+    }
+
+    #[test]
+    fn a_told_address_leads_out_of_this_machine_unless_its_host_is_named() {
+        let places = |hosts: &[&str]| Places::Told(hosts.iter().map(|host| Glob::new(host)).collect());
+        for inside in [
+            "127.0.0.1",
+            "127.9.9.9",
+            "169.254.169.254",
+            "0.0.0.0",
+            "::1",
+            "::",
+            "fe80::1",
+            "::ffff:127.0.0.1",
+            "224.0.0.1",
+        ] {
+            let address = inside.parse().unwrap();
+            assert!(places(&[]).allow_address("h", address).is_err(), "{inside}");
+            assert!(places(&["*"]).allow_address("h", address).is_err(), "{inside}");
+            assert!(
+                places(&["h"]).allow_address("h", address).is_ok()
+                    && Places::Anywhere.allow_address("h", address).is_ok()
+            );
+        }
+        assert!(places(&[]).allow_address("h", "10.0.0.1".parse().unwrap()).is_ok());
+        assert!(places(&["*.example.com"]).allow_host("files.example.com").is_ok());
+        assert!(
+            places(&["*.example.com"]).allow_host("example.com.evil").is_err() && places(&[]).allow_host("any").is_ok()
+        );
     }
 
     #[test]

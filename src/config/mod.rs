@@ -34,7 +34,7 @@ pub use client_files::ClientFiles;
 pub use cloud::{Acknowledge, CloudConfig, Compress, TlsConfig};
 pub use commands::CommandConfig;
 pub use destinations::{DestinationConfig, Join, Payload};
-pub use fetch::{Checksum, SourceConfig, Trust, When};
+pub use fetch::{Checksum, Places, SourceConfig, Trust, When};
 pub use fetch_address::{Address, Scheme};
 pub use integration::IntegrationConfig;
 pub use late_data::{LateDataConfig, Order};

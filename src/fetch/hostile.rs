@@ -34,6 +34,7 @@ fn source(url: &str) -> SourceConfig {
         connect_timeout: Duration::from_secs(5),
         stall: Duration::from_secs(30),
         deadline: Duration::from_secs(600),
+        places: crate::config::Places::Anywhere,
     }
 }
 

@@ -207,8 +207,9 @@ fn basic(user: &str, password: Option<&Secret>) -> Result<HeaderValue, Trouble> 
 /// An open way to the server, encrypted if it is to be.
 async fn open(source: &SourceConfig, at: &Address, journal: &mut Journal<'_>) -> Result<Box<dyn Stream>, Trouble> {
     let encrypted = at.scheme == Scheme::Https;
+    source.places.allow_host(&at.host).map_err(|problem| Trouble::new(Step::Setup, problem))?;
     let stream = match &source.proxy {
-        None => reach::connect(&at.host, at.port, source.connect_timeout, journal).await?,
+        None => reach::connect_to(&at.host, at.port, source.connect_timeout, &source.places, journal).await?,
         Some(proxy) => through(proxy, source, at, encrypted, journal).await?,
     };
     if !encrypted {

@@ -3,6 +3,7 @@
 
 mod desk;
 mod digest;
+mod download;
 mod folder;
 mod ftp;
 mod ftp_implicit;
@@ -28,6 +29,7 @@ mod upload;
 mod wish;
 
 pub use desk::Desk;
+pub use download::{Download, Downloaded, tls_client};
 pub use incoming::FOLDER;
 pub use once::{Errand, once};
 pub use source::{Fetching, start};

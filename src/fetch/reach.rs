@@ -1,6 +1,7 @@
 //! From a name to an open TCP connection, with words for whoever has to open the port (R6).
 
 use super::journal::{Journal, Step, Trouble};
+use crate::config::Places;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -20,7 +21,25 @@ pub(super) async fn connect(
     within: Duration,
     journal: &mut Journal<'_>,
 ) -> Result<TcpStream, Trouble> {
+    connect_to(host, port, within, &Places::Anywhere, journal).await
+}
+
+/// As [`connect`], to an address that `places` allows.
+///
+/// # Errors
+/// The step that failed.
+pub(super) async fn connect_to(
+    host: &str,
+    port: u16,
+    within: Duration,
+    places: &Places,
+    journal: &mut Journal<'_>,
+) -> Result<TcpStream, Trouble> {
     let addresses = resolve(host, port, within, journal).await?;
+    for address in addresses.iter().take(ADDRESSES) {
+        let refuse = |problem| Trouble::new(Step::Resolve, problem).help("name the host in hosts: if it is meant");
+        places.allow_address(host, address.ip()).map_err(refuse)?;
+    }
     let mut last = None;
     for address in addresses.iter().take(ADDRESSES) {
         match timeout(within, TcpStream::connect(address)).await {

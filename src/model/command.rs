@@ -119,6 +119,8 @@ pub mod code {
     pub const PARTLY: i64 = 2016;
     /// The configuration forbids it to this caller.
     pub const FORBIDDEN: i64 = 2017;
+    /// An update that this gateway does not take. Nothing was done.
+    pub const UPDATE_REFUSED: i64 = 2018;
 }
 
 /// Whoever carries commands out. The future runs to its end even if the door that asked has gone: the answer is kept for

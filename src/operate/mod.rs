@@ -9,8 +9,11 @@ mod invoke;
 mod package;
 mod read;
 mod status;
+mod update;
 mod values;
 mod write;
+
+pub use update::UpdateWish;
 
 use crate::model::cloud_ask::Wish;
 use crate::model::{Command, Outcome};
@@ -50,6 +53,8 @@ pub trait Gateway: Send + Sync {
     fn package_history(&self) -> Answer<'_, Json>;
     /// Asks the cloud through the running link.
     fn cloud(&self, wish: Wish) -> Answer<'_, Result<Json, Refusal>>;
+    /// Updates of the engine and of firmware.
+    fn update(&self, wish: UpdateWish) -> Answer<'_, Result<Json, Refusal>>;
     /// Sources of packages; with `look`, one of them or all are asked now.
     ///
     /// # Errors
@@ -97,6 +102,11 @@ pub const OPERATIONS: &[Operation] = &[
     package::LIST,
     package::HISTORY,
     package::ROLLBACK,
+    update::INSTALL,
+    update::STATUS,
+    update::HISTORY,
+    update::CANCEL,
+    update::ROLL_BACK,
 ];
 
 /// Finds the operation and runs it.

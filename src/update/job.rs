@@ -38,6 +38,9 @@ pub struct Job {
     /// The cloud knows how it ended, or nobody asked there.
     #[serde(default)]
     pub told: bool,
+    /// How often the gateway was started in this state.
+    #[serde(default)]
+    pub starts: u32,
 }
 
 /// Where the file comes from.
@@ -114,7 +117,7 @@ pub enum Event {
     TakenBack(String),
     /// It must be taken back.
     TakeBack(String),
-    Back,
+    Back(Activation),
     Failed(Failure),
     Cancelled(String),
 }
@@ -204,7 +207,22 @@ impl State {
     }
 }
 
+/// A step during which the gateway died so often will kill it again.
+const STARTS: u32 = 5;
+
 impl Job {
+    /// As a gateway finds it that has just started.
+    #[must_use]
+    pub fn found(&self, at: i64) -> Job {
+        let job = Job { starts: self.starts.saturating_add(1), ..self.clone() };
+        let heavy = matches!(job.state, State::Downloaded | State::Preparing | State::Installing | State::Activating);
+        if !heavy || job.starts <= STARTS {
+            return job;
+        }
+        let words = format!("the gateway was started {STARTS} times while the update was {}", job.state.word());
+        job.after(Event::Failed(Failure::new(Stage::Other, words)), at).unwrap_or(job)
+    }
+
     #[must_use]
     pub fn new(id: String, origin: Origin, now: bool, at: i64) -> Job {
         let told = matches!(origin, Origin::File(_));
@@ -221,6 +239,7 @@ impl Job {
             now,
             was_done: false,
             told,
+            starts: 0,
         }
     }
 
@@ -236,11 +255,13 @@ impl Job {
     #[must_use]
     pub fn after(&self, event: Event, at: i64) -> Option<Job> {
         let state = self.next(&event)?;
-        let mut job = Job { changed: at, ..self.clone() };
+        let mut job = Job { changed: at, starts: 0, ..self.clone() };
         match event {
             Event::Proven { name, manifest } => (job.name, job.manifest) = (Some(name), Some(manifest)),
             Event::Fits { running } => job.from = running,
-            Event::TakeBack(_) if self.state == State::Done => job.was_done = true,
+            Event::TakeBack(_) if self.state == State::Done => {
+                (job.was_done, job.told) = (true, matches!(self.origin, Origin::File(_)));
+            }
             _ => {}
         }
         job.percent = self.percent.max(state.span().0);
@@ -272,10 +293,10 @@ impl Job {
             (State::OnTrial { .. } | State::Confirming | State::Done, Event::TakeBack(why)) => {
                 Some(State::RollingBack { why: why.clone(), failure: None })
             }
-            (State::RollingBack { failure: Some(failure), .. }, Event::Back) => {
+            (State::RollingBack { failure: Some(failure), .. }, Event::Back(_)) => {
                 Some(State::Failed { failure: failure.clone() })
             }
-            (State::RollingBack { why, failure: None }, Event::Back) => Some(State::RolledBack { why: why.clone() }),
+            (State::RollingBack { why, failure: None }, Event::Back(_)) => Some(State::RolledBack { why: why.clone() }),
             (state, Event::Failed(failure)) => Job::failed(state, failure),
             _ => None,
         }
@@ -379,7 +400,11 @@ pub(super) mod tests {
         }
         assert_eq!((job.state.clone(), job.percent, job.state.step(job.percent)), (State::Done, 100, 100));
         assert_eq!((job.from.as_deref(), job.manifest.as_deref()), (Some("1.0.0"), Some("m")));
-        let back = job.after(Event::TakeBack("asked for".into()), 99).unwrap().after(Event::Back, 100).unwrap();
+        let back = job
+            .after(Event::TakeBack("asked for".into()), 99)
+            .unwrap()
+            .after(Event::Back(Activation::Now), 100)
+            .unwrap();
         assert!(back.was_done && back.state == State::RolledBack { why: "asked for".into() });
     }
 
@@ -410,9 +435,9 @@ pub(super) mod tests {
         assert_eq!(end(State::Verified, Stage::Refused).state.step(50), -5);
         let activating = end(State::Activating, Stage::Writing);
         assert_eq!(activating.state.word(), "rolling back");
-        assert_eq!(activating.after(Event::Back, 3).unwrap().state.step(80), -4);
+        assert_eq!(activating.after(Event::Back(Activation::Now), 3).unwrap().state.step(80), -4);
         let trial = end(State::OnTrial { why: String::new() }, Stage::Other);
-        assert_eq!(trial.after(Event::Back, 3).unwrap().state, State::RolledBack { why: "x".into() });
+        assert_eq!(trial.after(Event::Back(Activation::Now), 3).unwrap().state, State::RolledBack { why: "x".into() });
         assert!(at(State::Done).after(failure(Stage::Other), 2).is_none());
     }
 
@@ -427,6 +452,22 @@ pub(super) mod tests {
         assert_eq!(consider(Some(&job), &two, Some("1.0.0")), Verdict::New, "what failed may be offered again");
     }
 
+    #[test]
+    fn a_step_that_kills_the_gateway_is_not_tried_for_ever() {
+        let mut verifying = Job { state: State::Downloaded, ..job() };
+        let mut waiting = Job { state: State::Waiting { why: String::new() }, ..job() };
+        for _ in 0..5 {
+            verifying = verifying.found(2);
+            assert_eq!(verifying.state, State::Downloaded);
+        }
+        assert_eq!(verifying.found(2).state.word(), "failed");
+        for _ in 0..50 {
+            waiting = waiting.found(2);
+        }
+        assert_eq!(waiting.state.word(), "waiting");
+        assert_eq!(waiting.after(Event::MayRun, 3).unwrap().starts, 0);
+    }
+
     fn any_event() -> impl Strategy<Value = Event> {
         let failure = (0..5usize).prop_map(|at| {
             let stages = [Stage::Other, Stage::Download, Stage::Verification, Stage::Writing, Stage::Refused];
@@ -437,7 +478,7 @@ pub(super) mod tests {
             Event::Runs,
             Event::TakenBack("t".into()),
             Event::TakeBack("b".into()),
-            Event::Back,
+            Event::Back(Activation::Now),
             Event::Cancelled("c".into()),
         ]);
         prop_oneof![4 => proptest::sample::select(plain), 1 => failure]
@@ -466,7 +507,7 @@ pub(super) mod tests {
                 worked |= after.state == State::Confirming;
                 match &after.state {
                     State::Done => prop_assert!(worked || event == Event::Runs),
-                    State::RolledBack { .. } => prop_assert!(activated || before.was_done || event == Event::Back),
+                    State::RolledBack { .. } => prop_assert!(activated || before.was_done || matches!(event, Event::Back(_))),
                     State::Installing | State::Activating => prop_assert!(after.manifest.is_some(), "nothing unproven is installed"),
                     State::Refused { .. } => prop_assert!(!activated),
                     _ => {}

@@ -2,7 +2,9 @@
 //!
 //! A file says what it is for ([`Manifest`]); a [`Target`] carries it out; the job between them is on disk before each step.
 
+mod broker;
 pub mod build;
+pub mod carry;
 pub mod conditions;
 mod elf;
 pub mod file;
@@ -12,7 +14,12 @@ pub mod job;
 pub mod keys;
 pub mod manifest;
 mod md5;
+pub mod pull;
+pub mod runner;
 pub mod shelf;
+pub mod source;
+#[cfg(test)]
+mod stories;
 pub mod target;
 #[cfg(test)]
 mod tests;

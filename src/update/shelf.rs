@@ -128,7 +128,11 @@ impl Shelf {
         let keep = keep.filter(|job| !job.state.is_end()).map(|job| format!("{}.", job.id));
         for name in self.disk.names(&self.work()).unwrap_or_default() {
             if keep.as_ref().is_none_or(|keep| !name.starts_with(keep.as_str())) {
-                let _ = self.disk.remove(&self.work().join(name));
+                let path = self.work().join(name);
+                for inner in self.disk.names(&path).unwrap_or_default() {
+                    let _ = self.disk.remove(&path.join(inner));
+                }
+                let _ = self.disk.remove(&path).or_else(|_| std::fs::remove_dir(&path));
             }
         }
     }
@@ -253,7 +257,10 @@ mod tests {
             std::fs::write(shelf.work().join(name), "x").unwrap();
         }
         shelf.tidy_up(Some(&job()));
-        assert_eq!(std::fs::read_dir(shelf.work()).unwrap().count(), 2);
+        std::fs::create_dir(shelf.work().join("1-a.proof")).unwrap();
+        std::fs::write(shelf.work().join("1-a.proof/update.sig"), "x").unwrap();
+        shelf.tidy_up(Some(&job()));
+        assert_eq!(std::fs::read_dir(shelf.work()).unwrap().count(), 3);
         shelf.tidy_up(Some(&Job { state: State::Done, ..job() }));
         assert_eq!(std::fs::read_dir(shelf.work()).unwrap().count(), 0);
     }

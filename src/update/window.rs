@@ -129,7 +129,7 @@ mod tests {
         let lost = window(DAILY, (2, 15), (2, 45));
         assert_eq!(open(lost, &berlin, spring, spring + DAY), 30, "the clocks jump over it, and it is not left out");
         assert_eq!(open(lost, &berlin, autumn, autumn + DAY), 90, "it ends when the clock shows its end for good");
-        for day in 0..400 {
+        for day in (85..90).chain(295..300) {
             let midnight = days(2026, 1, 1) * DAY + day * DAY;
             assert!(open(lost, &berlin, midnight, midnight + DAY) >= 30, "day {day}");
         }

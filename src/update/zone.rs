@@ -171,7 +171,7 @@ fn read(head: &Head, body: &[u8]) -> Option<Zone> {
         changes.push((i64::from_be_bytes(time.try_into().ok()?), *offsets.get(usize::from(*kind))?));
     }
     let footer = body.get(head.length(8)..)?;
-    let footer = std::str::from_utf8(footer).ok()?.strip_prefix('\n')?.split('\n').next()?;
+    let footer = std::str::from_utf8(footer).ok()?.strip_prefix('\n')?.split_once('\n')?.0;
     let rule = if footer.is_empty() { None } else { Some(Rule::parse(footer)?) };
     Some(Zone { changes, first: *offsets.first()?, rule })
 }

@@ -79,7 +79,7 @@ fn pair(text: &str) -> Result<(String, String), String> {
 /// Every order beside those of [`crate::serve`], for people.
 pub const ORDERS: &str = "command PK DK TOPIC [pending=S] [timeout=S] [id=ID] JSON, raw PK DK HEX, rrpc PK DK HEX, \
      repeat NUMBER, revoke NUMBER, tell PK DK enable|disable|delete [array|object|own], upgrade PK DK JSON, \
-     offer PK DK JSON, commands, records, events, reports, online PK DK, knob NAME VALUE";
+     offer PK DK JSON, ota PK DK, commands, records, events, reports, online PK DK, knob NAME VALUE";
 
 /// Carries out one order. What it has to say comes as one line of JSON, a command's when its answer is there.
 ///
@@ -104,6 +104,12 @@ pub fn carry_out(cloud: &Arc<Cloud>, line: &str) -> anyhow::Result<Option<Value>
         "tell" => tell(cloud, rest)?,
         "commands" => return Ok(Some(serde_json::to_value(cloud.command_report())?)),
         "records" => return Ok(Some(serde_json::to_value(cloud.command_records())?)),
+        "ota" => {
+            let (pk, dk, _) = device_and_rest(rest)?;
+            let found = cloud.ota(pk, dk).context("ota: no such device")?;
+            let (version, job, progress) = (found.version, found.job, found.progress);
+            return Ok(Some(json!({"version": version, "job": job, "progress": progress})));
+        }
         "events" => return Ok(Some(serde_json::to_value(cloud.events())?)),
         "reports" => return Ok(Some(serde_json::to_value(cloud.reports())?)),
         "online" => {

@@ -2,6 +2,7 @@
 
 mod build;
 mod inspect;
+mod job;
 
 use crate::diagnostic::Diagnostic;
 use clap::{Args, Subcommand};
@@ -22,6 +23,16 @@ enum Command {
     Verify(inspect::VerifyArguments),
     /// Show what an update file says of itself, without believing it
     Show(inspect::ShowArguments),
+    /// Let the gateway take an update file; window and conditions of the configuration hold
+    Install(job::InstallArguments),
+    /// How the update stands that is under way, or how the last one ended
+    Status(job::Door),
+    /// How updates ended
+    History(job::Door),
+    /// Give up an update that has not begun to change anything
+    Cancel(job::Door),
+    /// Bring back what ran before the last update
+    RollBack(job::Door),
 }
 
 /// What a command says on standard output, or why it says nothing.
@@ -32,6 +43,11 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         Command::Build(own) => build::run(own),
         Command::Verify(own) => inspect::verify(own),
         Command::Show(own) => inspect::show(own),
+        Command::Install(own) => return job::install(own),
+        Command::Status(own) => return job::status(own),
+        Command::History(own) => return job::history(own),
+        Command::Cancel(own) => return job::cancel(own),
+        Command::RollBack(own) => return job::roll_back(own),
     };
     match done {
         Ok(said) => {

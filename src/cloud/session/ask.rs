@@ -9,9 +9,10 @@ use crate::cloud::requests::{Answer, Requests, Step};
 use crate::cloud::status::Login;
 use crate::cloud::sub_devices;
 use crate::cloud::upstream::connection_state::{self, Node};
-use crate::cloud::upstream::{event, ota};
+use crate::cloud::upstream::{Whose, event, ota};
 use crate::config::Acknowledge;
 use crate::model::Secret;
+use crate::model::update::{Said, Saying};
 use crate::mqtt::connection::Lost;
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -34,6 +35,8 @@ pub enum Purpose {
     Inform,
     /// By its number in the queue.
     Notice(u64),
+    /// Of an update, by its number in the queue.
+    Update(u64),
     /// Which devices answer; not told yet if this fails.
     Report(Report),
     /// Attributes or tags of one device.
@@ -57,6 +60,7 @@ pub struct Chores {
     informed: bool,
     notice_under_way: bool,
     notice_after: Duration,
+    update_after: Duration,
     looked: Option<Duration>,
     reports: VecDeque<Report>,
     report_begun: bool,
@@ -87,7 +91,7 @@ impl Purpose {
     pub(super) fn holds_positions(&self) -> bool {
         match self {
             Purpose::SubDevices(_) | Purpose::Report(_) | Purpose::Setting(_) | Purpose::Template(_) => true,
-            Purpose::Inform | Purpose::Notice(_) | Purpose::Wish(_) => false,
+            Purpose::Inform | Purpose::Notice(_) | Purpose::Update(_) | Purpose::Wish(_) => false,
         }
     }
 }
@@ -99,6 +103,7 @@ impl Chores {
             informed: before.informed,
             notice_under_way: before.notice_under_way,
             notice_after: before.notice_after,
+            update_after: before.update_after,
             no_reports: before.no_reports,
             ..Chores::default()
         }
@@ -166,11 +171,12 @@ impl Session<'_> {
     }
 
     fn submit_chores(&mut self, now: Now) {
-        let config = &self.link.config;
         let gateway = self.link.gateway();
         if !self.chores.informed && self.requests.room() > 0 {
             self.chores.informed = true;
-            self.requests.submit(ota::inform(gateway, crate::version::current()), Purpose::Inform);
+            let version = self.link.extras.updates.version();
+            let version = version.as_deref().unwrap_or(crate::version::current());
+            self.requests.submit(ota::inform(gateway, version), Purpose::Inform);
         }
         if !self.chores.notice_under_way
             && self.chores.notice_after <= now.at
@@ -181,9 +187,44 @@ impl Session<'_> {
             let message = event::post(gateway, &notice.event, &notice.fields, notice.at);
             self.requests.submit(message, Purpose::Notice(number));
         }
+        self.submit_update(now);
+        let config = &self.link.config;
         let waiting = self.link.extras.rosters.is_waiting();
         if self.flowing && config.sub_devices.connection_state && !self.chores.no_reports && !waiting {
             self.submit_report(now);
+        }
+    }
+
+    fn submit_update(&mut self, now: Now) {
+        if self.chores.update_after > now.at || self.requests.room() == 0 {
+            return;
+        }
+        let (config, devices) = (&self.link.config, &self.link.sub_devices);
+        let may = |saying: &Saying| {
+            let gateway = (&config.product_key, &config.device_key) == (&saying.product_key, &saying.device_key);
+            gateway || devices.may_be_told_of(&saying.product_key, &saying.device_key, config.sub_device_login)
+        };
+        let Some((number, saying)) = self.link.extras.updates.next(may) else { return };
+        let whose = Whose { product_key: &saying.product_key, device_key: &saying.device_key };
+        let message = match &saying.what {
+            Said::Version(version) => ota::inform(whose, version),
+            Said::Progress { step, words } => ota::progress(whose, *step, words),
+        };
+        self.requests.submit(message, Purpose::Update(number));
+    }
+
+    fn update_settled(&mut self, number: u64, code: Option<i64>, words: &str, now: Now) {
+        match code {
+            Some(200) => self.link.extras.updates.done(number),
+            // No such task, or none that was started: 764 and 765. Others will not be taken the next time either.
+            Some(code @ (600..=999 | 1200..=1299)) => {
+                debug!(code, words, "the cloud does not want to hear this of an update");
+                self.link.extras.updates.done(number);
+            }
+            _ => {
+                self.link.extras.updates.again();
+                self.chores.update_after = now.at + NOTICE_RETRY;
+            }
         }
     }
 
@@ -244,6 +285,7 @@ impl Session<'_> {
             Purpose::Inform if code == Some(200) => {}
             Purpose::Inform => debug!(code, words, "the cloud did not take the version; updates can not be offered"),
             Purpose::Notice(number) => self.notice_settled(number, code, words, now),
+            Purpose::Update(number) => self.update_settled(number, code, words, now),
             Purpose::Report(report) => {
                 self.chores.report_under_way = false;
                 match code {

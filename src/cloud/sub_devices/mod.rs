@@ -400,6 +400,12 @@ impl SubDevices {
         (0..number(self.devices.len())).find(fits)
     }
 
+    /// It is ours, and logged in where it has to be.
+    #[must_use]
+    pub fn may_be_told_of(&self, product_key: &str, device_key: &str, login: bool) -> bool {
+        self.find(product_key, device_key).is_some_and(|at| !login || self.is_online(at))
+    }
+
     #[must_use]
     pub fn whose(&self, at: u32) -> Whose<'_> {
         let (product_key, device_key) = keys_of(&self.names, &self.devices[at as usize]);

@@ -4,15 +4,19 @@ use super::entrance::Ticket;
 use super::field::{By, Failed, Latest, PlannedWrite, Presence};
 use super::orders::{self, Order};
 use super::{ANSWER, Found, Inner, Job, Place, interlock};
-use crate::model::command::{Data, What, code};
+use crate::model::command::{Data, Target, What, code};
+use crate::model::update::Offer;
 use crate::model::{Outcome, Template, Timestamp, Value};
 use serde_json::{Map, Value as Json, json};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 /// Between two looks at a value that a slow device has not taken over yet.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+/// A caller waits 30 s at least.
+const OFFERS: Duration = Duration::from_secs(20);
 
 /// What is to be done with one device.
 struct Deed<'a> {
@@ -46,9 +50,7 @@ impl Inner {
             return self.own_service(job, id, input, by).await;
         }
         let planned = match (&job.command.what, job.found) {
-            (What::Ota(_), _) => {
-                Err(Outcome::refused(code::NOT_IMPLEMENTED, "updates are not carried out by this version"))
-            }
+            (What::Ota(params), _) => return self.offer(job, params).await,
             (What::Unknown { method }, _) => {
                 let method: String = method.chars().take(100).collect();
                 Err(Outcome::refused(code::NOT_IMPLEMENTED, format!("command \"{method}\" is not known here")))
@@ -72,6 +74,28 @@ impl Inner {
             What::Raw(bytes) => self.raw(job, &deed, bytes).await,
             _ => self.write(job, &deed).await,
         }
+    }
+
+    /// Updates come from the cloud alone: a broker or a person that may write points may not change what runs.
+    async fn offer(&self, job: &Job, params: &Json) -> Outcome {
+        let keys = match &job.command.target {
+            Target::Keys { product_key, device_key } => Some((product_key.clone(), device_key.clone())),
+            Target::Edge => self.edge.clone(),
+            Target::Name(_) => None,
+        };
+        let (Some((product_key, device_key)), "enos") = (keys, job.command.door.as_str()) else {
+            return self.refuse(job, Outcome::refused(code::FORBIDDEN, "updates are offered by the cloud only")).await;
+        };
+        let offer = match Offer::parse(&product_key, &device_key, params) {
+            Ok(offer) => offer,
+            Err(why) => return self.refuse(job, Outcome::refused(code::MALFORMED, why)).await,
+        };
+        // The link may be quicker than the rest of a gateway that has just started.
+        let Ok(offers) = timeout(OFFERS, self.offers.wait()).await else {
+            return self.refuse(job, Outcome::refused(code::BUSY, "the gateway takes no updates yet")).await;
+        };
+        let outcome = offers.offered(offer, job.found == Found::Edge).await;
+        if outcome.code == code::DONE { self.end(job, outcome).await } else { self.refuse(job, outcome).await }
     }
 
     fn plan<'a>(&self, place: &'a Place, device: u32, what: &What, by: By) -> Result<Deed<'a>, Outcome> {

@@ -18,7 +18,8 @@ mod window;
 mod words;
 
 use crate::config::CommandConfig;
-use crate::model::command::{Target, code};
+use crate::model::command::{Target, What, code};
+use crate::model::update::Offers;
 use crate::model::{Command, Commands, Outcome, Services, Site, Template, Timestamp};
 use crate::telemetry::Counters;
 use anyhow::Context;
@@ -31,6 +32,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
+use tokio::sync::SetOnce;
 use tokio::time::Instant;
 use window::{Key, Seen};
 use words::{contents, kind, short, shown, what};
@@ -52,6 +54,8 @@ struct Inner {
     entrance: Arc<Entrance>,
     record: Record,
     counters: Arc<Counters>,
+    /// Whoever takes updates, once there is somebody.
+    offers: SetOnce<Arc<dyn Offers>>,
 }
 
 /// The devices of one package and the way to them. A command keeps the place it was found in: the numbers of another
@@ -104,7 +108,8 @@ impl Carrier {
         let record = Record::start(books).context("start the record of commands")?;
         let entrance = Arc::new(Entrance::new(config.at_once, config.device_at_once));
         let place = RwLock::new(Arc::new(Place { devices: Devices::of(site), field }));
-        let inner = Inner { config: config.clone(), edge, place, own: OnceLock::new(), entrance, record, counters };
+        let (own, offers) = (OnceLock::new(), SetOnce::new());
+        let inner = Inner { config: config.clone(), edge, place, own, offers, entrance, record, counters };
         Ok(Carrier(Arc::new(inner)))
     }
 
@@ -112,6 +117,12 @@ impl Carrier {
     pub fn offer(&self, own: Arc<dyn Services>) {
         // Whoever came first stays.
         let _ = self.0.own.set(own);
+    }
+
+    /// Updates the cloud offers go there.
+    pub fn use_offers(&self, offers: Arc<dyn Offers>) {
+        // There is one for the life of the daemon.
+        let _ = self.0.offers.set(offers);
     }
 
     /// Commands from now on mean this package; those under way go on with the one they came under.
@@ -174,7 +185,9 @@ impl Inner {
     fn job(&self, command: Command) -> Job {
         let place = Arc::clone(&self.place.read().unwrap_or_else(PoisonError::into_inner));
         let found = self.find(&command.target, &place.devices);
-        let identified = command.id.as_ref().map(|id| Identified {
+        // An offer is the same one for ever: it is told apart by its file, and coming again it is told how it stands.
+        let id = command.id.as_ref().filter(|_| !matches!(command.what, What::Ota(_)));
+        let identified = id.map(|id| Identified {
             key: Key::new(&command.door, &format!("{:?} {}", command.target, kind(&command.what)), id),
             contents: window::short(&[contents(&command.what).as_bytes()]),
             issued: command.issued_at.map(|issued| issued.0),

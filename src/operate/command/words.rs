@@ -43,7 +43,7 @@ pub(super) fn what(what: &What) -> Json {
         What::Raw(bytes) => json!({
             "raw": lines::hex(&bytes[..bytes.len().min(64)]), "bytes": bytes.len(), "sha256": lines::sha256(&[bytes]),
         }),
-        What::Ota(_) => json!({ "ota": true }),
+        What::Ota(offer) => json!({ "ota": { "version": offer["version"], "sign": offer["sign"] } }),
         What::Unknown { method } => json!({ "unknown": short(method) }),
     }
 }

@@ -1,0 +1,124 @@
+//! Logs in to the cloud's HTTP broker, which keeps files of the scheme `enos-connect://`.
+
+use super::{Failure, Stage};
+use crate::config::UpdateConfig;
+use crate::model::Secret;
+use crate::model::identity::{Identity, LoginSecret};
+use reqwest::{Client, Proxy, redirect};
+use serde_json::{Value as Json, json};
+use std::error::Error;
+
+/// How long the session may be idle: a stalled download is taken up again with a new one.
+const LIFETIME_MS: u64 = 300_000;
+/// An answer is a few hundred bytes.
+const ANSWER: u64 = 64 << 10;
+
+fn failed(words: impl Into<String>) -> Failure {
+    Failure::new(Stage::Download, words)
+}
+
+/// A session for downloads.
+///
+/// # Errors
+/// In words: no device secret, no broker, its refusal.
+pub async fn login(
+    base: &str,
+    (product_key, device_key): (&str, &str),
+    identity: &dyn Identity,
+    config: &UpdateConfig,
+) -> Result<String, Failure> {
+    let proof = identity.proof().await.map_err(|why| failed(format!("log in to the HTTP broker: {why}")))?;
+    let LoginSecret::Device(secret) = proof.secret else {
+        return Err(failed("log in to the HTTP broker: the gateway has no device secret"));
+    };
+    let body = json!({
+        "signMethod": "sha256",
+        "lifetime": LIFETIME_MS,
+        "sign": sign(product_key, device_key, &secret),
+    });
+    let mut url = reqwest::Url::parse(base).map_err(|error| failed(format!("update.http_broker: {error}")))?;
+    url.path_segments_mut().map_err(|()| failed("update.http_broker is no base"))?.pop_if_empty().extend([
+        "auth",
+        product_key,
+        device_key,
+    ]);
+    let told = |error: reqwest::Error| failed(format!("log in to the HTTP broker: {}", chain(&error)));
+    let request = client(config)?.post(url).header("content-type", "application/json").body(body.to_string());
+    let response = request.send().await.map_err(told)?;
+    let status = response.status();
+    if response.content_length().is_some_and(|length| length > ANSWER) {
+        return Err(failed("log in to the HTTP broker: the answer is longer than any"));
+    }
+    let answer: Json =
+        read(response).await.ok_or_else(|| failed(format!("the HTTP broker answers with status {status}")))?;
+    match answer["data"]["sessionId"].as_str() {
+        Some(session) if status.is_success() => Ok(session.to_owned()),
+        _ => {
+            let message: String = answer["message"].as_str().unwrap_or_default().chars().take(200).collect();
+            Err(failed(format!(
+                "the HTTP broker refuses the login: status {status}, code {} {message}",
+                answer["code"]
+            )))
+        }
+    }
+}
+
+/// At most as much as an answer has.
+async fn read(mut response: reqwest::Response) -> Option<Json> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = response.chunk().await.ok()? {
+        bytes.extend_from_slice(&chunk);
+        if bytes.len() as u64 > ANSWER {
+            return None;
+        }
+    }
+    serde_json::from_slice(&bytes).ok()
+}
+
+fn client(config: &UpdateConfig) -> Result<Client, Failure> {
+    let tls = crate::fetch::tls_client(&config.trust).map_err(|trouble| failed(trouble.to_string()))?;
+    let mut builder = Client::builder()
+        .tls_backend_preconfigured((*tls).clone())
+        .user_agent(crate::version::user_agent())
+        // The sign must not follow a redirect to somebody else.
+        .redirect(redirect::Policy::none())
+        .connect_timeout(config.connect_timeout)
+        .timeout(config.connect_timeout + config.stall)
+        .no_proxy();
+    if let Some(proxy) = &config.proxy {
+        builder = builder.proxy(Proxy::all(proxy.reveal()).map_err(|_| failed("update.proxy is no address"))?);
+    }
+    builder.build().map_err(|error| failed(format!("make the client of the HTTP broker: {}", chain(&error))))
+}
+
+/// SHA-256 of names and values in alphabetical order, then the secret.
+fn sign(product_key: &str, device_key: &str, secret: &Secret) -> String {
+    let text = Secret::new(format!(
+        "deviceKey{device_key}lifetime{LIFETIME_MS}productKey{product_key}signMethodsha256{}",
+        secret.reveal()
+    ));
+    crate::store::sha256(text.reveal().as_bytes())
+}
+
+/// Without the address, which holds keys.
+fn chain(error: &dyn Error) -> String {
+    let mut words = Vec::new();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        words.push(cause.to_string());
+        next = cause.source();
+    }
+    if words.is_empty() { "no answer in time".to_owned() } else { words.join(": ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The form of the vendor's HTTP uplink, with its sample keys.
+    #[test]
+    fn the_sign_is_over_names_and_values_in_order() {
+        let sign = sign("gwPK01", "gwDK01", &Secret::new("gwDS01SecretXYZ".to_owned()));
+        assert_eq!(sign, "c51d6fe85c9a78bc77bda49807ed727bc645e2bbf0e5719c0e1a47c8e21a2cd8");
+    }
+}

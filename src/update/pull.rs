@@ -1,0 +1,86 @@
+//! PURE. Which of the versions that the cloud has for a device is taken.
+
+use super::shelf::Past;
+use crate::model::update::Offer;
+use semver::Version;
+use serde_json::Value as Json;
+
+/// The newest that is not the one that runs, nor one that came to an end here before. Versions that are no semantic ones
+/// come after all others, in the order of their texts.
+#[must_use]
+pub fn choose(
+    (product_key, device_key): (&str, &str),
+    data: &Json,
+    running: &str,
+    allow_downgrade: bool,
+    history: &[Past],
+) -> Option<Offer> {
+    let offers = data.as_array().into_iter().flatten();
+    let offers = offers.filter_map(|one| Offer::parse(product_key, device_key, one).ok());
+    let known = |offer: &Offer| history.iter().any(|past| past.sign.as_ref() == Some(&offer.sign) && is_final(past));
+    let fits = |offer: &Offer| {
+        offer.version != running && !known(offer) && (allow_downgrade || !is_older(&offer.version, running))
+    };
+    offers.filter(fits).max_by(|a, b| order(&a.version).cmp(&order(&b.version)))
+}
+
+/// What was cancelled or could not be downloaded may come again.
+fn is_final(past: &Past) -> bool {
+    matches!(past.result.as_str(), "done" | "rolled back" | "rolled back later" | "refused" | "failed")
+        && !past.why.starts_with("cancelled")
+        && !past.why.starts_with(super::carry::DOWNLOAD)
+}
+
+fn is_older(version: &str, running: &str) -> bool {
+    match (Version::parse(version), Version::parse(running)) {
+        (Ok(version), Ok(running)) => version.cmp_precedence(&running).is_lt(),
+        _ => false,
+    }
+}
+
+fn order(version: &str) -> (Option<Version>, &str) {
+    (Version::parse(version).ok(), version)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn past(sign: &str, result: &str, why: &str) -> Past {
+        Past {
+            id: "1".into(),
+            begun: 0,
+            ended: 0,
+            from: "cloud".into(),
+            result: result.into(),
+            why: why.into(),
+            name: None,
+            target: None,
+            version: None,
+            replaced: None,
+            sign: Some(sign.into()),
+        }
+    }
+
+    #[test]
+    fn the_newest_that_was_not_tried_before_is_taken() {
+        let sign = |digit: &str| digit.repeat(64);
+        let one = |version: &str, digit: &str| json!({"version": version, "signMethod": "sha256", "sign": sign(digit), "fileUrl": "https://h/f", "fileSize": 1});
+        let data =
+            json!([one("1.9.0", "a"), one("1.10.0", "b"), one("0.9.0", "c"), one("1.2.0", "d"), {"version": "9.0.0"}]);
+        let chosen = |running: &str, downgrade: bool, history: &[Past]| {
+            choose(("p", "d"), &data, running, downgrade, history).map(|offer| offer.version)
+        };
+        assert_eq!(chosen("1.2.0", false, &[]).as_deref(), Some("1.10.0"));
+        let bad = past(&sign("b"), "rolled back", "it crashed");
+        assert_eq!(chosen("1.2.0", false, std::slice::from_ref(&bad)).as_deref(), Some("1.9.0"));
+        assert_eq!(chosen("1.10.0", false, &[]), None);
+        assert_eq!(chosen("1.10.0", true, &[]).as_deref(), Some("1.9.0"));
+        for passing in [past(&sign("b"), "refused", "cancelled by a person"), past(&sign("b"), "failed", "download: x")]
+        {
+            assert_eq!(chosen("1.2.0", false, &[passing]).as_deref(), Some("1.10.0"));
+        }
+        assert_eq!(choose(("p", "d"), &json!(null), "1.0.0", true, &[]), None);
+    }
+}

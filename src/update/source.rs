@@ -1,0 +1,153 @@
+//! PURE. What the address of an offer means: which server it leads to, and whether it may.
+
+use crate::config::{Address, Checksum, Places, Scheme, SourceConfig, UpdateConfig, When};
+use crate::model::Glob;
+use crate::model::update::Offer;
+use reqwest::Url;
+use std::time::Duration;
+
+/// Schemes of files that the cloud keeps itself; they are read at its HTTP broker.
+const KEPT: &[&str] = &["enos-connect", "enos-lark"];
+
+/// Where the file lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// On a server that gives it to whoever knows the address.
+    Web(Address),
+    /// At the cloud's HTTP broker, which wants a login first.
+    Broker { base: String, uri: String },
+}
+
+/// # Errors
+/// Why the address can not be taken, in words.
+pub fn way(offer: &Offer, config: &UpdateConfig) -> Result<Way, String> {
+    let Some((scheme, _)) = offer.url.split_once("://") else {
+        let Some(base) = &config.base_url else {
+            return Err("fileUrl is a path without a server; update.base_url says what it is put behind".to_owned());
+        };
+        return web(&format!("{base}/{}", offer.url.trim_start_matches('/')), config);
+    };
+    if KEPT.contains(&scheme) {
+        let Some(base) = &config.http_broker else {
+            return Err(format!(
+                "fileUrl {scheme}:// is a file at the HTTP broker; update.http_broker says where that is"
+            ));
+        };
+        return Ok(Way::Broker { base: base.clone(), uri: offer.url.clone() });
+    }
+    web(&offer.url, config)
+}
+
+fn web(url: &str, config: &UpdateConfig) -> Result<Way, String> {
+    let address = Address::parse(url).map_err(|problem| format!("fileUrl: {problem}"))?;
+    match address.scheme {
+        Scheme::Http if !config.cleartext => {
+            Err("fileUrl goes without encryption; offer https://, or write cleartext: true below update:".to_owned())
+        }
+        Scheme::Http | Scheme::Https => {
+            places(config).allow_host(&address.host).map_err(|problem| format!("fileUrl: {problem}"))?;
+            Ok(Way::Web(address))
+        }
+        other => Err(format!("fileUrl: {}:// is not fetched for updates; offer https://", other.word())),
+    }
+}
+
+fn places(config: &UpdateConfig) -> Places {
+    Places::Told(config.hosts.iter().map(|host| Glob::new(host)).collect())
+}
+
+/// The address of a file at the HTTP broker, for a session.
+///
+/// # Errors
+/// When the configured broker is no address.
+pub fn at_broker(base: &str, offer: &Offer, uri: &str, session: &str) -> Result<Address, String> {
+    let mut url = Url::parse(base).map_err(|error| format!("update.http_broker: {error}"))?;
+    url.path_segments_mut().map_err(|()| "update.http_broker is no base".to_owned())?.pop_if_empty().extend([
+        "multipart",
+        "sys",
+        &offer.product_key,
+        &offer.device_key,
+        "file",
+        "download",
+    ]);
+    url.query_pairs_mut().append_pair("sessionId", session).append_pair("fileUri", uri).append_pair("category", "ota");
+    Address::parse(url.as_str()).map_err(|problem| format!("update.http_broker: {problem}"))
+}
+
+/// How long one attempt may take before the next goes on where it ended.
+const ATTEMPT: Duration = Duration::from_secs(3600);
+
+/// As the fetcher takes it. `own`: the address is of the configuration, not of the offer.
+#[must_use]
+pub fn config(name: &str, address: Address, own: bool, size: u64, config: &UpdateConfig) -> SourceConfig {
+    SourceConfig {
+        name: name.to_owned(),
+        address,
+        when: When::Manual,
+        user: None,
+        password: None,
+        key_file: None,
+        known_hosts_file: None,
+        trust: config.trust.clone(),
+        proxy: config.proxy.clone(),
+        checksum: Checksum::Ignore,
+        implicit_tls: false,
+        redirect_hosts: config.hosts.clone(),
+        max_bytes: size,
+        connect_timeout: config.connect_timeout,
+        stall: config.stall,
+        deadline: config.deadline.min(ATTEMPT),
+        places: if own { Places::Anywhere } else { places(config) },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::update::job::tests::offer;
+
+    fn of(url: &str, config: &UpdateConfig) -> Result<Way, String> {
+        way(&Offer { url: url.into(), ..offer("1.0.0") }, config)
+    }
+
+    #[test]
+    fn only_addresses_that_lead_somewhere_allowed_are_taken() {
+        let bare = UpdateConfig::default();
+        assert!(matches!(of("https://h/f?t=1", &bare), Ok(Way::Web(_))));
+        for (url, words) in [
+            ("http://h/f", "without encryption"),
+            ("/files/f.bin", "base_url"),
+            ("enos-connect://f.zip", "http_broker"),
+            ("enos-lark://f.zip", "http_broker"),
+            ("ftp://h/f", "not fetched for updates"),
+            ("file:///etc/shadow", "not fetched for updates"),
+            ("https://u:p@h/f", "account"),
+            ("gopher://h/f", "not known"),
+        ] {
+            let told = of(url, &bare).unwrap_err();
+            assert!(told.contains(words), "{url}: {told}");
+        }
+        let some = UpdateConfig {
+            cleartext: true,
+            hosts: vec!["*.example.com".into()],
+            base_url: Some("https://files.example.com/x".into()),
+            http_broker: Some("https://broker".into()),
+            ..UpdateConfig::default()
+        };
+        assert!(of("http://a.example.com/f", &some).is_ok());
+        assert!(of("https://evil.com/f", &some).unwrap_err().contains("host evil.com"));
+        let Ok(Way::Web(address)) = of("/a/f.bin", &some) else { panic!("a path has a base") };
+        assert_eq!(address.to_string(), "https://files.example.com/x/a/f.bin");
+        assert!(matches!(of("enos-connect://f", &some), Ok(Way::Broker { .. })));
+    }
+
+    #[test]
+    fn a_file_of_the_broker_is_asked_for_as_the_sdk_does() {
+        let offer = Offer { product_key: "产品".into(), device_key: "gw.1".into(), ..offer("1.0.0") };
+        let address = at_broker("https://b:8443", &offer, "enos-connect://a b/c.zip?x", "s&1").unwrap();
+        assert_eq!(
+            address.path,
+            "/multipart/sys/%E4%BA%A7%E5%93%81/gw.1/file/download?sessionId=s%261&fileUri=enos-connect%3A%2F%2Fa+b%2Fc.zip%3Fx&category=ota"
+        );
+    }
+}
