@@ -118,7 +118,7 @@ async fn whatever_devices_do_the_gateway_gets_on() {
 /// Its driver keeps the thread until it is let go.
 struct Blocking {
     groups: Vec<ScanGroup>,
-    begun: Mutex<Option<mpsc::Sender<()>>>,
+    begun: Mutex<Option<mpsc::SyncSender<()>>>,
     free: Arc<Mutex<mpsc::Receiver<()>>>,
 }
 
@@ -142,7 +142,7 @@ impl Plan for Blocking {
 }
 
 struct BlockingSession {
-    begun: Option<mpsc::Sender<()>>,
+    begun: Option<mpsc::SyncSender<()>>,
     free: Arc<Mutex<mpsc::Receiver<()>>>,
 }
 
@@ -169,12 +169,12 @@ impl Session for BlockingSession {
 
 #[test]
 fn a_driver_that_keeps_the_thread_is_found_and_named() {
-    let (begun, has_begun) = mpsc::channel();
-    let (free, until_free) = mpsc::channel();
+    let (begun, has_begun) = mpsc::sync_channel(1);
+    let (free, until_free) = mpsc::sync_channel(1);
     let group = ScriptedPlan::polled(1, ROWS, Duration::from_millis(1)).scan_groups()[0].clone();
     let blocking =
         Blocking { groups: vec![group], begun: Mutex::new(Some(begun)), free: Arc::new(Mutex::new(until_free)) };
-    let (hand, take) = mpsc::channel();
+    let (hand, take) = mpsc::sync_channel(1);
     let daemon = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {

@@ -45,7 +45,7 @@ fn one(page: &mut String, command: &Command, path: &str) {
     let _ = writeln!(page, ".SS {}", escaped(path));
     let (places, options): (Vec<&Arg>, Vec<&Arg>) =
         command.get_arguments().filter(shown).partition(|a| a.is_positional());
-    let _ = write!(page, ".B {}\n", escaped(path));
+    let _ = writeln!(page, ".B {}", escaped(path));
     for place in &places {
         let _ = writeln!(page, ".I {}", escaped(&place_name(place)));
     }
