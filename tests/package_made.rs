@@ -72,7 +72,7 @@ fn the_same_folder_gives_the_same_bytes_whoever_builds_it_when_and_where() {
         let path = home.join("b").join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::copy(home.join("a").join(name), &path).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644 | at as u32 % 2)).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644 | (at as u32 % 2))).unwrap();
         let file = std::fs::File::options().write(true).open(&path).unwrap();
         file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000 + at as u64)).unwrap();
     }
