@@ -336,7 +336,8 @@ impl Runner {
     }
 
     fn tell(&self, job: &Job, more: &str) {
-        let Some(offer) = job.offer() else { return };
+        // Of a job that had been done the cloud hears the version that runs, and nothing that takes its success back.
+        let Some(offer) = job.offer().filter(|_| !job.was_done) else { return };
         let why = if more.is_empty() { job.state.why() } else { more };
         let words = if why.is_empty() { job.state.word().to_owned() } else { format!("{}: {why}", job.state.word()) };
         let said = Said::Progress { step: job.state.step(job.percent), words: cut(&words) };
@@ -346,9 +347,7 @@ impl Runner {
     /// The end, and then the version that runs: it is what closes a job in the cloud.
     fn tell_end(&self, job: &Job) {
         let Some(offer) = job.offer() else { return };
-        if !job.was_done {
-            self.tell(job, "");
-        }
+        self.tell(job, "");
         let version = match &job.state {
             State::Done => Some(offer.version.clone()),
             State::RolledBack { .. } if self.is_gateway(offer) => Some(crate::version::current().to_owned()),

@@ -100,7 +100,8 @@ fn a_sealed_folder_tells_every_change() {
             "package.yaml:5:1: file \"extra.yaml\" is in the package but not in its list",
         ]
     );
-    assert!(faults.iter().all(|f| f.help.as_deref() == Some("run `enos-edge package seal DIR`")));
+    let help = "get the package again; after changes of your own run `enos-edge package seal DIR`";
+    assert!(faults.iter().all(|f| f.help.as_deref() == Some(help)));
 }
 
 #[test]

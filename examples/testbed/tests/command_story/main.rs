@@ -256,7 +256,9 @@ async fn commands_of_the_cloud_get_their_answers() {
     let raw = cloud.raw(m1, vec![3, 0, 100, 0, 1].into(), within).await.unwrap();
     let raw: serde_json::Value = serde_json::from_slice(&raw).unwrap();
     assert_eq!(raw["code"], code::FORBIDDEN, "{raw}");
-    let ota = json!({"version": "2", "signMethod": "md5", "sign": "", "fileUrl": "http://127.0.0.1/x", "fileSize": 1});
+    let sign = "d41d8cd98f00b204e9800998ecf8427e";
+    let ota =
+        json!({"version": "2.0.0", "signMethod": "md5", "sign": sign, "fileUrl": "https://127.0.0.1/x", "fileSize": 1});
     let ota = cloud.upgrade(m1, ota, within).await.unwrap();
-    assert_eq!(ota["code"], code::NOT_IMPLEMENTED);
+    assert_eq!(ota["code"], code::UPDATE_REFUSED, "no key is trusted: {ota}");
 }
