@@ -194,18 +194,28 @@ impl Packages {
         let publish = Publish::new(None, "local", Timestamp::now());
         self.publishes.tell(&publish, Stage::Begun, &from.display().to_string(), &[]);
         let how = Admission { force, explicit: false };
-        let task = tokio::spawn(async move { this.installed(from, how, publish).await });
+        let task = tokio::spawn(async move {
+            let shown = from.display().to_string();
+            this.installed(from, shown, how, publish).await
+        });
         let done = task.await.unwrap_or(Err(NotInstalled::Broke));
         done.map_err(|why| Refusal::new(why.code(), why.words()))
     }
 
-    async fn installed(self: Arc<Self>, from: PathBuf, how: Admission, publish: Publish) -> Result<Json, NotInstalled> {
+    async fn installed(
+        self: Arc<Self>,
+        from: PathBuf,
+        told_from: String,
+        how: Admission,
+        publish: Publish,
+    ) -> Result<Json, NotInstalled> {
         let asked = Instant::now();
         let mut generations = Arc::clone(&self.generations).lock_owned().await;
         let (this, old) = (Arc::clone(&self), self.site());
         let prepared = tokio::task::spawn_blocking(move || {
             let foresee = |new: &Site| this.foresee(&old, new);
-            let done = boot::install(&mut generations, &this.parts.config, &from, Some(&old), how, &foresee);
+            let done =
+                boot::install(&mut generations, &this.parts.config, &from, &told_from, Some(&old), how, &foresee);
             (generations, done)
         });
         let (generations, done) = prepared.await.map_err(|_| NotInstalled::Broke)?;
@@ -244,8 +254,8 @@ impl Packages {
             return Err(Refused { reason, at: RefusedAt::Check, faults, passing: false });
         }
         let how = Admission { force: false, explicit: false };
-        let broken = publish.clone();
-        let task = tokio::spawn(async move { this.installed(from, how, publish).await });
+        let (broken, shown) = (publish.clone(), format!("{}: {}", origin.source, origin.address));
+        let task = tokio::spawn(async move { this.installed(from, shown, how, publish).await });
         match task.await {
             Ok(Ok(done)) => Ok(Accepted {
                 package: format!(

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// The steps in their order; no way in has all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(into = "&'static str")]
 pub enum Step {
     /// Files that the configuration names, programs that are needed.
     Setup,
@@ -59,6 +59,13 @@ impl Step {
             Step::Check => "check",
             Step::Switch => "switch",
         }
+    }
+}
+
+impl From<Step> for &'static str {
+    /// Status and the cloud tell it by the same word as a person is told.
+    fn from(step: Step) -> &'static str {
+        step.word()
     }
 }
 

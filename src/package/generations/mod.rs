@@ -9,6 +9,7 @@
 
 mod history;
 mod judge;
+mod lock;
 mod record;
 mod room;
 #[cfg(test)]
@@ -25,7 +26,8 @@ use super::source::{Limits, Source};
 use super::{build, manifest};
 use crate::diagnostic::{Diagnostic, Place, Severity, joined};
 use crate::model::Site;
-use crate::store::{self, Disk, sha256};
+use crate::store::{self, Disk, RealDisk, sha256};
+use lock::Lock;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -44,6 +46,8 @@ pub struct Generations {
     disk: Arc<dyn Disk>,
     folder: PathBuf,
     record: Record,
+    /// `None` in tests with a disk of their own.
+    _lock: Option<Lock>,
 }
 
 /// A package that has arrived and is no generation yet.
@@ -95,7 +99,7 @@ impl Generations {
                 recovered(&*disk, &folder.join("generations"))?
             }
         };
-        let mut all = Generations { disk, folder, record };
+        let mut all = Generations { disk, folder, record, _lock: None };
         for name in all.disk.names(&all.folder.join("generations"))? {
             let number = name.strip_suffix(".package").and_then(|number| number.parse().ok());
             match number.filter(|number| all.record.facts(*number).is_some()) {
@@ -110,6 +114,19 @@ impl Generations {
             all.record.last = all.record.last.max(number.unwrap_or_default());
         }
         Ok(all)
+    }
+
+    /// As [`Generations::open`] on the machine's own disk, for as long as nobody else has them open.
+    ///
+    /// # Errors
+    /// When the disk does not work, or another program changes them.
+    pub fn open_alone(state_dir: &Path) -> io::Result<Generations> {
+        let folder = state_dir.join(FOLDER);
+        RealDisk
+            .make_folder(&folder)
+            .map_err(|error| io::Error::new(error.kind(), format!("make the folder {}: {error}", folder.display())))?;
+        let lock = Lock::take(&folder)?;
+        Ok(Generations { _lock: Some(lock), ..Generations::open(Arc::new(RealDisk), state_dir)? })
     }
 
     /// Only looks: what a gateway that may be running remembers, and the file of the package it runs.
