@@ -146,6 +146,7 @@ mod tests {
     fn trouble_reads_as_a_sentence_with_its_remedy() {
         let trouble = Trouble::new(Step::Connect, "port 443 of h is closed").help("open it");
         assert_eq!(trouble.to_string(), "tcp connection: port 443 of h is closed; open it");
+        assert_eq!(serde_json::json!(trouble)["step"], "tcp connection", "and programs are told the same word");
         let journal_steps =
             [Step::Resolve, Step::Connect, Step::Tls, Step::Digest, Step::Signature, Step::Check, Step::Switch];
         assert!(journal_steps.is_sorted() && Step::Check.is_hand_over() && !Step::Digest.is_hand_over());
