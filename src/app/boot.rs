@@ -13,9 +13,9 @@ use anyhow::Context;
 use std::path::Path;
 use std::sync::Arc;
 
-/// A checked package with the secrets of its devices.
+/// A package that ran here before, checked, with the secrets of its devices.
 pub(super) fn load(config: &Config, path: &Path) -> Result<Site, Vec<Diagnostic>> {
-    load_in(config, path, &generations::limits(&config.state_dir))
+    load_in(config, path, &Limits { needed: true, ..generations::limits(&config.state_dir) })
 }
 
 fn load_in(config: &Config, path: &Path, limits: &Limits) -> Result<Site, Vec<Diagnostic>> {
@@ -54,14 +54,14 @@ pub(super) fn install(
     generations: &mut Generations,
     config: &Config,
     from: &Path,
+    shown: &str,
     old: Option<&Site>,
     how: Admission,
     foresee: &Foresee<'_>,
 ) -> Result<(Facts, Arc<Site>), Unfit> {
     let trust = Trust::load(&config.package_trust, &config.state_dir).map_err(Unfit::at(RefusedAt::Signature))?;
     let how = Admission { explicit: how.explicit || trust.allow_downgrade, ..how };
-    let shown = from.display().to_string();
-    let staged = generations.stage(from, &shown, Timestamp::now().0).map_err(Unfit::staged)?;
+    let staged = generations.stage(from, shown, Timestamp::now().0).map_err(Unfit::staged)?;
     let limits = generations::limits_for_new(&config.state_dir);
     let check = || {
         trusted(&limits, staged.path(), &trust).map_err(Unfit::at(RefusedAt::Signature))?;
@@ -83,7 +83,7 @@ pub(super) fn install(
         }
     };
     let published = generations.publish(staged, &site, foresee(&site)).map_err(|error| {
-        let place = driver::Place::new(&shown.as_str().into(), 0, 0);
+        let place = driver::Place::new(&shown.into(), 0, 0);
         let problem = format!("can not be made the current package: {error}");
         Unfit { at: RefusedAt::Switch, faults: vec![Diagnostic::error(place, problem)] }
     })?;
@@ -125,8 +125,7 @@ pub(super) async fn is_version(config: &Config, path: &Path, wanted: Option<&str
 /// # Errors
 /// When what is configured or was installed can not run.
 pub(super) fn first(config: &Config) -> anyhow::Result<(Generations, Arc<Site>)> {
-    let mut generations =
-        Generations::open(Arc::new(RealDisk), &config.state_dir).context("open the folder of packages")?;
+    let mut generations = Generations::open_alone(&config.state_dir).context("open the folder of packages")?;
     generations::tell_not_ready(&RealDisk, &config.state_dir);
     let usable = generations.usable();
     if let Some(path) = &config.package {
@@ -180,7 +179,11 @@ fn seed(
         // Guards compare with what ran before, as far as that can still be loaded.
         let old = generations.current().and_then(|facts| load(config, &generations.path(facts.generation)).ok());
         let how = Admission { explicit: true, force: needed };
-        Some(install(generations, config, path, old.as_ref(), how, &|_| None).map_err(|unfit| unfit.faults)?.1)
+        Some(
+            install(generations, config, path, &path.display().to_string(), old.as_ref(), how, &|_| None)
+                .map_err(|unfit| unfit.faults)?
+                .1,
+        )
     };
     if let Err(error) = generations.seeded(&content) {
         tracing::warn!(%error, "the configured package will be looked at again with the next start");

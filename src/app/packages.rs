@@ -194,18 +194,28 @@ impl Packages {
         let publish = Publish::new(None, "local", Timestamp::now());
         self.publishes.tell(&publish, Stage::Begun, &from.display().to_string(), &[]);
         let how = Admission { force, explicit: false };
-        let task = tokio::spawn(async move { this.installed(from, how, publish).await });
+        let task = tokio::spawn(async move {
+            let shown = from.display().to_string();
+            this.installed(from, shown, how, publish).await
+        });
         let done = task.await.unwrap_or(Err(NotInstalled::Broke));
         done.map_err(|why| Refusal::new(why.code(), why.words()))
     }
 
-    async fn installed(self: Arc<Self>, from: PathBuf, how: Admission, publish: Publish) -> Result<Json, NotInstalled> {
+    async fn installed(
+        self: Arc<Self>,
+        from: PathBuf,
+        told_from: String,
+        how: Admission,
+        publish: Publish,
+    ) -> Result<Json, NotInstalled> {
         let asked = Instant::now();
         let mut generations = Arc::clone(&self.generations).lock_owned().await;
         let (this, old) = (Arc::clone(&self), self.site());
         let prepared = tokio::task::spawn_blocking(move || {
             let foresee = |new: &Site| this.foresee(&old, new);
-            let done = boot::install(&mut generations, &this.parts.config, &from, Some(&old), how, &foresee);
+            let done =
+                boot::install(&mut generations, &this.parts.config, &from, &told_from, Some(&old), how, &foresee);
             (generations, done)
         });
         let (generations, done) = prepared.await.map_err(|_| NotInstalled::Broke)?;
@@ -244,8 +254,8 @@ impl Packages {
             return Err(Refused { reason, at: RefusedAt::Check, faults, passing: false });
         }
         let how = Admission { force: false, explicit: false };
-        let broken = publish.clone();
-        let task = tokio::spawn(async move { this.installed(from, how, publish).await });
+        let (broken, shown) = (publish.clone(), format!("{}: {}", origin.source, origin.address));
+        let task = tokio::spawn(async move { this.installed(from, shown, how, publish).await });
         match task.await {
             Ok(Ok(done)) => Ok(Accepted {
                 package: format!(
@@ -284,9 +294,17 @@ impl Packages {
     /// Goes back to an older generation, because somebody says so.
     pub async fn roll_back(self: &Arc<Self>, to: Option<u64>) -> Result<Json, Refusal> {
         let this = Arc::clone(self);
+        let asked_of = self.generation();
         let task = tokio::spawn(async move {
-            this.stop_watching();
             let generations = Arc::clone(&this.generations).lock_owned().await;
+            let current = generations.record().current;
+            if to.is_none() && current != asked_of {
+                // Somebody installed one meanwhile, or it went back by itself: "the one before" is another one now.
+                let words = format!(
+                    "generation {current} runs now, and not {asked_of} any more; say which one: `package list`"
+                );
+                return Err(Refusal::new("no_generation", words));
+            }
             this.back(generations, to, false, "asked for", Vec::new()).await
         });
         task.await.unwrap_or_else(|_| Err(Refusal::new("failed", "going back failed in the middle")))
@@ -313,6 +331,8 @@ impl Packages {
             .await
             .map_err(|_| Refusal::new("failed", "the package broke its reader"))?
             .map_err(|why| Refusal::new("failed", format!("generation {} can not run: {why}", facts.generation)))?;
+        // Only now: one that could not be brought back leaves the watch as it is.
+        self.stop_watching();
         let before = milliseconds(asked);
         let watch = json!({ "state": "rolled_back", "why": why });
         let (applied, took) = self.switch(&site, &facts, Some(watch)).await;
@@ -488,6 +508,9 @@ impl Packages {
     /// On disk first: whoever reads that it is kept may cut the power.
     async fn keep(&self, facts: Facts, (words, fields): (String, Vec<(&'static str, Json)>)) {
         let mut generations = Arc::clone(&self.generations).lock_owned().await;
+        if generations.record().current != facts.generation {
+            return;
+        }
         let why = words.clone();
         let kept = tokio::task::spawn_blocking(move || generations.keep(&facts, why)).await;
         self.told().watch = json!({ "state": "kept" });

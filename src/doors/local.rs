@@ -197,7 +197,11 @@ impl Visitor {
         self.stream.get_mut().write_all(line.as_bytes()).context("ask the gateway")?;
         line.clear();
         self.stream.read_line(&mut line).context("wait for the gateway's answer")?;
-        let mut answer: Json = serde_json::from_str(&line).context("the gateway hung up")?;
+        anyhow::ensure!(
+            !line.is_empty(),
+            "the gateway stopped before it answered; look whether it was done when it runs again"
+        );
+        let mut answer: Json = serde_json::from_str(&line).context("understand the gateway's answer")?;
         if answer["ok"] == true {
             return Ok(answer["data"].take());
         }

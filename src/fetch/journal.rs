@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// The steps in their order; no way in has all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(into = "&'static str")]
 pub enum Step {
     /// Files that the configuration names, programs that are needed.
     Setup,
@@ -59,6 +59,13 @@ impl Step {
             Step::Check => "check",
             Step::Switch => "switch",
         }
+    }
+}
+
+impl From<Step> for &'static str {
+    /// Status and the cloud tell it by the same word as a person is told.
+    fn from(step: Step) -> &'static str {
+        step.word()
     }
 }
 
@@ -139,6 +146,7 @@ mod tests {
     fn trouble_reads_as_a_sentence_with_its_remedy() {
         let trouble = Trouble::new(Step::Connect, "port 443 of h is closed").help("open it");
         assert_eq!(trouble.to_string(), "tcp connection: port 443 of h is closed; open it");
+        assert_eq!(serde_json::json!(trouble)["step"], "tcp connection", "and programs are told the same word");
         let journal_steps =
             [Step::Resolve, Step::Connect, Step::Tls, Step::Digest, Step::Signature, Step::Check, Step::Switch];
         assert!(journal_steps.is_sorted() && Step::Check.is_hand_over() && !Step::Digest.is_hand_over());

@@ -126,12 +126,19 @@ fn a_package_that_halves_the_good_values_is_taken_back_and_an_unsound_one_change
     let bad = site::write(home.path(), "1.3.0", Make { broken: POINTS / 2, ..good });
     gateway.package_command(&["install", bad.to_str().unwrap()]).unwrap();
     assert_eq!(gateway.package()["version"], "1.3.0");
+    let mistyped = gateway.package_command(&["rollback", "99"]).unwrap_err();
+    assert!(mistyped.contains("generation 99"), "and the watch goes on: {mistyped}");
     gateway.until("the bad one is taken back", |package| package["version"] == "1.1.0");
     assert_eq!(gateway.package()["watch"]["state"], "rolled_back");
     let why = gateway.package()["watch"]["why"].as_str().unwrap().to_owned();
     assert!(why.starts_with("good values of changed devices fell from 100 %"), "{why}");
     let again = gateway.package_command(&["install", bad.to_str().unwrap()]).unwrap_err();
     assert!(again.contains("was taken back before"), "{again}");
+    let worse = site::write(home.path(), "1.4.0", Make { broken: POINTS, ..good });
+    gateway.package_command(&["install", worse.to_str().unwrap()]).unwrap();
+    gateway.until("and the next bad one too, to what was good", |package| {
+        package["version"] == "1.1.0" && package["watch"]["state"] == "rolled_back"
+    });
 
     // Without the folder it was seeded from, and after a kill: the same package runs.
     let gateway = gateway.killed_and_started_without_seed(home.path());
@@ -152,6 +159,8 @@ fn a_package_that_halves_the_good_values_is_taken_back_and_an_unsound_one_change
         "installed 1.3.0",
         "rolled_back 1.1.0",
         "refused 1.3.0",
+        "installed 1.4.0",
+        "rolled_back 1.1.0",
     ];
     assert_eq!(events, expected);
     gateway.package_command(&["rollback"]).unwrap();

@@ -9,6 +9,7 @@
 
 mod history;
 mod judge;
+mod lock;
 mod record;
 mod room;
 #[cfg(test)]
@@ -25,7 +26,8 @@ use super::source::{Limits, Source};
 use super::{build, manifest};
 use crate::diagnostic::{Diagnostic, Place, Severity, joined};
 use crate::model::Site;
-use crate::store::{self, Disk, sha256};
+use crate::store::{self, Disk, RealDisk, sha256};
+use lock::Lock;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -44,6 +46,8 @@ pub struct Generations {
     disk: Arc<dyn Disk>,
     folder: PathBuf,
     record: Record,
+    /// `None` in tests with a disk of their own.
+    _lock: Option<Lock>,
 }
 
 /// A package that has arrived and is no generation yet.
@@ -95,16 +99,34 @@ impl Generations {
                 recovered(&*disk, &folder.join("generations"))?
             }
         };
-        let mut all = Generations { disk, folder, record };
+        let mut all = Generations { disk, folder, record, _lock: None };
         for name in all.disk.names(&all.folder.join("generations"))? {
             let number = name.strip_suffix(".package").and_then(|number| number.parse().ok());
             match number.filter(|number| all.record.facts(*number).is_some()) {
                 Some(_) => {}
-                None => all.disk.remove(&all.folder.join("generations").join(&name))?,
+                None => {
+                    // A folder that somebody made there keeps nobody from booting.
+                    if let Err(error) = all.disk.remove(&all.folder.join("generations").join(&name)) {
+                        tracing::warn!(%error, name, "what lies among the generations and is none can not be removed");
+                    }
+                }
             }
             all.record.last = all.record.last.max(number.unwrap_or_default());
         }
         Ok(all)
+    }
+
+    /// As [`Generations::open`] on the machine's own disk, for as long as nobody else has them open.
+    ///
+    /// # Errors
+    /// When the disk does not work, or another program changes them.
+    pub fn open_alone(state_dir: &Path) -> io::Result<Generations> {
+        let folder = state_dir.join(FOLDER);
+        RealDisk
+            .make_folder(&folder)
+            .map_err(|error| io::Error::new(error.kind(), format!("make the folder {}: {error}", folder.display())))?;
+        let lock = Lock::take(&folder)?;
+        Ok(Generations { _lock: Some(lock), ..Generations::open(Arc::new(RealDisk), state_dir)? })
     }
 
     /// Only looks: what a gateway that may be running remembers, and the file of the package it runs.
@@ -252,15 +274,24 @@ impl Generations {
     /// # Errors
     /// When the disk does not take it; the old one is still current then.
     pub fn publish(&mut self, staged: Staged, site: &Site, watch: Option<Watch>) -> io::Result<Facts> {
-        let Staged { facts, path } = staged;
+        let Staged { mut facts, path } = staged;
+        // A package that names no OU is one of the OU that was named before: there is only one.
+        facts.org = facts.org.or_else(|| self.current()?.org.clone());
         let kept = self.folder.join("generations");
         self.disk.rename(&path, &self.path(facts.generation))?;
         self.disk.sync_folder(&kept)?;
         let mut record = self.record.clone();
         record.last = facts.generation;
         record.current = facts.generation;
-        record.watch = watch.filter(|_| self.current().is_some());
+        let again = self.current().is_some_and(|current| current.content == facts.content);
+        // The same once more is judged as it was: by what ran before both.
+        record.watch = if again { record.watch } else { watch.filter(|_| self.current().is_some()) };
         record.rejected.retain(|content| *content != facts.content);
+        // What ran last is the one to go back to; what was gone back from comes first, and goes first. Equal content is kept
+        // once, or installing the same three times would leave nothing to go back to.
+        let ran = record.generations.iter().position(|one| one.generation == self.record.current);
+        record.generations.rotate_left(ran.map_or(0, |ran| ran + 1));
+        record.generations.retain(|one| one.content != facts.content);
         record.generations.push(facts.clone());
         guards::learn(&mut record.types, site);
         while record.generations.len() > KEPT + 1 {
@@ -283,7 +314,7 @@ impl Generations {
         self.note("refused", &facts, why);
     }
 
-    /// The generation to go back to: the one named, or the newest before the current one.
+    /// The generation to go back to: the one named, or the older one that ran before the current one.
     ///
     /// # Errors
     /// When there is none.
@@ -298,7 +329,10 @@ impl Generations {
                 self.record.facts(number).cloned().ok_or_else(|| format!("generation {number}: {}", known()))
             }
             None => {
-                let before = self.record.generations.iter().rev().find(|one| one.generation < self.record.current);
+                let current = self.record.current;
+                let later = self.record.generations.iter().rev().skip_while(|one| one.generation != current);
+                let before =
+                    later.skip(1).find(|one| one.generation < current && !self.record.rejected.contains(&one.content));
                 before.cloned().ok_or_else(|| format!("no generation before the current one is kept; {}", known()))
             }
         }

@@ -43,7 +43,7 @@ impl Facts {
 pub struct Record {
     /// The generation that runs; 0: none yet.
     pub current: u64,
-    /// The newest last.
+    /// As they ran: the one that runs is last, but for those that were gone back from.
     pub generations: Vec<Facts>,
     /// The highest number ever given.
     pub last: u64,

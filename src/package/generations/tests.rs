@@ -180,3 +180,62 @@ fn a_package_taken_back_does_not_come_again_and_an_older_one_only_by_force() {
     assert!(refused[0].problem.contains("version 0.9.0 is older than 2.0.0"), "{refused:?}");
     assert!(all.admit(&staged, &site("0.9.0"), None, Admission { explicit: true, force: false }).is_ok());
 }
+
+#[test]
+fn what_ran_before_is_gone_back_to_and_never_what_was_taken_back() {
+    let home = tempfile::tempdir().unwrap();
+    let mut all = Generations::open(Arc::new(RealDisk), home.path()).unwrap();
+    install(&mut all, &archive(home.path(), "1.0.0"), "1.0.0").unwrap();
+    // One bad package after the other: however many come, the one that was good stays, and is the one to go back to.
+    for version in ["1.1.0", "1.2.0", "1.3.0", "1.4.0"] {
+        install(&mut all, &archive(home.path(), version), version).unwrap();
+        let to = all.before(None).unwrap();
+        assert_eq!(to.version, "1.0.0", "from {version}");
+        all.go_back(&to, true, "bad").unwrap();
+        all = Generations::open(Arc::new(RealDisk), home.path()).unwrap();
+        assert_eq!(all.usable()[0].version, "1.0.0");
+        assert!(all.before(None).is_err(), "nothing ran before it");
+    }
+    assert_eq!(all.record().generations.len(), KEPT + 1);
+}
+
+#[test]
+fn the_same_package_again_and_again_leaves_what_to_go_back_to_and_its_watch() {
+    let home = tempfile::tempdir().unwrap();
+    let mut all = Generations::open(Arc::new(RealDisk), home.path()).unwrap();
+    for version in ["1.0.0", "1.1.0", "1.1.0", "1.1.0", "1.1.0"] {
+        install(&mut all, &archive(home.path(), version), version).unwrap();
+    }
+    assert_eq!(all.before(None).unwrap().version, "1.0.0");
+    assert_eq!(all.record().watch, Some(watch()), "it is judged by what ran before it, not by itself");
+    let facts = all.current().unwrap().clone();
+    all.keep(&facts, String::new()).unwrap();
+    install(&mut all, &archive(home.path(), "1.1.0"), "1.1.0").unwrap();
+    assert!(all.record().watch.is_none(), "what was kept is not judged again");
+}
+
+#[test]
+fn an_ou_is_remembered_by_a_package_that_names_none() {
+    let home = tempfile::tempdir().unwrap();
+    let mut all = Generations::open(Arc::new(RealDisk), home.path()).unwrap();
+    let of = |version: &str, org: &str| {
+        let folder = folder(home.path(), version);
+        std::fs::write(folder.join("package.yaml"), format!("format: 1\nname: s\nversion: {version}\n{org}")).unwrap();
+        folder
+    };
+    install(&mut all, &of("1.0.0", "org: o1\n"), "1.0.0").unwrap();
+    install(&mut all, &of("1.1.0", ""), "1.1.0").unwrap();
+    let staged = all.stage(&of("1.2.0", "org: o2\n"), "test", 1).unwrap();
+    let refused = all.admit_by_name(&staged, Admission::default()).unwrap_err();
+    assert!(refused[0].problem.contains("\"o2\" is not the OU of this gateway's package, \"o1\""), "{refused:?}");
+}
+
+#[test]
+fn a_folder_among_the_generations_keeps_nobody_from_booting() {
+    let home = tempfile::tempdir().unwrap();
+    let mut all = Generations::open(Arc::new(RealDisk), home.path()).unwrap();
+    install(&mut all, &archive(home.path(), "1.0.0"), "1.0.0").unwrap();
+    std::fs::create_dir_all(home.path().join("packages/generations/copy of 1/x")).unwrap();
+    let again = Generations::open(Arc::new(RealDisk), home.path()).unwrap();
+    assert_eq!(again.usable()[0].version, "1.0.0");
+}

@@ -28,6 +28,8 @@ pub struct Limits {
     pub points: u64,
     /// Where archives are unpacked; `None` is the system's folder for temporary files.
     pub staging: Option<PathBuf>,
+    /// It ran here before and is needed: where the disk has no room it is unpacked to memory.
+    pub needed: bool,
     /// Told what is unpacked and read.
     pub progress: Progress,
 }
@@ -59,6 +61,7 @@ impl Default for Limits {
             // Live values, plans and upload memory of a point take some 200 bytes while it runs.
             points: 5_000_000,
             staging: None,
+            needed: false,
             progress: Progress::default(),
         }
     }

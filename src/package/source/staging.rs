@@ -4,7 +4,7 @@
 use super::{Limits, names};
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -79,7 +79,8 @@ impl<'l> Stager<'l> {
     /// When no file can be made in the folder for temporary files.
     pub fn new(limits: &'l Limits) -> Result<Stager<'l>, String> {
         let folder = limits.staging.clone().unwrap_or_else(std::env::temp_dir);
-        let file = nameless(&folder).map_err(|e| format!("make a temporary file in {}: {e}", folder.display()))?;
+        let made = nameless(&folder).or_else(|e| if limits.needed { in_memory() } else { Err(e) });
+        let file = made.map_err(|e| format!("make a temporary file in {}: {e}", folder.display()))?;
         Ok(Stager {
             limits,
             file,
@@ -157,6 +158,9 @@ impl<'l> Stager<'l> {
         if free >= Limits::RESERVE + ROOM_STEP {
             return Ok(());
         }
+        if self.limits.needed {
+            return self.go_on_in_memory().map_err(|e| format!("go on unpacking in memory: {e}"));
+        }
         let folder = self.limits.staging.clone().unwrap_or_else(std::env::temp_dir);
         Err(format!(
             "{free} bytes are free on the disk of {}, too few to unpack the package: {} stay free",
@@ -165,11 +169,25 @@ impl<'l> Stager<'l> {
         ))
     }
 
+    /// A disk filled by others must not keep a gateway from starting with what it has.
+    fn go_on_in_memory(&mut self) -> io::Result<()> {
+        let mut memory = in_memory()?;
+        self.file.seek(io::SeekFrom::Start(0))?;
+        io::copy(&mut self.file, &mut memory)?;
+        self.file = memory;
+        self.room_known_to = u64::MAX;
+        Ok(())
+    }
+
     /// All files, with a single top folder taken off.
     #[must_use]
     pub fn finish(self) -> Staged {
         Staged { file: self.file, entries: without_top_folder(self.entries) }
     }
+}
+
+fn in_memory() -> io::Result<File> {
+    Ok(File::from(rustix::fs::memfd_create("package", rustix::fs::MemfdFlags::CLOEXEC)?))
 }
 
 fn without_top_folder(entries: BTreeMap<String, Range>) -> BTreeMap<String, Range> {
@@ -235,6 +253,25 @@ mod tests {
         let mut text = String::new();
         staged.reader(staged.entries()["b"]).read_to_string(&mut text).unwrap();
         assert_eq!(text, "world");
+    }
+
+    #[test]
+    fn what_is_needed_is_unpacked_to_memory_where_the_disk_takes_nothing() {
+        let home = tempfile::tempdir().unwrap();
+        let mut limits = Limits { staging: Some(home.path().join("gone")), ..Limits::default() };
+        assert!(Stager::new(&limits).is_err());
+        limits.needed = true;
+        let mut stager = Stager::new(&limits).unwrap();
+        stager.add("a", &b"hello"[..]).unwrap();
+        // The disk has become full.
+        stager.go_on_in_memory().unwrap();
+        stager.add("b", &b"world"[..]).unwrap();
+        let staged = stager.finish();
+        for (name, expected) in [("a", "hello"), ("b", "world")] {
+            let mut text = String::new();
+            staged.reader(staged.entries()[name]).read_to_string(&mut text).unwrap();
+            assert_eq!(text, expected);
+        }
     }
 
     #[test]

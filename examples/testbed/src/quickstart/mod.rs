@@ -100,6 +100,9 @@ pub fn write_files(parts: &Parts, folder: &Path, more: &str) -> anyhow::Result<P
 /// # Errors
 /// When the disk refuses.
 pub fn write_files_with_state(parts: &Parts, folder: &Path, state: &Path, more: &str) -> anyhow::Result<PathBuf> {
+    // The gateway takes paths of a file from where the file lies, whoever writes it from where he is.
+    let absolute = |path: &Path| std::path::absolute(path).with_context(|| format!("find {}", path.display()));
+    let (folder, state) = (&*absolute(folder)?, &*absolute(state)?);
     parts.write_package(&folder.join("package"))?;
     if let Some((_, authority)) = parts.cloud.tls() {
         let path = folder.join(AUTHORITY);
