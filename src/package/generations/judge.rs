@@ -53,6 +53,8 @@ pub struct Judge {
     low_since: Option<Duration>,
 }
 
+/// Connections get so long to start, or half of a short window.
+const START: Duration = Duration::from_secs(5);
 /// Fewer answers say nothing about a share.
 const ENOUGH_ANSWERS: u64 = 20;
 
@@ -69,11 +71,12 @@ impl Judge {
         (config.window / 60).clamp(Duration::from_millis(500), Duration::from_secs(10))
     }
 
-    /// `now` counts from the switch. A share that is low for a tenth of the window, after a tenth for starting, is low;
-    /// so is one at the end of it.
+    /// `now` counts from the switch. A share that is low for a tenth of the window, after a tenth and some seconds for
+    /// starting, is low; so is one at the end of it.
     pub fn look(&mut self, now: Duration, look: &Look) -> Verdict {
         let (tenth, over) = (self.config.window / 10, now >= self.config.window);
-        let low = if now < tenth { None } else { self.low(look) };
+        let start = tenth.max(START.min(self.config.window / 2));
+        let low = if now < start { None } else { self.low(look) };
         let Some(why) = low else {
             self.low_since = None;
             return if over { Verdict::Kept } else { Verdict::Watching };
@@ -118,6 +121,16 @@ mod tests {
         assert_eq!(judge.look(15 * S, &look(45)), Verdict::Watching, "it must last");
         let Verdict::Back(why) = judge.look(25 * S, &look(45)) else { panic!("not taken back") };
         assert_eq!(why, "good values of changed devices fell from 90 % to 45 %");
+    }
+
+    #[test]
+    fn a_short_window_leaves_time_to_connect() {
+        let config = PackageWatchConfig { window: 6 * S, ..PackageWatchConfig::default() };
+        let mut judge = Judge::new(config, look(90));
+        assert_eq!(judge.look(S, &look(0)), Verdict::Watching);
+        assert_eq!(judge.look(2 * S, &look(0)), Verdict::Watching);
+        assert_eq!(judge.look(3 * S, &look(80)), Verdict::Watching);
+        assert_eq!(judge.look(6 * S, &look(80)), Verdict::Kept);
     }
 
     #[test]
