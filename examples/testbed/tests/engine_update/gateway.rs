@@ -77,9 +77,25 @@ impl Home {
         Home { folder: folder.to_owned(), state: state.to_owned(), program, key, stranger, jobs: AtomicU32::new(0) }
     }
 
-    /// Lines of edge.yaml that say whose engines are taken.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// Lines of edge.yaml that say whose updates are taken, and how they come.
     pub fn yaml(&self) -> String {
-        format!("update:\n  keys: [{}]\n", self.folder.join("keys/own.pub").display())
+        format!(
+            "update:\n  keys: [{}]\n  firmware_dir: {}\n  trial_min: 1\n  hosts: [127.0.0.1]\n  cleartext: true\n  pull: off\n",
+            self.folder.join("keys/own.pub").display(),
+            self.folder.join("firmware.d").display()
+        )
+    }
+
+    /// A copy of the program that is this engine.
+    pub fn engine(&self, make: &Make, path: &Path) {
+        std::fs::copy(&self.program, path).unwrap();
+        let line = format!("\nENGINE version={} behave={} after_ms={}\n", make.version, make.behave, make.after_ms);
+        use std::io::Write;
+        std::fs::OpenOptions::new().append(true).open(path).unwrap().write_all(line.as_bytes()).unwrap();
     }
 
     pub fn engines(&self) -> Folder {
@@ -101,10 +117,7 @@ impl Home {
         let proof = self.folder.join("jobs").join(&job);
         std::fs::create_dir_all(&proof).unwrap();
         let payload = proof.join("payload");
-        std::fs::copy(&self.program, &payload).unwrap();
-        let line = format!("\nENGINE version={} behave={} after_ms={}\n", make.version, make.behave, make.after_ms);
-        use std::io::Write;
-        std::fs::OpenOptions::new().append(true).open(&payload).unwrap().write_all(line.as_bytes()).unwrap();
+        self.engine(make, &payload);
         let manifest = Manifest {
             kind: Kind::Engine { architecture: manifest::architecture().to_owned() },
             version: make.version.parse().unwrap(),

@@ -6,12 +6,15 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic, and prints its figures")]
 
 mod gateway;
+mod over_the_air;
 mod site;
 
 use enos_edge::engine::slots::Terms;
 use enos_edge::engine::{How, Place};
 use gateway::{Damage, Home, Make, PACKAGED};
+use over_the_air::{Files, named};
 use site::{Round, Site};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 const S: u64 = 1000;
@@ -104,4 +107,70 @@ async fn a_stop_in_order_is_no_try_and_what_a_person_chooses_holds() {
     site.supervisor().until("the packaged one runs", |status| status["version"] == PACKAGED);
     assert_eq!(site.home().record().last.unwrap().how, How::Upgraded);
     site.end("stops and choices").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn offers_of_the_cloud_go_the_whole_way() {
+    let site = Site::start(None).await;
+    let files = Files::serve(&site.home().folder.join("files"));
+    site.told_version(PACKAGED).await;
+    site.home().engine_file(&make("0.2.0", "good", 0), &files.path(&named("0.2.0")));
+    // While the good one is on trial.
+    let (home, made) = (site.home(), &files);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            home.engine_file(&make("0.3.0", "crash", 0), &made.path(&named("0.3.0")));
+            home.engine_file(&make("0.0.9", "good", 0), &made.path(&named("0.0.9")));
+            home.firmware_file("0.4.0", false, &made.path("stranger.tar.gz"));
+            home.firmware_file("2.0.0", true, &made.path("board.tar.gz"));
+        });
+        tokio::task::block_in_place(|| {
+            tokio::runtime::Handle::current().block_on(site.takes(files.offer(&named("0.2.0"), "0.2.0")));
+        });
+    });
+    site.told_version("0.2.0").await;
+    assert_eq!(site.running(), (Place::A, "0.2.0".to_owned()));
+    site.is_well();
+    let again = files.offer(&named("0.2.0"), "0.2.0");
+    site.takes(again.clone()).await;
+    site.refuses(files.offer(&named("0.3.0"), "0.3.0"), -1, "engine 0.3.0 ended by itself 2 times").await;
+    site.refuses(files.offer(&named("0.0.9"), "0.0.9"), -5, "older").await;
+    site.refuses(files.offer("stranger.tar.gz", "0.4.0"), -3, "not trusted here").await;
+    let mut wrong = files.offer("board.tar.gz", "2.0.0");
+    wrong["sign"] = "0".repeat(64).into();
+    site.refuses(wrong, -3, "digest").await;
+    site.refuses(files.offer("board.tar.gz", "2.0.0"), -5, "firmware target example").await;
+    site.home().firmware_target();
+    if rustix::process::geteuid().is_root() {
+        site.takes(files.offer("board.tar.gz", "2.0.0")).await;
+        let board = site.home().folder.join("board");
+        assert_eq!(std::fs::read_to_string(board.join("current/image")).unwrap(), "firmware 2.0.0");
+    } else {
+        println!("only root's programs take firmware: left out");
+    }
+    assert_eq!(site.running(), (Place::A, "0.2.0".to_owned()));
+    site.end("offers").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_of_a_person_survives_kills_in_the_middle_of_its_trial() {
+    let mut site = Site::start(None).await;
+    let file = site.home().folder.join(named("0.2.0"));
+    site.home().engine_file(&make("0.2.0", "good", 0), &file);
+    let mut install = site.home().command(&["update", "install", file.to_str().unwrap()]);
+    let typed = std::thread::spawn(move || install.output().unwrap());
+    let trial = |status: &serde_json::Value| !status["engine"]["trial"]["claims"].is_null();
+    for _ in 0..2 {
+        site.supervisor().until("it is on trial", trial);
+        let starts = site.supervisor().starts.load(Ordering::SeqCst);
+        site.kill();
+        site.supervisor().until("it starts again", |_| site.supervisor().starts.load(Ordering::SeqCst) > starts);
+    }
+    let installed = typed.join().unwrap();
+    let said = String::from_utf8_lossy(&installed.stdout).into_owned();
+    assert!(installed.status.success() && said.contains("engine 0.2.0: done"), "{installed:?}");
+    assert_eq!(site.running(), (Place::A, "0.2.0".to_owned()));
+    site.told_version("0.2.0").await;
+    site.is_well();
+    site.end("a person's file").await;
 }

@@ -91,6 +91,21 @@ impl Site {
         site
     }
 
+    pub fn parts(&self) -> &Parts {
+        &self.parts
+    }
+
+    pub fn log(&self) -> String {
+        testbed::quickstart::last_lines(&self.home.folder.join("gateway.log"))
+    }
+
+    /// The launcher dies, and whatever it watches over with it.
+    pub fn kill(&mut self) {
+        let from = now_ms();
+        self.supervisor().signal(Signal::KILL);
+        self.kills.push(Kill { from, to: now_ms() });
+    }
+
     pub fn is_small(&self) -> bool {
         self.small.is_some()
     }
@@ -104,7 +119,7 @@ impl Site {
     }
 
     /// Every device answers and something new is delivered.
-    fn is_well(&self) {
+    pub fn is_well(&self) {
         let before = self.delivered();
         self.supervisor().until("every device answers and the cloud takes readings", |status| {
             let connections = status["south"]["connections"].as_array().unwrap();
@@ -198,9 +213,7 @@ impl Site {
         let update = self.activate(make, terms);
         self.supervisor().signal(Signal::TERM);
         std::thread::sleep(Duration::from_millis(after_ms));
-        let from = now_ms();
-        self.supervisor().signal(Signal::KILL);
-        self.kills.push(Kill { from, to: now_ms() });
+        self.kill();
         let id = update.id.clone();
         self.supervisor().until("the trial is over", |status| {
             status["engine"]["last"]["job"] == id.as_str() && status["engine"]["trial"].is_null()
