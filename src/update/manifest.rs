@@ -73,6 +73,11 @@ impl Kind {
             Kind::Firmware { target, .. } => target,
         }
     }
+
+    #[must_use]
+    pub fn is_engine(&self) -> bool {
+        matches!(self, Kind::Engine { .. })
+    }
 }
 
 impl Manifest {

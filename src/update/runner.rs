@@ -329,9 +329,8 @@ impl Runner {
             job.state,
             State::Activating | State::OnTrial { .. } | State::Confirming | State::RollingBack { .. }
         );
-        let manifest = job.manifest.as_deref().and_then(|text| Manifest::parse(text).ok());
-        let engine = manifest.is_some_and(|(_, manifest)| matches!(manifest.kind, Kind::Engine { .. }));
-        let before = if trying && engine { job.from.clone() } else { None };
+        let engine = manifest(job).is_some_and(|manifest| manifest.kind.is_engine());
+        let before = if trying && engine { job.from.clone() } else { goes(job) };
         self.ports.ear.call_oneself(before);
     }
 
@@ -346,16 +345,28 @@ impl Runner {
 
     /// The end, and then the version that runs: it is what closes a job in the cloud.
     fn tell_end(&self, job: &Job) {
-        let Some(offer) = job.offer() else { return };
+        let Some(offer) = job.offer() else { return self.tell_engine(job) };
         self.tell(job, "");
         let version = match &job.state {
             State::Done => Some(offer.version.clone()),
-            State::RolledBack { .. } if self.is_gateway(offer) => Some(crate::version::current().to_owned()),
+            State::RolledBack { .. } if self.is_gateway(offer) => {
+                Some(goes(job).unwrap_or_else(|| crate::version::current().to_owned()))
+            }
             State::RolledBack { .. } => job.from.clone(),
             _ => None,
         };
         if let Some(version) = version {
             self.ports.ear.say(saying(&offer.product_key, &offer.device_key, &job.id, Said::Version(version)));
+        }
+    }
+
+    /// A person brought the engine: the cloud offered nothing, and still has to know what runs.
+    fn tell_engine(&self, job: &Job) {
+        let Some((product_key, device_key)) = &self.ports.gateway else { return };
+        let engine = manifest(job).filter(|manifest| job.state == State::Done && manifest.kind.is_engine());
+        if let Some(engine) = engine {
+            let version = Said::Version(engine.version.to_string());
+            self.ports.ear.say(saying(product_key, device_key, &job.id, version));
         }
     }
 
@@ -532,8 +543,7 @@ impl Runner {
     }
 
     fn describe(&self, job: &Job) -> Json {
-        let manifest =
-            job.manifest.as_deref().and_then(|text| Manifest::parse(text).ok()).map(|(_, manifest)| manifest);
+        let manifest = manifest(job);
         let version = manifest.as_ref().map(|m| m.version.to_string());
         json!({
             "id": job.id,
@@ -553,6 +563,18 @@ impl Runner {
             "told": job.told,
         })
     }
+}
+
+/// The version that runs next, when this very engine was taken back and runs on for a moment only.
+fn goes(job: &Job) -> Option<String> {
+    let taken_back = matches!(job.state, State::RolledBack { .. });
+    let own =
+        |manifest: Manifest| manifest.kind.is_engine() && manifest.version.to_string() == crate::version::current();
+    job.from.clone().filter(|_| taken_back && manifest(job).is_some_and(own))
+}
+
+fn manifest(job: &Job) -> Option<Manifest> {
+    job.manifest.as_deref().and_then(|text| Manifest::parse(text).ok()).map(|(_, manifest)| manifest)
 }
 
 fn saying(product_key: &str, device_key: &str, job: &str, what: Said) -> Saying {

@@ -172,5 +172,10 @@ async fn a_file_of_a_person_survives_kills_in_the_middle_of_its_trial() {
     assert_eq!(site.running(), (Place::A, "0.2.0".to_owned()));
     site.told_version("0.2.0").await;
     site.is_well();
+    let back = site.home().command(&["update", "roll-back"]).output().unwrap();
+    assert!(back.status.success(), "{back:?}");
+    site.told_version(PACKAGED).await;
+    site.supervisor().until("the packaged one runs", |status| status["version"] == PACKAGED);
+    site.is_well();
     site.end("a person's file").await;
 }

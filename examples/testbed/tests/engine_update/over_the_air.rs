@@ -144,7 +144,11 @@ impl Site {
         loop {
             let known = self.known(from);
             if let Some((step, words)) = known.end() {
-                println!("  offer of {}: {step} {words:?} after {:.1} s", offer["version"], began.elapsed().as_secs_f64());
+                println!(
+                    "  offer of {}: {step} {words:?} after {:.1} s",
+                    offer["version"],
+                    began.elapsed().as_secs_f64()
+                );
                 return known;
             }
             assert!(Instant::now() < end, "no end of {offer}: {known:?}\n{}", self.log());
