@@ -588,6 +588,20 @@ async fn the_cloud_is_told_of_an_engine_that_a_person_brought() {
     assert_eq!((bench.cloud.versions(), bench.cloud.steps()), (vec!["2.0.0".to_owned()], vec![]));
 }
 
+#[tokio::test]
+async fn what_was_done_is_taken_back_without_a_step_after_its_last() {
+    let bench = Bench::new();
+    let (base, _) = server(bench.home.path().to_owned(), None).await;
+    let gateway = bench.start();
+    let offer = bench.offer("2.0.0", "sub", &format!("{base}/2.0.0.tar.gz"));
+    assert_eq!(gateway.updates.offered(offer, false).await.code, 200);
+    assert_eq!(until(&gateway, |job| job["told"] == true).await["state"], "done");
+    gateway.updates.roll_back().await.unwrap();
+    assert_eq!(until(&gateway, |job| job["told"] == true).await["state"], "rolled back");
+    assert_eq!(bench.cloud.steps().last(), Some(&100));
+    assert_eq!(bench.cloud.versions(), ["2.0.0", "1.0.0"]);
+}
+
 /// The engine that is taken back is the one that says so, and runs on for a moment.
 #[tokio::test]
 async fn an_engine_that_is_taken_back_calls_itself_as_the_one_before() {
