@@ -366,6 +366,14 @@ async fn fits(ports: &Ports, job: &Job) -> Result<Event, Failure> {
     let known = running.as_deref().and_then(|running| Version::parse(running).ok());
     if let Some(known) = &known {
         if *known == manifest.version {
+            let half_done =
+                ports.shelf.is_half_done(manifest).map_err(|error| Failure::new(Stage::Other, error.to_string()))?;
+            if half_done {
+                let words = format!(
+                    "version {known} runs, but its update ended half done and nobody confirmed it; look at `enos-edge update history`, and install another version"
+                );
+                return Err(Failure::new(Stage::Other, words));
+            }
             return Ok(Event::Runs);
         }
         manifest.may_replace(known, ports.config.allow_downgrade).map_err(refused)?;

@@ -128,6 +128,12 @@ impl State {
         matches!(self, State::Done | State::Failed { .. } | State::RolledBack { .. } | State::Refused { .. })
     }
 
+    /// What it activated may still run, and nobody confirmed it.
+    #[must_use]
+    pub fn is_half_done(&self) -> bool {
+        matches!(self, State::Failed { failure } if failure.words.contains(WAY_BACK_FAILED))
+    }
+
     /// Nothing that runs was changed yet, so it can be given up.
     #[must_use]
     pub fn can_be_cancelled(&self) -> bool {
@@ -207,6 +213,8 @@ impl State {
     }
 }
 
+/// Words of a job that ended between two versions.
+const WAY_BACK_FAILED: &str = "the way back failed";
 /// A step during which the gateway died so often will kill it again.
 const STARTS: u32 = 5;
 
@@ -314,7 +322,7 @@ impl Job {
             }
             // The way back itself failed: a person has to look.
             State::RollingBack { why, .. } => {
-                let words = format!("{why}; and the way back failed: {}", failure.words);
+                let words = format!("{why}; and {WAY_BACK_FAILED}: {}", failure.words);
                 Some(State::Failed { failure: Failure::new(Stage::Other, words) })
             }
             _ if failure.stage == Stage::Refused => Some(State::Refused { why: failure.words.clone() }),

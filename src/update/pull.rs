@@ -26,7 +26,7 @@ pub fn choose(
 
 /// What was cancelled or could not be downloaded may come again.
 fn is_final(past: &Past) -> bool {
-    matches!(past.result.as_str(), "done" | "rolled back" | "rolled back later" | "refused" | "failed")
+    matches!(past.result.as_str(), "done" | "rolled back" | "rolled back later" | "refused" | "failed" | "half done")
         && !past.why.starts_with("cancelled")
         && !past.why.starts_with(super::carry::DOWNLOAD)
 }

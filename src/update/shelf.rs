@@ -108,6 +108,23 @@ impl Shelf {
         Ok(bytes.split(|b| *b == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect())
     }
 
+    /// Whether the last change of what `manifest` is for ended between two versions, and this is the newer one: it may
+    /// run, and nobody confirmed it.
+    ///
+    /// # Errors
+    /// When the disk does not give the history.
+    pub fn is_half_done(&self, manifest: &Manifest) -> io::Result<bool> {
+        let done = State::Done.word();
+        let changes = |past: &&Past| {
+            past.target.as_deref() == Some(manifest.kind.target())
+                && [done, LATER, HALF_DONE].contains(&past.result.as_str())
+        };
+        let history = self.history()?;
+        let last = history.iter().rev().find(changes);
+        let version = manifest.version.to_string();
+        Ok(last.is_some_and(|last| last.result == HALF_DONE && last.version.as_ref() == Some(&version)))
+    }
+
     /// Versions of firmware that the cloud was told, by `productKey/deviceKey`.
     ///
     /// # Errors
@@ -138,6 +155,10 @@ impl Shelf {
     }
 }
 
+/// Results of jobs that the state alone does not tell.
+const LATER: &str = "rolled back later";
+const HALF_DONE: &str = "half done";
+
 /// Version by `productKey/deviceKey`.
 pub type Versions = std::collections::BTreeMap<String, String>;
 
@@ -146,7 +167,8 @@ impl Past {
         let manifest =
             job.manifest.as_deref().and_then(|text| Manifest::parse(text).ok()).map(|(_, manifest)| manifest);
         let result = match &job.state {
-            State::RolledBack { .. } if job.was_done => "rolled back later",
+            State::RolledBack { .. } if job.was_done => LATER,
+            state if state.is_half_done() => HALF_DONE,
             state => state.word(),
         };
         Past {
