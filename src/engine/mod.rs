@@ -9,6 +9,7 @@
 //! ```
 //! While an engine on trial lives, only it writes the pointer; when it is dead, only the launcher does.
 
+mod alone;
 pub mod choice;
 pub mod launch;
 pub mod on_trial;

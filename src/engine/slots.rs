@@ -1,6 +1,7 @@
 //! Puts an engine into a slot, makes it the next one on trial, and takes it back: every step on disk before the next, and
 //! each may be done again after a power cut.
 
+use super::alone::Alone;
 use super::trial::Baseline;
 use super::{Folder, How, Outcome, PROGRAM, Place, Record, Slot, Started, Trial};
 use crate::model::Timestamp;
@@ -84,12 +85,16 @@ impl Slots {
     /// # Errors
     /// When the disk does not take it, or gives back something else.
     pub fn install(&self, update: &Staged) -> io::Result<()> {
-        let mut record = self.record()?;
-        if state(&record, update) != State::Unknown {
-            return Ok(());
-        }
-        let slot = self.target(&record);
-        self.forget(&mut record, slot)?;
+        let slot = {
+            let _alone = Alone::with(&self.folder);
+            let mut record = self.record()?;
+            if state(&record, update) != State::Unknown {
+                return Ok(());
+            }
+            let slot = self.target(&record);
+            self.forget(&mut record, slot)?;
+            slot
+        };
         let (disk, path) = (&*self.disk, self.folder.slot(slot));
         let temporary = path.join("enos-edge.tmp");
         disk.make_folder(self.folder.path())?;
@@ -108,6 +113,8 @@ impl Slots {
             return Err(io::Error::other("the disk gave back another engine than was written"));
         }
         // Only what is whole has a name in the pointer.
+        let _alone = Alone::with(&self.folder);
+        let mut record = self.record()?;
         record.slots.insert(slot, facts(&update.manifest));
         record.write(disk, &self.folder)
     }
@@ -127,6 +134,7 @@ impl Slots {
     /// # Errors
     /// When it is not installed, or the disk does not take it.
     pub fn activate(&self, update: &Staged, terms: Terms, baseline: Option<&Baseline>) -> io::Result<()> {
+        let _alone = Alone::with(&self.folder);
         let record = self.record()?;
         if state(&record, update) != State::Unknown {
             return Ok(());
@@ -174,6 +182,7 @@ impl Slots {
     /// # Errors
     /// When the disk does not take it: it is on trial still.
     pub fn confirm(&self, why: &str) -> io::Result<()> {
+        let _alone = Alone::with(&self.folder);
         let mut record = self.record()?;
         let Some(trial) = record.trial.take() else { return Ok(()) };
         record.last = Some(outcome(&trial.job, &trial.version, How::Proven, why));
@@ -185,6 +194,11 @@ impl Slots {
     /// # Errors
     /// When the disk does not take it.
     pub fn fail(&self, why: &str) -> io::Result<()> {
+        let _alone = Alone::with(&self.folder);
+        self.failed(why)
+    }
+
+    fn failed(&self, why: &str) -> io::Result<()> {
         let mut record = self.record()?;
         let Some(trial) = &mut record.trial else { return Ok(()) };
         trial.failed = Some(why.to_owned());
@@ -196,10 +210,11 @@ impl Slots {
     /// # Errors
     /// When the disk does not take it.
     pub fn take_back(&self, update: &Staged, why: &str) -> io::Result<bool> {
+        let _alone = Alone::with(&self.folder);
         let record = self.record()?;
         let on_trial = record.trial.as_ref().is_some_and(|trial| trial.job == update.id);
         if on_trial && self.started.place == record.current {
-            self.fail(why)?;
+            self.failed(why)?;
             return Ok(true);
         }
         let is_current = record.current.slot().is_some_and(|slot| holds(&record, slot, &update.manifest));
@@ -220,6 +235,7 @@ impl Slots {
     /// # Errors
     /// When the slot is empty, or the disk does not take it.
     pub fn choose(&self, place: Place, packaged: &str) -> io::Result<Record> {
+        let _alone = Alone::with(&self.folder);
         let record = self.record()?;
         if place.slot().is_some_and(|slot| !record.slots.contains_key(&slot)) {
             return Err(io::Error::other(format!("slot {place} holds no engine")));
@@ -240,6 +256,7 @@ impl Slots {
     /// # Errors
     /// When the disk does not take it.
     pub fn told(&self) -> io::Result<()> {
+        let _alone = Alone::with(&self.folder);
         let mut record = self.record()?;
         match &mut record.last {
             Some(last) if !last.told => last.told = true,
