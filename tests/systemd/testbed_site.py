@@ -15,9 +15,9 @@ BOUND_MS = 1000 + 250
 class Site:
     def __init__(self, folder, *flags, more=""):
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder = folder
+        self.folder = folder.absolute()
         self.kills = []
-        command = [TESTBED, "site", str(folder), "--more", DOOR + more, *map(str, flags)]
+        command = [TESTBED, "site", str(self.folder), "--more", DOOR + more, *map(str, flags)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout.readline().startswith("READY"), "testbed site did not start"
 
