@@ -11,6 +11,7 @@ pub mod doors;
 pub mod engine;
 pub mod fetch;
 pub mod forward;
+pub mod heap;
 pub mod identity;
 pub mod logs;
 pub mod mapping;

@@ -54,7 +54,8 @@ impl Program {
             Program::At(path) => Command::new(path),
             Program::Own => {
                 let mut command = Command::new(std::env::current_exe().context("own program")?);
-                command.arg("gateway");
+                // As `enos-edge run` would set it for itself.
+                command.arg("gateway").envs(enos_edge::heap::WORDS);
                 command
             }
         })

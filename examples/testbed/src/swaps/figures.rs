@@ -8,17 +8,17 @@ use crate::site::Device;
 use serde::Serialize;
 use serde_json::Value;
 
-/// Growth of memory that is no leak: the allocator's and the cloud link's buffers find their size.
-const GROWTH_KB: u64 = 16 << 10;
+/// Growth of memory that is no leak: the cloud link's buffers find their size, and each thread has its stack.
+const GROWTH_KB: u64 = 4 << 10;
 /// Blocking work takes another thread when one is busy; an idle one ends by itself after ten seconds.
-const THREADS: usize = 2;
+const THREADS: usize = 1;
 /// A visitor at the door, a file of the store.
 const FILES: usize = 2;
 /// Tasks that may happen to be under way at the second look and not at the first.
 const TASKS: u64 = 4;
 
 /// What the operating system and the gateway say of its process.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct Process {
     pub rss_kb: u64,
     pub files: usize,
@@ -31,6 +31,24 @@ impl Process {
         let (threads, files) = process::handles(pid)?;
         let rss_kb = process::memory(pid)?.0 / 1024;
         Ok(Process { rss_kb, files, threads, tasks: status["tasks"].as_u64().unwrap_or_default() })
+    }
+}
+
+impl Process {
+    /// The least of both: work that is under way holds memory and threads for a moment.
+    #[must_use]
+    pub fn least(self, other: Process) -> Process {
+        Process {
+            rss_kb: self.rss_kb.min(other.rss_kb),
+            files: self.files.min(other.files),
+            threads: self.threads.min(other.threads),
+            tasks: self.tasks.min(other.tasks),
+        }
+    }
+
+    /// Whether threads that are out of work have ended, compared with an earlier look.
+    pub fn rests(&self, first: &Process) -> bool {
+        self.threads <= first.threads + THREADS
     }
 }
 
@@ -91,6 +109,8 @@ pub struct Figures {
     pub prepared_ms: Spread,
     /// Of that: applied to all parts.
     pub switched_ms: Spread,
+    /// Resident on the way.
+    pub rss_kb: Vec<u64>,
     pub first: Process,
     pub last: Process,
 }

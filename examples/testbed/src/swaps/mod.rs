@@ -58,6 +58,13 @@ const PATIENCE: Duration = Duration::from_secs(90);
 const CALM: Duration = Duration::from_secs(3);
 /// Swaps before the first look at memory and handles: each kind of package has run by then.
 const WARM: usize = 8;
+/// How memory and handles are looked at.
+const LOOKS: usize = 10;
+const LOOK: Duration = Duration::from_millis(100);
+/// The runtime ends a thread that had no work for ten seconds.
+const IDLE: Duration = Duration::from_secs(40);
+/// Looks at memory on the way, evenly spread: a curve tells a leak from a level.
+const CURVE: usize = 20;
 
 /// # Errors
 /// When a part can not start, or a promise was broken.
@@ -102,6 +109,7 @@ struct Seen {
     /// Most periods a device missed at one swap.
     most_skipped: u64,
     first: Process,
+    rss_kb: Vec<u64>,
 }
 
 impl Story {
@@ -137,8 +145,9 @@ impl Story {
         let (begun, from, delivered) = (Instant::now(), now_ms(), self.delivered());
         let seen = self.swap_all(&mut door).await?;
         let (rate, until) = ((self.delivered() - delivered) as f64 / begun.elapsed().as_secs_f64(), now_ms());
-        let (after, last) = (self.look(&mut door).await?, self.process(&mut door).await?);
+        let after = self.look(&mut door).await?;
         orders.abort();
+        let last = self.rested(&mut door, &seen.first).await?;
         let product = &self.parts.site.devices[0].triple.product_key;
         let commands = orders::settle(&self.cloud, product, &self.parts.meters, &self.spare).await;
         let tcp_max = self.parts.meters.iter().map(Meters::connections).max().unwrap_or(0);
@@ -168,6 +177,7 @@ impl Story {
             request_ms: seen.request.figures(),
             prepared_ms: seen.prepared.figures(),
             switched_ms: seen.switched.figures(),
+            rss_kb: seen.rss_kb,
             first: seen.first,
             last,
             ..Figures::default()
@@ -200,6 +210,10 @@ impl Story {
             skipped = now;
             if swap == WARM {
                 seen.first = self.process(door).await?;
+            }
+            if swap % (self.arguments.swaps / CURVE).max(1) == 0 {
+                let pid = self.gateway.pid().context("the gateway has ended")?;
+                seen.rss_kb.push(crate::bench::process::memory(pid)?.0 / 1024);
             }
         }
         Ok(seen)
@@ -269,9 +283,26 @@ impl Story {
         keys(&self.parts.site.devices[..METERS])
     }
 
+    /// What the process holds when no package is on its way: the least of ten looks.
     async fn process(&self, door: &mut Door) -> anyhow::Result<Process> {
         let pid = self.gateway.pid().context("the gateway has ended")?;
-        Process::look(pid, &status(door).await?)
+        let mut least = Process::look(pid, &status(door).await?)?;
+        for _ in 1..LOOKS {
+            sleep(LOOK).await;
+            least = least.least(Process::look(pid, &status(door).await?)?);
+        }
+        Ok(least)
+    }
+
+    /// The same, when threads that are out of work had time to end. Their number is judged, so they are waited for and not cut.
+    async fn rested(&self, door: &mut Door, first: &Process) -> anyhow::Result<Process> {
+        let deadline = Instant::now() + IDLE;
+        loop {
+            let now = self.process(door).await?;
+            if now.rests(first) || Instant::now() > deadline {
+                return Ok(now);
+            }
+        }
     }
 
     /// Longest time between two answers of a meter that never changes, milliseconds.
