@@ -9,6 +9,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("telemetry", &[]),
     ("shutdown", &[]),
     ("logs", &[]),
+    ("heap", &[]),
     ("privacy", &[]),
     ("systemd", &[]),
     ("watchdog", &["model", "systemd"]),
