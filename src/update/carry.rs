@@ -2,38 +2,21 @@
 //! a power cut, and may be dropped in the middle.
 
 use super::file::{self, Opened};
-use super::job::{Event, Job, Origin, State};
+use super::job::{Event, Job, State};
 use super::manifest::{Kind, Manifest};
-use super::md5::Md5;
 use super::runner::Ports;
-use super::source::{self, Way};
 use super::window;
 use super::zone::Zone;
-use super::{Failure, Stage, Staged, Standing, Target, Tell, broker, conditions};
-use crate::config::SourceConfig;
-use crate::fetch::journal::{Step, Trouble};
-use crate::fetch::{Download, Downloaded};
+use super::{Failure, Stage, Staged, Standing, Target, Tell, bring, conditions};
 use crate::model::Timestamp;
-use crate::model::progress::Progress;
-use crate::model::update::{Method, Offer};
+use crate::model::update::Offer;
 use semver::Version;
-use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
-/// How words about a download that failed begin.
-pub const DOWNLOAD: &str = "download: ";
-/// Attempts in a row that brought not a byte.
-const FRUITLESS: u32 = 12;
-/// After the first of them; doubled after each further one, up to the longest.
-const BACK_OFF: Duration = Duration::from_secs(2);
-const BACK_OFF_MOST: Duration = Duration::from_secs(300);
-/// How often progress is looked at.
-const LOOK: Duration = Duration::from_millis(500);
 /// How often the window and the conditions are asked while an update waits.
 const ASK_AGAIN: Duration = Duration::from_secs(60);
 /// How often a target is asked how an update stands.
@@ -50,9 +33,9 @@ const LOCAL_ZONE: &str = "/etc/localtime";
 pub type Told = watch::Sender<(u8, String)>;
 
 /// Spreads a step's per cent over the job's.
-struct Teller {
-    told: Told,
-    span: (u8, u8),
+pub(super) struct Teller {
+    pub(super) told: Told,
+    pub(super) span: (u8, u8),
 }
 
 impl Tell for Teller {
@@ -68,8 +51,8 @@ impl Tell for Teller {
 pub async fn perform(ports: Arc<Ports>, job: Job, told: Told) -> Event {
     let teller = Teller { told, span: job.state.span() };
     let done = match &job.state {
-        State::Offered => room(&ports, &job),
-        State::Downloading => fetch(&ports, &job, &teller).await,
+        State::Offered => bring::room(&ports, &job),
+        State::Downloading => bring::fetch(&ports, &job, &teller).await,
         State::Downloaded => prove(&ports, &job, &teller).await,
         State::Verified => fits(&ports, &job).await,
         State::Waiting { why } => wait(&ports, &job, why).await,
@@ -84,209 +67,13 @@ pub async fn perform(ports: Arc<Ports>, job: Job, told: Told) -> Event {
     done.unwrap_or_else(Event::Failed)
 }
 
-fn free(path: &Path) -> Option<u64> {
+pub(super) fn free(path: &Path) -> Option<u64> {
     let found = rustix::fs::statvfs(path).ok()?;
     Some(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
-/// Room for the file, before its first byte.
-fn room(ports: &Ports, job: &Job) -> Result<Event, Failure> {
-    let work = ports.shelf.work();
-    crate::store::Disk::make_folder(&crate::store::RealDisk, &work)
-        .map_err(|error| Failure::new(Stage::Writing, format!("make {}: {error}", work.display())))?;
-    let size = match &job.origin {
-        Origin::Cloud(offer) => offer.size,
-        Origin::File(path) => {
-            std::fs::metadata(path).map_err(|error| Failure::new(Stage::Other, format!("open {path}: {error}")))?.len()
-        }
-    };
-    let most = ports.config.max_bytes;
-    if size > most {
-        return Err(Failure::new(Stage::Refused, format!("the file has {size} bytes, update.max_mb allows {most}")));
-    }
-    let held = std::fs::metadata(part(ports, job)).map_or(0, |found| found.len());
-    // The archive, and its payload twice for a moment: unpacked, and on its way to where the target takes it.
-    let need = 3 * size.saturating_sub(held) + ports.config.reserve_bytes;
-    match free(&work) {
-        Some(free) if free < need => Err(Failure::new(
-            Stage::Refused,
-            format!(
-                "{need} bytes of disk are needed with the reserve, {free} are free; delete something, or lower disk_reserve_mb"
-            ),
-        )),
-        _ => Ok(Event::Room),
-    }
-}
-
-fn part(ports: &Ports, job: &Job) -> PathBuf {
+pub(super) fn part(ports: &Ports, job: &Job) -> PathBuf {
     ports.shelf.work().join(format!("{}.part", job.id))
-}
-
-async fn fetch(ports: &Ports, job: &Job, teller: &Teller) -> Result<Event, Failure> {
-    let offer = match &job.origin {
-        Origin::Cloud(offer) => offer,
-        Origin::File(path) => return copy(path.into(), part(ports, job), ports.config.max_bytes, teller).await,
-    };
-    let began = Instant::now();
-    let (mut fruitless, mut anew) = (0, false);
-    loop {
-        let source = match address(ports, job, offer).await {
-            Ok(source) => source,
-            Err(failure) => {
-                fruitless = pause(fruitless, 0, &failure.words, began, ports, teller).await?;
-                continue;
-            }
-        };
-        let folder = ports.shelf.work();
-        let progress = Progress::seen();
-        let download = Download { source: &source, folder: &folder, progress: &progress };
-        let held = download.held();
-        // All of it may be here, and only the word of it was lost.
-        let whole = held == offer.size;
-        let file = Downloaded { path: part(ports, job), bytes: held, unsure: true };
-        let attempt = if whole { Ok(file) } else { watched(&download, &progress, offer.size, teller).await };
-        match attempt {
-            Ok(file) => match digest(file.path, offer.clone()).await? {
-                None => return Ok(Event::Fetched),
-                // Parts of two files, perhaps: once more, from its beginning.
-                Some(_) if (file.unsure || held > 0) && !anew => {
-                    anew = true;
-                    download.forget().map_err(|trouble| told(&trouble))?;
-                }
-                Some(wrong) => return Err(Failure::new(Stage::Verification, wrong)),
-            },
-            Err(trouble) if trouble.step == Step::Setup => return Err(told(&trouble)),
-            Err(trouble) => {
-                let came = download.held().saturating_sub(held);
-                fruitless = pause(fruitless, came, &trouble.to_string(), began, ports, teller).await?;
-            }
-        }
-    }
-}
-
-fn told(trouble: &Trouble) -> Failure {
-    Failure::new(Stage::Download, format!("{DOWNLOAD}{trouble}"))
-}
-
-/// Waits before the next attempt, or gives up.
-async fn pause(
-    fruitless: u32,
-    came: u64,
-    why: &str,
-    began: Instant,
-    ports: &Ports,
-    teller: &Teller,
-) -> Result<u32, Failure> {
-    let fruitless = if came > 0 { 0 } else { fruitless + 1 };
-    if fruitless >= FRUITLESS || began.elapsed() >= ports.config.deadline {
-        return Err(Failure::new(Stage::Download, format!("{DOWNLOAD}{why}")));
-    }
-    let wait = BACK_OFF.saturating_mul(1 << fruitless.min(10)).min(BACK_OFF_MOST).mul_f32(0.75 + 0.5 * fastrand::f32());
-    tracing::info!(why, ?wait, "the update file is not whole; the next attempt goes on after the wait");
-    let words: String = format!("download goes on in {} s: {why}", wait.as_secs()).chars().take(200).collect();
-    teller.told.send_modify(|told| told.1 = words);
-    sleep(wait).await;
-    Ok(fruitless)
-}
-
-async fn address(ports: &Ports, job: &Job, offer: &Offer) -> Result<SourceConfig, Failure> {
-    let refused = |why: String| Failure::new(Stage::Refused, why);
-    let (address, own) = match source::way(offer, &ports.config).map_err(refused)? {
-        Way::Web(address) => (address, false),
-        Way::Broker { base, uri } => {
-            let identity = ports.identity.as_ref().ok_or_else(|| refused("no cloud is configured".to_owned()))?;
-            let (product_key, device_key) =
-                ports.gateway.as_ref().ok_or_else(|| refused("no cloud is configured".to_owned()))?;
-            let session = broker::login(&base, (product_key, device_key), &**identity, &ports.config).await?;
-            (source::at_broker(&base, offer, &uri, &session).map_err(refused)?, true)
-        }
-    };
-    Ok(source::config(&job.id, address, own, offer.size, &ports.config))
-}
-
-async fn watched(
-    download: &Download<'_>,
-    progress: &Progress,
-    size: u64,
-    teller: &Teller,
-) -> Result<Downloaded, Trouble> {
-    let mut attempt = std::pin::pin!(download.attempt());
-    loop {
-        tokio::select! {
-            done = &mut attempt => return done,
-            () = sleep(LOOK) => {
-                let done = progress.look().done;
-                let percent = u8::try_from(done.saturating_mul(100) / size.max(1)).unwrap_or(100);
-                teller.tell(percent, &format!("downloading, {done} of {size} bytes"));
-            }
-        }
-    }
-}
-
-/// What is wrong with the file as the cloud describes it.
-async fn digest(path: PathBuf, offer: Offer) -> Result<Option<String>, Failure> {
-    let read = blocking(move || {
-        let (found, length) = digest_of(&path, offer.method)?;
-        Ok(if length != offer.size {
-            Some(format!("the file has {length} bytes, the cloud says {}", offer.size))
-        } else if found != offer.sign {
-            Some(format!("the file's digest is {found}, the cloud says {}", offer.sign))
-        } else {
-            None
-        })
-    });
-    read.await.map_err(|error| Failure::new(Stage::Other, format!("read the file: {error}")))
-}
-
-fn digest_of(path: &Path, method: Method) -> io::Result<(String, u64)> {
-    if method == Method::Sha256 {
-        let length = std::fs::metadata(path)?.len();
-        return Ok((crate::store::Disk::digest(&crate::store::RealDisk, path)?, length));
-    }
-    let (mut file, mut md5, mut length) = (std::fs::File::open(path)?, Md5::default(), 0);
-    let mut buffer = vec![0; 64 << 10];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok((md5.finish(), length)),
-            got => {
-                md5.update(&buffer[..got]);
-                length += got as u64;
-            }
-        }
-    }
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
-}
-
-/// A file that a person named: it may lie on a stick that is gone tomorrow.
-async fn copy(from: PathBuf, to: PathBuf, most: u64, teller: &Teller) -> Result<Event, Failure> {
-    let told = teller.told.clone();
-    let span = teller.span;
-    let copied = blocking(move || {
-        let teller = Teller { told, span };
-        let mut source = std::fs::File::open(&from)?;
-        let size = source.metadata()?.len();
-        let mut target = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(to)?;
-        let (mut buffer, mut done) = (vec![0; 256 << 10], 0);
-        loop {
-            let got = source.read(&mut buffer)?;
-            if got == 0 {
-                break target.sync_all();
-            }
-            done += got as u64;
-            if done > most {
-                return Err(io::Error::other("it is larger than update.max_mb allows"));
-            }
-            target.write_all(&buffer[..got])?;
-            teller.tell(u8::try_from(done.saturating_mul(100) / size.max(1)).unwrap_or(100), "copying");
-        }
-    });
-    copied
-        .await
-        .map(|()| Event::Fetched)
-        .map_err(|error| Failure::new(Stage::Download, format!("copy the file: {error}")))
 }
 
 async fn prove(ports: &Arc<Ports>, job: &Job, teller: &Teller) -> Result<Event, Failure> {

@@ -2,6 +2,7 @@
 //!
 //! A file says what it is for ([`Manifest`]); a [`Target`] carries it out; the job between them is on disk before each step.
 
+mod bring;
 mod broker;
 pub mod build;
 pub mod carry;

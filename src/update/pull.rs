@@ -28,7 +28,7 @@ pub fn choose(
 fn is_final(past: &Past) -> bool {
     matches!(past.result.as_str(), "done" | "rolled back" | "rolled back later" | "refused" | "failed" | "half done")
         && !past.why.starts_with("cancelled")
-        && !past.why.starts_with(super::carry::DOWNLOAD)
+        && !past.why.starts_with(super::bring::DOWNLOAD)
 }
 
 fn is_older(version: &str, running: &str) -> bool {

@@ -1,0 +1,224 @@
+//! Brings an update's file onto the disk, from the cloud or from this machine, and holds it against the cloud's digest.
+
+use super::carry::{Teller, free, part};
+use super::job::{Event, Job, Origin};
+use super::md5::Md5;
+use super::runner::Ports;
+use super::source::{self, Way};
+use super::{Failure, Stage, Tell, broker};
+use crate::config::SourceConfig;
+use crate::fetch::journal::{Step, Trouble};
+use crate::fetch::{Download, Downloaded};
+use crate::model::progress::Progress;
+use crate::model::update::{Method, Offer};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// How words about a download that failed begin.
+pub const DOWNLOAD: &str = "download: ";
+/// Attempts in a row that brought not a byte.
+const FRUITLESS: u32 = 12;
+/// After the first of them; doubled after each further one, up to the longest.
+const BACK_OFF: Duration = Duration::from_secs(2);
+const BACK_OFF_MOST: Duration = Duration::from_secs(300);
+/// How often progress is looked at.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Room for the file, before its first byte.
+pub(super) fn room(ports: &Ports, job: &Job) -> Result<Event, Failure> {
+    let work = ports.shelf.work();
+    crate::store::Disk::make_folder(&crate::store::RealDisk, &work)
+        .map_err(|error| Failure::new(Stage::Writing, format!("make {}: {error}", work.display())))?;
+    let size = match &job.origin {
+        Origin::Cloud(offer) => offer.size,
+        Origin::File(path) => {
+            std::fs::metadata(path).map_err(|error| Failure::new(Stage::Other, format!("open {path}: {error}")))?.len()
+        }
+    };
+    let most = ports.config.max_bytes;
+    if size > most {
+        return Err(Failure::new(Stage::Refused, format!("the file has {size} bytes, update.max_mb allows {most}")));
+    }
+    let held = std::fs::metadata(part(ports, job)).map_or(0, |found| found.len());
+    // The archive, and its payload twice for a moment: unpacked, and on its way to where the target takes it.
+    let need = 3 * size.saturating_sub(held) + ports.config.reserve_bytes;
+    match free(&work) {
+        Some(free) if free < need => Err(Failure::new(
+            Stage::Refused,
+            format!(
+                "{need} bytes of disk are needed with the reserve, {free} are free; delete something, or lower disk_reserve_mb"
+            ),
+        )),
+        _ => Ok(Event::Room),
+    }
+}
+
+pub(super) async fn fetch(ports: &Ports, job: &Job, teller: &Teller) -> Result<Event, Failure> {
+    let offer = match &job.origin {
+        Origin::Cloud(offer) => offer,
+        Origin::File(path) => return copy(path.into(), part(ports, job), ports.config.max_bytes, teller).await,
+    };
+    let began = Instant::now();
+    let (mut fruitless, mut anew) = (0, false);
+    loop {
+        let source = match address(ports, job, offer).await {
+            Ok(source) => source,
+            Err(failure) => {
+                fruitless = pause(fruitless, 0, &failure.words, began, ports, teller).await?;
+                continue;
+            }
+        };
+        let folder = ports.shelf.work();
+        let progress = Progress::seen();
+        let download = Download { source: &source, folder: &folder, progress: &progress };
+        let held = download.held();
+        // All of it may be here, and only the word of it was lost.
+        let whole = held == offer.size;
+        let file = Downloaded { path: part(ports, job), bytes: held, unsure: true };
+        let attempt = if whole { Ok(file) } else { watched(&download, &progress, offer.size, teller).await };
+        match attempt {
+            Ok(file) => match digest(file.path, offer.clone()).await? {
+                None => return Ok(Event::Fetched),
+                // Parts of two files, perhaps: once more, from its beginning.
+                Some(_) if (file.unsure || held > 0) && !anew => {
+                    anew = true;
+                    download.forget().map_err(|trouble| told(&trouble))?;
+                }
+                Some(wrong) => return Err(Failure::new(Stage::Verification, wrong)),
+            },
+            Err(trouble) if trouble.step == Step::Setup => return Err(told(&trouble)),
+            Err(trouble) => {
+                let came = download.held().saturating_sub(held);
+                fruitless = pause(fruitless, came, &trouble.to_string(), began, ports, teller).await?;
+            }
+        }
+    }
+}
+
+fn told(trouble: &Trouble) -> Failure {
+    Failure::new(Stage::Download, format!("{DOWNLOAD}{trouble}"))
+}
+
+/// Waits before the next attempt, or gives up.
+async fn pause(
+    fruitless: u32,
+    came: u64,
+    why: &str,
+    began: Instant,
+    ports: &Ports,
+    teller: &Teller,
+) -> Result<u32, Failure> {
+    let fruitless = if came > 0 { 0 } else { fruitless + 1 };
+    if fruitless >= FRUITLESS || began.elapsed() >= ports.config.deadline {
+        return Err(Failure::new(Stage::Download, format!("{DOWNLOAD}{why}")));
+    }
+    let wait = BACK_OFF.saturating_mul(1 << fruitless.min(10)).min(BACK_OFF_MOST).mul_f32(0.75 + 0.5 * fastrand::f32());
+    tracing::info!(why, ?wait, "the update file is not whole; the next attempt goes on after the wait");
+    let words: String = format!("download goes on in {} s: {why}", wait.as_secs()).chars().take(200).collect();
+    teller.told.send_modify(|told| told.1 = words);
+    sleep(wait).await;
+    Ok(fruitless)
+}
+
+async fn address(ports: &Ports, job: &Job, offer: &Offer) -> Result<SourceConfig, Failure> {
+    let refused = |why: String| Failure::new(Stage::Refused, why);
+    let (address, own) = match source::way(offer, &ports.config).map_err(refused)? {
+        Way::Web(address) => (address, false),
+        Way::Broker { base, uri } => {
+            let identity = ports.identity.as_ref().ok_or_else(|| refused("no cloud is configured".to_owned()))?;
+            let (product_key, device_key) =
+                ports.gateway.as_ref().ok_or_else(|| refused("no cloud is configured".to_owned()))?;
+            let session = broker::login(&base, (product_key, device_key), &**identity, &ports.config).await?;
+            (source::at_broker(&base, offer, &uri, &session).map_err(refused)?, true)
+        }
+    };
+    Ok(source::config(&job.id, address, own, offer.size, &ports.config))
+}
+
+async fn watched(
+    download: &Download<'_>,
+    progress: &Progress,
+    size: u64,
+    teller: &Teller,
+) -> Result<Downloaded, Trouble> {
+    let mut attempt = std::pin::pin!(download.attempt());
+    loop {
+        tokio::select! {
+            done = &mut attempt => return done,
+            () = sleep(LOOK) => {
+                let done = progress.look().done;
+                let percent = u8::try_from(done.saturating_mul(100) / size.max(1)).unwrap_or(100);
+                teller.tell(percent, &format!("downloading, {done} of {size} bytes"));
+            }
+        }
+    }
+}
+
+/// What is wrong with the file as the cloud describes it.
+async fn digest(path: PathBuf, offer: Offer) -> Result<Option<String>, Failure> {
+    let read = blocking(move || {
+        let (found, length) = digest_of(&path, offer.method)?;
+        Ok(if length != offer.size {
+            Some(format!("the file has {length} bytes, the cloud says {}", offer.size))
+        } else if found != offer.sign {
+            Some(format!("the file's digest is {found}, the cloud says {}", offer.sign))
+        } else {
+            None
+        })
+    });
+    read.await.map_err(|error| Failure::new(Stage::Other, format!("read the file: {error}")))
+}
+
+fn digest_of(path: &Path, method: Method) -> io::Result<(String, u64)> {
+    if method == Method::Sha256 {
+        let length = std::fs::metadata(path)?.len();
+        return Ok((crate::store::Disk::digest(&crate::store::RealDisk, path)?, length));
+    }
+    let (mut file, mut md5, mut length) = (std::fs::File::open(path)?, Md5::default(), 0);
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok((md5.finish(), length)),
+            got => {
+                md5.update(&buffer[..got]);
+                length += got as u64;
+            }
+        }
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
+/// A file that a person named: it may lie on a stick that is gone tomorrow.
+async fn copy(from: PathBuf, to: PathBuf, most: u64, teller: &Teller) -> Result<Event, Failure> {
+    let told = teller.told.clone();
+    let span = teller.span;
+    let copied = blocking(move || {
+        let teller = Teller { told, span };
+        let mut source = std::fs::File::open(&from)?;
+        let size = source.metadata()?.len();
+        let mut target = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(to)?;
+        let (mut buffer, mut done) = (vec![0; 256 << 10], 0);
+        loop {
+            let got = source.read(&mut buffer)?;
+            if got == 0 {
+                break target.sync_all();
+            }
+            done += got as u64;
+            if done > most {
+                return Err(io::Error::other("it is larger than update.max_mb allows"));
+            }
+            target.write_all(&buffer[..got])?;
+            teller.tell(u8::try_from(done.saturating_mul(100) / size.max(1)).unwrap_or(100), "copying");
+        }
+    });
+    copied
+        .await
+        .map(|()| Event::Fetched)
+        .map_err(|error| Failure::new(Stage::Download, format!("copy the file: {error}")))
+}

@@ -1,0 +1,146 @@
+//! What is asked of the task of updates: offers, files, to give a job up or take it back, and what the cloud has waiting.
+
+use super::handle::{Refused, Request, Wanted};
+use super::telling::saying;
+use super::{Job, Runner, now};
+use crate::config::Pull;
+use crate::model::cloud_ask::Wish;
+use crate::model::update::{Offer, Said};
+use crate::update::job::{self, Event, Origin, Verdict};
+use crate::update::{pull, source};
+use serde_json::{Value as Json, json};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// The cloud is asked again so soon when the link is not there yet.
+const PULL_AGAIN: Duration = Duration::from_secs(30);
+
+impl Runner {
+    pub(super) async fn hear(&mut self, request: Request) {
+        let answer = match request.wanted {
+            Wanted::Offer(offer, gateway) => self.offered(*offer, gateway),
+            Wanted::Install { file, now } => self.install(&file, now),
+            Wanted::Cancel => self.cancel().await,
+            Wanted::RollBack => self.roll_back().await,
+        };
+        // Whoever asked has gone, at worst.
+        let _ = request.answer.send(answer);
+    }
+
+    pub(super) fn offered(&mut self, offer: Offer, gateway: bool) -> Result<Json, Refused> {
+        let known = format!("{}/{}", offer.product_key, offer.device_key);
+        let running =
+            if gateway { Some(crate::version::current()) } else { self.versions.get(&known).map(String::as_str) };
+        match job::consider(self.job.as_ref(), &offer, running) {
+            Verdict::UnderWay => {
+                if let Some(job) = self.job.clone() {
+                    self.tell(&job, "");
+                }
+                Ok(self.shown())
+            }
+            Verdict::Runs => {
+                let say = |what| self.ports.ear.say(saying(&offer.product_key, &offer.device_key, "runs", what));
+                say(Said::Progress { step: 100, words: "this version runs already".to_owned() });
+                say(Said::Version(offer.version.clone()));
+                Ok(json!({ "runs": offer.version }))
+            }
+            Verdict::Busy(words) => Err(Refused { code: "busy", words }),
+            Verdict::New => {
+                source::way(&offer, &self.ports.config).map_err(|words| Refused { code: "refused", words })?;
+                self.take_on(Origin::Cloud(offer), false)
+            }
+        }
+    }
+
+    pub(super) fn install(&mut self, file: &std::path::Path, at_once: bool) -> Result<Json, Refused> {
+        if let Some(job) = self.job.as_ref().filter(|job| !job.state.is_end()) {
+            let words =
+                format!("another update is under way and {}; `enos-edge update status` shows it", job.state.word());
+            return Err(Refused { code: "busy", words });
+        }
+        self.take_on(Origin::File(file.display().to_string()), at_once)
+    }
+
+    pub(super) fn take_on(&mut self, origin: Origin, at_once: bool) -> Result<Json, Refused> {
+        let refused = |words: String| Refused { code: "refused", words };
+        self.ports.keys.as_ref().map_err(|why| refused(why.clone()))?;
+        let id = format!("{}-{:04x}", now(), fastrand::u16(..));
+        let job = Job::new(id, origin, at_once, now());
+        self.ports
+            .shelf
+            .save(&job)
+            .map_err(|error| refused(format!("the update can not be written down: {error}; nothing was done")))?;
+        tracing::info!(job = %job.id, offer = ?job.offer().map(|offer| &offer.version), "an update begins");
+        self.ports.shelf.tidy_up(Some(&job));
+        self.tell(&job, "");
+        self.job = Some(job);
+        self.doing = None;
+        self.show();
+        Ok(self.shown())
+    }
+
+    pub(super) async fn cancel(&mut self) -> Result<Json, Refused> {
+        let refused = |words: &str| Refused { code: "not_possible", words: words.to_owned() };
+        let job =
+            self.job.as_ref().filter(|job| !job.state.is_end()).ok_or_else(|| refused("no update is under way"))?;
+        let Some(after) = job.after(Event::Cancelled("cancelled by a person".to_owned()), now()) else {
+            let words = format!(
+                "the update is {}, too far to be cancelled; `enos-edge update roll-back` takes it back",
+                job.state.word()
+            );
+            return Err(refused(&words));
+        };
+        self.committed(after).await
+    }
+
+    pub(super) async fn roll_back(&mut self) -> Result<Json, Refused> {
+        let refused = |words: &str| Refused { code: "not_possible", words: words.to_owned() };
+        let job = self.job.as_ref().ok_or_else(|| refused("there was no update that could be taken back"))?;
+        let Some(after) = job.after(Event::TakeBack("a person asked for it".to_owned()), now()) else {
+            return Err(refused(&format!("the last update is {}; there is nothing to take back", job.state.word())));
+        };
+        self.committed(after).await
+    }
+
+    pub(super) async fn committed(&mut self, after: Job) -> Result<Json, Refused> {
+        if self.commit(after).await {
+            return Ok(self.shown());
+        }
+        Err(Refused { code: "disk", words: "it could not be written down; nothing was done".to_owned() })
+    }
+
+    /// Asks the cloud what there is for the gateway.
+    pub(super) fn pull(&mut self) {
+        let period = match self.ports.config.pull {
+            Pull::Every(period) => Some(Instant::now() + period.mul_f32(0.95 + 0.1 * fastrand::f32())),
+            Pull::AtStart | Pull::Off => None,
+        };
+        let idle = self.job.as_ref().is_none_or(|job| job.state.is_end());
+        self.pull_at = period;
+        if let Some(ask) = self.ports.ask.clone().filter(|_| idle && self.ports.keys.is_ok()) {
+            self.pulling = Some(Box::pin(async move { ask.ask(Wish::Versions).await }));
+        }
+    }
+
+    pub(super) fn pulled(&mut self, data: Result<Json, String>) {
+        self.pulling = None;
+        let data = match data {
+            Ok(data) => data,
+            Err(why) => {
+                tracing::debug!(why, "the cloud was not asked for updates");
+                self.pull_at = Some(Instant::now() + PULL_AGAIN);
+                return;
+            }
+        };
+        let idle = self.job.as_ref().is_none_or(|job| job.state.is_end());
+        let Some((product_key, device_key)) = self.ports.gateway.clone().filter(|_| idle) else { return };
+        let history = self.ports.shelf.history().unwrap_or_default();
+        let allow = self.ports.config.allow_downgrade;
+        let chosen = pull::choose((&product_key, &device_key), &data, crate::version::current(), allow, &history);
+        if let Some(offer) = chosen
+            && let Err(refused) = self.offered(offer, true)
+        {
+            tracing::warn!(why = refused.words, "an update that the cloud has for the gateway is not taken");
+        }
+    }
+}
