@@ -5,9 +5,10 @@ import pathlib
 import socket
 import subprocess
 import threading
+import uuid
 
 import paho.mqtt.client as mqtt
-from site_files import free_port, wait_until  # noqa: F401
+from site_files import free_port, wait_until
 
 
 class Mosquitto:
@@ -42,6 +43,7 @@ class Listener:
     def __init__(self, port: int):
         self.values = collections.defaultdict(list)
         self.messages = 0
+        self.marks = set()
         self.client = mqtt.Client(client_id="listener", clean_session=True)
         self.client.on_message = self.on_message
         self.client.on_connect = lambda client, *_: client.subscribe("#", qos=1)
@@ -53,12 +55,25 @@ class Listener:
         assert self.subscribed.wait(10), "the listener could not subscribe"
 
     def on_message(self, _client, _data, message):
+        if message.topic.startswith("mark/"):
+            self.marks.add(message.topic)
         if not message.topic.endswith("/batch"):
             return
         self.messages += 1
         for item in json.loads(message.payload)["params"]:
             for point, value in item["measurepoints"].items():
                 self.values[(item["deviceKey"], point)].append((item["time"], value))
+
+    def catch_up(self):
+        """Returns when everything the broker had taken before is here. It hands a listener its messages in the order it
+        took them, so a message of the listener's own that comes back came after all of them."""
+        mark = f"mark/{uuid.uuid4().hex}"
+        self.client.publish(mark, qos=1)
+        wait_until("the broker hands out what it has", lambda: mark in self.marks)
+
+    def readings(self) -> int:
+        """Different ones, however often each came."""
+        return sum(len(set(values)) for values in self.values.values())
 
     def last(self, device: str, point: str):
         seen = self.values.get((device, point))

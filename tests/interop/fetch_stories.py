@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import shutil
 import signal
 import socket
@@ -20,7 +21,11 @@ from stand_in import StandIn
 #: Throttled to RATE by every server, so that there is time to cut.
 SIZE = 12 << 20
 RATE = 6 << 20
-CUTS = 6
+#: Who fails in the middle: the connection, the whole server, or whoever fetches.
+ENDS = ("connection", "server", "fetch")
+CUTS = 2 * len(ENDS)
+#: The gateway itself is killed so often while it fetches.
+KILLS = 2
 SERVERS = ("nginx", "vsftpd", "sshd", "ssh-keygen", "sftp", "openssl", "curl")
 
 
@@ -100,29 +105,44 @@ class Cable:
 
 
 class Server:
-    """A server of somebody else's in the foreground; `cut` ends the connections it has."""
+    """A server of somebody else's in the foreground; `cut` ends the connections it has, `fall` all of it."""
 
     def __init__(self, command, port: int, folder: pathlib.Path, name: str):
-        self.port, self.log = port, open(folder / f"{name}.log", "wb")
-        self.process = subprocess.Popen([str(c) for c in command], stdout=self.log, stderr=self.log)
-        wait_until(f"{name} listens", self.listening, 10)
+        self.port, self.log, self.name = port, open(folder / f"{name}.log", "wb"), name
+        self.command = [str(word) for word in command]
+        self.start()
+
+    def start(self):
+        self.process = subprocess.Popen(self.command, stdout=self.log, stderr=self.log)
+        wait_until(f"{self.name} listens", self.listening, 10)
 
     def listening(self) -> bool:
         assert self.process.poll() is None, f"ended: {pathlib.Path(self.log.name).read_text()}"
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
+    def below(self, pid: int) -> list:
+        """What it started, and what that started."""
+        found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True).stdout.split()
+        return [one for child in map(int, found) for one in (child, *self.below(child))]
+
     def cut(self):
-        below = subprocess.run(["pgrep", "-P", str(self.process.pid)], capture_output=True, text=True).stdout.split()
-        for pid in below:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(int(pid), signal.SIGKILL)
+        end(self.below(self.process.pid))
+
+    def fall(self):
+        """kill -9 of everything, the one that listens first: it would start others."""
+        all_of_it = [self.process.pid, *self.below(self.process.pid)]
+        end(all_of_it)
+        self.process.wait()
 
     def kill(self):
-        self.cut()
-        self.process.kill()
-        self.process.wait()
-        self.cut()
+        self.fall()
+
+
+def end(pids: list):
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def nginx(folder: pathlib.Path, root: pathlib.Path):
@@ -260,26 +280,38 @@ def told(config: pathlib.Path, name: str, *flags) -> tuple[int, str]:
     return client.returncode, said
 
 
+def dice() -> random.Random:
+    seed = random.randrange(1 << 30)
+    print(f"    seed {seed}")
+    return random.Random(seed)
+
+
 def cut_until_whole(folder: pathlib.Path, server: Server, source: dict, digest: str):
-    """The transfer is killed at random points, at both ends by turns, and in the end the digest is right."""
+    """The transfer is killed at random points, at each end in turn, and in the end the digest is right."""
     config, out = configure(folder, {"name": "site", "stall_s": 10, **source}), folder / "got.zip"
     part = folder / "state" / "incoming" / "site.once.part"
-    rng, resumed, lengths = random.Random(), 0, []
+    rng, lengths = dice(), []
     length = lambda: part.stat().st_size if part.exists() else 0
-    for turn in range(CUTS):
+    ends = [*ENDS] * (CUTS // len(ENDS))
+    rng.shuffle(ends)
+    # Whoever fetches also dies before there is anything: on the way there.
+    client = fetch(config, "site", "--to", out)
+    time.sleep(rng.uniform(0, 0.3))
+    client.kill()
+    client.communicate()
+    for which in ends:
         before = length()
         client = fetch(config, "site", "--to", out)
-        target = before + rng.randrange(64 << 10, SIZE // (CUTS + 1))
+        target = before + rng.randrange(64 << 10, SIZE // (CUTS + 2))
         wait_until("it grows", lambda: length() >= target or client.poll() is not None, 30)
         assert client.poll() is None, client.stdout.read()
-        if turn % 2:
-            client.kill()
-        else:
-            server.cut()
+        {"connection": server.cut, "server": server.fall, "fetch": client.kill}[which]()
         said = client.communicate(timeout=30)[0]
         assert client.returncode != 0 and not out.exists(), said
-        assert length() >= before, f"what was here of it was dropped: {before} -> {length()}\n{said}"
-        lengths.append(length())
+        assert length() >= before, f"{which}: what was here of it was dropped: {before} -> {length()}\n{said}"
+        lengths.append((which, length()))
+        if which == "server":
+            server.start()
         wait_until("the server is back", server.listening, 10)
     status, said = told(config, "site", "--to", out)
     assert status == 0, said
@@ -287,6 +319,44 @@ def cut_until_whole(folder: pathlib.Path, server: Server, source: dict, digest: 
     assert ("goes on at" in said or " on\n" in said), f"it was not resumed:\n{said}"
     print(f"    cut at {lengths} of {SIZE} bytes")
     return said
+
+
+def killed_until_it_runs(folder: pathlib.Path, root: pathlib.Path, source: dict):
+    """The gateway is killed (-9) at random points of a transfer, goes on with it, and runs the very bytes that lie there."""
+    archive = root / "site-1.11.tar.gz"
+    shutil.copy(package(folder, "1.1.0", SIZE), archive)
+    archive.chmod(0o644)
+    at = source["url"].rsplit("/", 1)
+    url = source["url"] if not at[1] else f"{at[0]}/{archive.name}"
+    config = configure(folder, {"name": "site", "stall_s": 10, **source, "url": url, "when": "manual"})
+    part = folder / "state/incoming/site.part"
+    length = lambda: part.stat().st_size if part.exists() else 0
+    rng, lengths = dice(), []
+    for _ in range(KILLS):
+        daemon = Daemon(folder, config)
+        try:
+            before = length()
+            assert before >= (lengths or [0])[-1], f"what was here of it was dropped: {lengths} -> {before}"
+            asks = fetch(config, "site")
+            target = before + rng.randrange(64 << 10, SIZE // (KILLS + 1))
+            wait_until("it grows", lambda: length() >= target or asks.poll() is not None, 30)
+            assert asks.poll() is None, asks.stdout.read()
+        finally:
+            daemon.process.kill()
+            daemon.process.wait()
+        lengths.append(length())
+        assert asks.wait(30) != 0 and asks.stdout.close() is None
+    with standing(daemon := Daemon(folder, config)):
+        status, said = told(config, "site")
+        goes_on = re.search(r"(?:goes on at|, from) (\d+) o", said)
+        assert status == 0 and goes_on, f"{lengths}:\n{said}"
+        # A program that fetches for it may have lived a moment longer.
+        assert int(goes_on[1]) >= lengths[-1], f"{lengths}:\n{said}"
+        assert daemon.generation() == 2
+        kept = json.loads((folder / "state/packages/current").read_text().splitlines()[1])
+        digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+        assert kept["generations"][-1]["sha256"] == digest, "another digest runs"
+    print(f"    the gateway was killed at {lengths}")
 
 
 @contextlib.contextmanager
@@ -304,12 +374,14 @@ def nginx_with_tls_is_resumed_after_every_cut(folder):
     (root / "site-1.10.zip.sha256").write_text(f"{digest}  site-1.10.zip\n")
     with standing(server := nginx(folder, root)):
         url = f"https://127.0.0.1:{server.tls}/site-1.10.zip"
-        said = cut_until_whole(folder, server, {"url": url, "ca_file": str(folder / "ca.pem"), "checksum": "required"}, digest)
+        trusted = {"url": url, "ca_file": str(folder / "ca.pem")}
+        said = cut_until_whole(folder, server, {**trusted, "checksum": "required"}, digest)
         for step in ("name resolution", "tcp connection", "tls", "request", "transfer", "digest"):
             assert f"ok      {step}" in said, said
         ranges = [line.split('"')[2].split()[0] for line in (folder / "access.log").read_text().splitlines()]
         # A worker that is killed logs nothing.
-        assert ranges.count("206") >= CUTS // 2, ranges
+        assert ranges.count("206") >= CUTS // len(ENDS), ranges
+        killed_until_it_runs(folder, root, trusted)
 
 
 def an_archive_that_changes_at_nginx_is_never_put_together_from_two(folder):
@@ -374,7 +446,9 @@ def nginx_is_not_believed_without_its_certificate_and_leads_nowhere_else(folder)
 def vsftpd_is_resumed_after_every_cut_and_its_address_of_another_host_ignored(folder):
     root, digest = served(folder)
     with standing(server := vsftpd(folder, root, tls=False)):
-        cut_until_whole(folder, server, {"url": f"ftp://127.0.0.1:{server.port}{root}/"}, digest)
+        source = {"url": f"ftp://127.0.0.1:{server.port}{root}/"}
+        cut_until_whole(folder, server, source, digest)
+        killed_until_it_runs(folder, root, source)
 
 
 def vsftpd_with_tls_and_required_session_reuse_is_resumed_after_every_cut(folder):
@@ -382,7 +456,9 @@ def vsftpd_with_tls_and_required_session_reuse_is_resumed_after_every_cut(folder
     root, digest = served(folder)
     with standing(server := vsftpd(folder, root, tls=True)):
         at = f"127.0.0.1:{server.port}{root}/site-1.10.zip"
-        cut_until_whole(folder, server, {"url": f"ftps://{at}", "ca_file": str(folder / "ca.pem")}, digest)
+        source = {"url": f"ftps://{at}", "ca_file": str(folder / "ca.pem")}
+        cut_until_whole(folder, server, source, digest)
+        killed_until_it_runs(folder, root, source)
         status, said = told(configure(folder, {"name": "site", "url": f"ftp://{at}"}), "site", "--dry-run")
         assert status == 1 and "FAILED  login" in said and "ftps://" in said, said
 
@@ -393,6 +469,7 @@ def vsftpd_that_is_encrypted_from_the_first_byte_is_resumed_and_known_by_its_cer
     with standing(server := vsftpd(folder, root, tls=True, implicit=True)):
         source = {"url": f"ftps://127.0.0.1:{server.port}{root}/", "ca_file": str(folder / "ca.pem"), "implicit_tls": True}
         cut_until_whole(folder, server, source, digest)
+        killed_until_it_runs(folder, root, source)
         other = folder / "other"
         other.mkdir()
         authority(other)
@@ -427,6 +504,7 @@ def pyftpdlib_with_tls_and_a_password_is_resumed_after_every_cut(folder):
         account = {"user": "gateway", "password": "let me in", "ca_file": str(folder / "ca.pem")}
         source = {"url": f"ftps://127.0.0.1:{server.port}/", **account}
         cut_until_whole(folder, server, source, digest)
+        killed_until_it_runs(folder, root, source)
         wrong = configure(folder, {"name": "site", **source, "password": "let me out"})
         status, said = told(wrong, "site", "--dry-run")
         assert status == 1 and "FAILED  login" in said and "let me" not in said, said
@@ -441,6 +519,7 @@ def openssh_is_resumed_after_every_cut_and_known_by_its_key(folder):
         known = (folder / "known_hosts").read_text()
         (folder / "known_hosts").write_text(known + known.replace(str(server.port), str(cable.port)))
         cut_until_whole(folder, server, source, digest)
+        killed_until_it_runs(folder, root, source)
         subprocess.run([program("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-f", folder / "stranger"], check=True)
         known = (folder / "known_hosts").read_text().splitlines()[1].split()
         (folder / "wrong_hosts").write_text(f"{known[0]} {known[1]} {(folder / 'stranger.pub').read_text().split()[1]}\n")
@@ -527,7 +606,7 @@ def a_running_gateway_takes_a_package_once_and_tells_why_another_is_refused(fold
             note = wait_until("the note is there", lambda: (drop / "bad.zip.error.txt").exists() and (drop / "bad.zip.error.txt").read_text())
             assert "was not taken" in note, note
             shown = {source["name"]: source for source in daemon.status()["fetch"]}
-            assert shown["closed"]["trouble"]["step"] == "connect" and shown["pull"]["trouble"] is None, shown
+            assert shown["closed"]["trouble"]["step"] == "tcp connection" and shown["pull"]["trouble"] is None, shown
 
 
 def nginx_plain(folder, root):

@@ -2,6 +2,7 @@
 
     stories.py [NAME…]
 """
+import contextlib
 import signal
 import subprocess
 import sys
@@ -175,9 +176,13 @@ def nothing_is_lost_when_the_cable_to_mosquitto_is_cut_and_the_broker_killed(fol
         wait_until("data flows", lambda: len(listener.values[("counter", "reads")]) > 20)
         for round_ in range(6):
             cable.cut()
+            # The link is down, so nothing more is acknowledged. What was, the broker has; without it here first, a kill would
+            # lose it, and that would be the broker's loss (a broker that persists writes it down now and then only).
+            wait_until("the loss of the link shows", lambda: gateway.counter("cloud_connected") == 0)
+            listener.catch_up()
+            taken, here = gateway.counter("acknowledged"), listener.readings()
+            assert taken <= here, f"{taken} readings count as acknowledged, and the broker handed out {here}"
             if round_ % 2:
-                # What it has acknowledged is its own to deliver: a kill in that moment would be the broker's loss.
-                time.sleep(0.5)
                 # The broker forgets everything; the gateway meets it again only when somebody listens.
                 broker.kill()
                 listener.subscribed.clear()
@@ -187,9 +192,12 @@ def nothing_is_lost_when_the_cable_to_mosquitto_is_cut_and_the_broker_killed(fol
             before = len(listener.values[("counter", "reads")])
             cable.mend()
             wait_until("data flows again", lambda: len(listener.values[("counter", "reads")]) > before + 30, 40)
-        wait_until("the outbox drains", lambda: gateway.counter("outbox_readings") <= 60, 30)
+        # Live readings go before the backlog: a hole that is still to be filled is no loss, one that stays is.
+        print(f"    {len(missing(listener))} counts are still to come")
+        with contextlib.suppress(AssertionError):
+            wait_until("every count arrives", lambda: not missing(listener), 40)
         gateway.stop()
-        time.sleep(0.5)
+        listener.catch_up()
     counts = [value for _, value in listener.values[("counter", "reads")]]
     print(f"    {len(counts)} values, {len(counts) - len(set(counts))} duplicates")
     assert not missing(listener), f"lost: {missing(listener)[:10]}"
