@@ -8,6 +8,10 @@ import struct
 import subprocess
 import time
 
+from packages import emulated
+
+# Of waits for the guest, not for the gateway: a processor that is only acted takes its time.
+PATIENCE = 6 if emulated() else 1
 # FS_IOC_SHUTDOWN without flushing the journal: the power is gone.
 SHUTDOWN, NO_LOG_FLUSH = 0x8004587D, 2
 STATE = "/var/lib/enos-edge"
@@ -44,6 +48,15 @@ class Disk:
 
     def mount(self):
         subprocess.run(["mount", "-o", "loop,noatime", self.image, self.root], check=True)
+
+    def written(self):
+        """(bytes, flushes) that the file system asked of its disk so far, journal and metadata included."""
+        subprocess.run(["sync", "-f", self.root], check=True)
+        attached = ["losetup", "-n", "-O", "NAME", "-j", str(self.image)]
+        device = subprocess.run(attached, check=True, capture_output=True, text=True).stdout.split()[0]
+        # Documentation/block/stat.rst: sectors written and flushes done are the 7th and 16th.
+        counts = pathlib.Path("/sys/block", pathlib.Path(device).name, "stat").read_text().split()
+        return int(counts[6]) * 512, int(counts[15])
 
     def freeze(self, frozen):
         subprocess.run(["fsfreeze", "--freeze" if frozen else "--unfreeze", self.root], check=True)
@@ -86,7 +99,7 @@ class Guest:
             self.nspawn = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=console, stderr=console, start_new_session=True
             )
-        until("the guest is up", self._is_up, 60)
+        until("the guest is up", self._is_up, 60 * PATIENCE)
         return time.monotonic() - begun
 
     def _child(self):
@@ -115,10 +128,10 @@ class Guest:
         """What a command says, both streams."""
         process = self.start(command)
         try:
-            said, _ = process.communicate(timeout=within)
+            said, _ = process.communicate(timeout=within * PATIENCE)
         except subprocess.TimeoutExpired:
             process.kill()
-            raise Failed(f"{command}: not done within {within} s") from None
+            raise Failed(f"{command}: not done within {within * PATIENCE} s") from None
         if check and process.returncode != 0:
             raise Failed(f"{command}: ended with {process.returncode}\n{said}")
         return said
@@ -128,6 +141,19 @@ class Guest:
 
     def show(self, name, unit="enos-edge"):
         return self.run(f"systemctl show {unit} -p {name} --value").strip()
+
+    def main_process(self, unit="enos-edge"):
+        """The number the host knows it by: there /proc tells all of it, whatever processor the guest has."""
+        inside = self.show("MainPID", unit)
+        space = os.readlink(f"/proc/{self.leader}/ns/pid")
+        for status in pathlib.Path("/proc").glob("[0-9]*/status"):
+            try:
+                text = status.read_text()
+                if f"\t{inside}\n" in text.partition("NSpid:")[2] and os.readlink(status.parent / "ns/pid") == space:
+                    return int(status.parent.name)
+            except OSError:
+                continue
+        raise Failed(f"no process of the host is {inside} of the guest")
 
     def journal(self, more=""):
         return self.run(f"journalctl -q -u enos-edge --no-pager {more}", check=False)
@@ -155,7 +181,7 @@ class Guest:
 
     def shut_down(self):
         self.run("systemctl poweroff", check=False)
-        self._gone(40)
+        self._gone(40 * PATIENCE)
 
     def pull_the_plug(self):
         """Everything in it dies at once; with a disk of its own, what was not durable is lost too."""

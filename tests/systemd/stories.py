@@ -1,4 +1,5 @@
-"""Runs the stories of stories/: each a file with `story(stage)`, on a guest of its own. Usage: stories.py ROOT [NAME ...]"""
+"""Runs the stories of stories/: each a file with `story(stage)`, on a guest of its own. With
+`--shipped` those of shipped/, on the package that ENOS_EDGE_SHIPPED names. Usage: stories.py ROOT [--shipped] [NAME ...]"""
 
 import importlib.util
 import pathlib
@@ -45,14 +46,18 @@ def tell(root, path, work):
 
 def main():
     root, wanted = pathlib.Path(sys.argv[1]), sys.argv[2:]
-    stories = sorted((HERE / "stories").glob("*.py"))
+    kind = "stories"
+    if "--shipped" in wanted:
+        wanted.remove("--shipped")
+        kind = "shipped"
+    stories = sorted((HERE / kind).glob("*.py"))
     if wanted:
         stories = [path for path in stories if any(word in path.stem for word in wanted)]
         assert stories, f"no story is called {wanted}"
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     pathlib.Path("/run/systemd/nspawn").mkdir(parents=True, exist_ok=True)
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/run/systemd/nspawn"], check=True)
-    work = root.parent / "stories"
+    work = root.with_name(f"{kind}-of-{root.name}")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
     begun = time.monotonic()

@@ -33,6 +33,8 @@ class Site:
         shutil.copytree(self.folder / "package", target)
         text = (self.folder / "edge.yaml").read_text().replace(str(self.folder / "package"), "/etc/enos-edge/site")
         guest.write("/etc/enos-edge/edge.yaml", text)
+        for authority in self.folder.glob("*.pem"):
+            guest.write(f"/etc/enos-edge/{authority.name}", authority.read_text())
         guest.run("chown -R root:enos-edge /etc/enos-edge && chmod -R g+rX,o= /etc/enos-edge")
 
     def delivered(self):

@@ -2,9 +2,8 @@
 //!
 //! Devices and ledger live on while the gateway is killed, powered off or upgraded, so the verdict is theirs.
 
-use crate::cloud::Options;
 use crate::parts::{Parts, Plan};
-use crate::quickstart::write_files_with_state;
+use crate::quickstart::{cloud, write_files_with_state};
 use crate::site::Shape;
 use anyhow::Context as _;
 use clap::Args;
@@ -25,15 +24,21 @@ pub struct Arguments {
     /// Where the gateway keeps its state.
     #[arg(long, value_name = "DIR", default_value = "/var/lib/enos-edge")]
     state: PathBuf,
-    /// Meters, each a connection with 47 counting registers and 3 for people.
+    /// Meters, each a connection with counting registers and 3 for people.
     #[arg(long, default_value_t = 1)]
     meters: usize,
+    /// Counting registers of each meter, one point each.
+    #[arg(long, default_value_t = 47)]
+    registers: u16,
     /// Milliseconds from scan to scan.
     #[arg(long, default_value_t = 200)]
     period_ms: u64,
     /// No OPC UA machine.
     #[arg(long)]
     no_machine: bool,
+    /// The cloud is spoken to over TLS; its authority lies beside edge.yaml.
+    #[arg(long)]
+    tls: bool,
     /// Lines for `edge.yaml`, at its end: of the cloud section, or sections of their own.
     #[arg(long, default_value = "")]
     more: String,
@@ -49,9 +54,9 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let mut parts = Parts::start(Plan {
         name: "alone".into(),
         meters: arguments.meters,
-        shape: Shape { units: 1, registers: 47, displayed: 3, period },
+        shape: Shape { units: 1, registers: arguments.registers, displayed: 3, period },
         machine: (!arguments.no_machine).then_some(Duration::from_millis(500)),
-        cloud: Options::default(),
+        cloud: cloud(arguments.tls),
     })
     .await?;
     // Restarts are what it is for.

@@ -34,9 +34,15 @@ impl ProgramArguments {
     /// A cloud as it wants one.
     #[must_use]
     pub fn cloud(&self) -> Options {
-        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        Options { tls_address: self.tls.then_some(any), ..Options::default() }
+        cloud(self.tls)
     }
+}
+
+/// A cloud that speaks TLS as well, if it has to.
+#[must_use]
+pub fn cloud(tls: bool) -> Options {
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    Options { tls_address: tls.then_some(any), ..Options::default() }
 }
 
 /// What is started as the gateway.

@@ -4,7 +4,7 @@ mod gateway;
 mod screen;
 mod story;
 
-pub use gateway::{Gateway, Program, ProgramArguments};
+pub use gateway::{Gateway, Program, ProgramArguments, cloud};
 
 use crate::ledger::Report;
 use crate::parts::{Parts, Plan};
