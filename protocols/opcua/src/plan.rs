@@ -276,6 +276,7 @@ mod tests {
             table: table(rows),
             offsets: Offsets::default(),
             first_point: 0,
+            transfer: None,
         };
         let devices = [device];
         let connection = ConnectionText { name: "m", place, parameters: &parameters, devices: &devices };
