@@ -1,6 +1,8 @@
 //! The three traits of a protocol, and the one table of errors that says what ends a session.
 
-use crate::{Diagnostic, Offsets, Parameters, Place, PointTable, Reason, Sample, Text, Value};
+use crate::{
+    Diagnostic, Offsets, Parameters, Place, PointTable, Reason, Sample, Text, Transfer, TransferError, TransferShape, Value,
+};
 use std::borrow::Cow;
 use std::future::Future;
 use std::pin::Pin;
@@ -30,6 +32,8 @@ pub struct DeviceText<'a> {
     /// Index of the device's first point among all points of the connection; row `i` of the table
     /// is point `first_point + i`.
     pub first_point: u32,
+    /// How the device takes a file, where the package says that it does.
+    pub transfer: Option<&'a Parameters>,
 }
 
 impl DeviceText<'_> {
@@ -120,6 +124,11 @@ pub trait Plan: Send + Sync {
         let _ = group;
         None
     }
+    /// How device `index` takes a file; `None`: the protocol has no transfer of files, or the package speaks of none.
+    fn transfer(&self, index: usize) -> Option<TransferShape> {
+        let _ = index;
+        None
+    }
     /// What was learned of the devices and is respected from now on, a line each, for people:
     /// `unit 1: at most 62 registers a request`.
     fn learned(&self) -> Vec<String> {
@@ -147,6 +156,18 @@ pub trait Session: Send {
     fn raw<'a>(&'a mut self, device: u32, bytes: &'a [u8]) -> Answer<'a, Result<Vec<u8>, RawError>> {
         let _ = (device, bytes);
         Box::pin(async { Err(RawError::Refused("the protocol passes no raw bytes on".to_owned())) })
+    }
+
+    /// Takes one step of sending a file to device `device`: a few requests at most, each with its dead-line, within the
+    /// shape's patience. Sends nothing when the bytes it needs are not loaded. A session that does not know the
+    /// transfer's id begins where the protocol can: with what `done` says, or with nothing. A step that was dropped or
+    /// failed may be taken again.
+    ///
+    /// # Errors
+    /// See [`TransferError`]; only [`TransferError::Session`] may end the session.
+    fn transfer<'a>(&'a mut self, device: u32, file: &'a mut Transfer) -> Answer<'a, Result<(), TransferError>> {
+        let _ = (device, file);
+        Box::pin(async { Err(TransferError::Refused("the protocol has no transfer of files".to_owned())) })
     }
 
     /// What the device sends on its own. Pollers never resolve. Cancel-safe: a dropped future

@@ -11,6 +11,7 @@ mod parameters;
 mod points;
 mod sample;
 pub mod testkit;
+mod transfer;
 mod value;
 
 pub use contract::{
@@ -21,4 +22,5 @@ pub use diagnostic::{Diagnostic, Place, Severity, did_you_mean};
 pub use parameters::{Parameters, Text};
 pub use points::{Offsets, PointKind, PointRow, PointTable, PointTableBuilder, RowText};
 pub use sample::{Datum, Reason, Sample, Timestamp};
+pub use transfer::{Phase, Transfer, TransferError, TransferShape};
 pub use value::{Value, ValueType};

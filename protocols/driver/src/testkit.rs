@@ -72,6 +72,7 @@ pub fn with_connection<T>(
             table,
             offsets: Offsets::default(),
             first_point,
+            transfer: None,
         });
         first_point += len;
     }

@@ -24,17 +24,23 @@ pub fn is_ambiguous(request: &Request<'_>, exception: bool, suspects: &[Suspect]
 /// value: it says itself what it answers.
 #[must_use]
 pub fn is_needed(request: &Request<'_>, suspects: &[Suspect]) -> bool {
-    matches!(request, Request::Read { .. } | Request::Raw { .. })
+    matches!(request, Request::Read { .. } | Request::ReadFile { .. } | Request::Raw { .. })
         && suspects.iter().any(|s| s.function == request.function())
 }
 
 /// Reads that may be sent before `request` to clear the way, the likeliest to be answered first.
 #[must_use]
 pub fn before(request: &Request<'_>, suspects: &[Suspect]) -> Vec<Request<'static>> {
+    let read = |area, address, count| Request::Read { area, address, count };
+    if matches!(request, Request::ReadFile { .. }) {
+        // Any other function will do: even an exception to it tells them apart.
+        let others = [Area::Holding, Area::Input, Area::Coil, Area::Discrete].map(|area| read(area, 0, 1));
+        return others.into_iter().filter(|r| !is_ambiguous(r, true, suspects)).take(MOST).collect();
+    }
     let Request::Read { area, address, count } = *request else {
         return Vec::new();
     };
-    let read = |area, count| Request::Read { area, address, count };
+    let read = |area, count| read(area, address, count);
     let unlike = |r: &Request<'_>| !is_ambiguous(r, false, suspects);
     // Fewer of the same addresses: every unit can answer that. Then another function: even the
     // exception to it tells them apart. At last a little more than was asked.
@@ -91,6 +97,19 @@ mod tests {
         assert_eq!(first(Area::Holding, 1, &one), Some(Request::Read { area: Area::Input, address: 100, count: 1 }));
         assert_eq!(first(Area::Input, 10, &ten), None, "another function needs no barrier");
         assert_eq!(first(Area::Holding, 10, &[]), None);
+    }
+
+    #[test]
+    fn a_late_piece_of_a_file_is_not_taken_for_another() {
+        let request = Request::ReadFile { file: 1, record: 240, registers: 120 };
+        let now = Instant::now();
+        let late = Suspect { unit: 1, function: 20, reply_len: request.reply_len() + 3, sent: now, times: 1, expires: now };
+        assert!(is_needed(&request, &[late]));
+        assert_eq!(before(&request, &[late])[0], Request::Read { area: Area::Holding, address: 0, count: 1 });
+        let holding = suspect(Area::Holding, 3);
+        assert_eq!(before(&request, &[late, holding])[0], Request::Read { area: Area::Input, address: 0, count: 1 });
+        let write = Request::WriteFile { file: 1, record: 0, bytes: &[0, 1] };
+        assert!(!is_needed(&write, &[late]), "its echo says what it answers");
     }
 
     #[test]

@@ -18,9 +18,11 @@ mod plan;
 mod point;
 mod raw;
 mod read;
+mod records;
 mod rtu;
 mod session;
 mod settings;
+mod transfer;
 mod write;
 
 use driver::{ConnectionText, Diagnostic, Plan, Protocol};

@@ -51,6 +51,8 @@ pub struct Link {
     busy: bool,
     /// When the last answer came; kept only if a pause is wanted behind it.
     last_byte: Option<Instant>,
+    /// The next answer may take this long, if that is longer than usual.
+    within: Option<Duration>,
     /// The line gives back what is sent, as some two-wire adapters do.
     echoes: bool,
 }
@@ -75,6 +77,7 @@ impl Link {
             consumed: 0,
             busy: false,
             last_byte: None,
+            within: None,
             echoes: false,
         }
     }
@@ -84,6 +87,11 @@ impl Link {
     pub fn on(mut self, line: Arc<Line>) -> Link {
         self.line = Some(line);
         self
+    }
+
+    /// The next request may be answered as late as this, if that is later than usual.
+    pub fn answer_within(&mut self, time: Duration) {
+        self.within = Some(time);
     }
 
     #[must_use]
@@ -106,9 +114,11 @@ impl Link {
             return Err(SessionError::Broken("an earlier request was given up".to_owned()));
         }
         let suspects = self.line.as_ref().map(|line| line.suspects(unit, Instant::now())).unwrap_or_default();
+        let within = self.within.take();
         if barrier::is_needed(request, &suspects) {
             self.clear_the_way(unit, request, &suspects).await?;
         }
+        self.within = within;
         self.ask(unit, request).await
     }
 
@@ -133,11 +143,12 @@ impl Link {
 
     async fn ask(&mut self, unit: u8, request: &Request<'_>) -> Result<Reply<'_>, SessionError> {
         self.settle(unit, request).await?;
+        let timeout = self.within.take().map_or(self.timing.timeout, |within| within.max(self.timing.timeout));
         self.encode(unit, request);
         let now = Instant::now();
         let reply_len = request.reply_len() + 3;
         let on_wire = self.timing.character * u32::try_from(self.sent.len() + reply_len).unwrap_or(u32::MAX);
-        let deadline = now + self.timing.timeout + on_wire;
+        let deadline = now + timeout + on_wire;
         self.busy = true;
         let older = match &self.line {
             Some(line) => line.sending((unit, request.function(), reply_len), now, deadline, self.timing.silence),
@@ -145,7 +156,7 @@ impl Link {
         };
         let (start, end) = match timeout_at(deadline, self.converse(unit, request)).await {
             Ok(found) => found?,
-            Err(_) => return Err(SessionError::Timeout(self.timing.timeout)),
+            Err(_) => return Err(SessionError::Timeout(timeout)),
         };
         self.consumed = end;
         let frame = &self.received[start..end];
@@ -291,7 +302,7 @@ impl Link {
     fn find_rtu(&mut self, unit: u8, request: &Request<'_>) -> Option<(usize, usize)> {
         let own = self.sent.len();
         let echoed = self.received.len() >= own && self.received[..own] == self.sent[..];
-        let is_read = matches!(request, Request::Read { .. });
+        let is_read = matches!(request, Request::Read { .. } | Request::ReadFile { .. });
         // The answer to a read can not look like the request, so what does is an echo.
         self.echoes |= echoed && is_read;
         let skip = if self.echoes && echoed { own } else { 0 };

@@ -5,6 +5,9 @@ use crate::area::Area;
 /// Longest protocol data unit (Modbus Application Protocol 1.1b3, clause 4.1).
 pub const MAX_PDU: usize = 253;
 
+/// The only reference type there is (clauses 6.14 and 6.15).
+const REFERENCE: u8 = 6;
+
 /// One request. Its answer is known to the last byte but for the data itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request<'a> {
@@ -39,6 +42,18 @@ pub enum Request<'a> {
         and: u16,
         or: u16,
     },
+    /// FC 20, one run of records.
+    ReadFile {
+        file: u16,
+        record: u16,
+        registers: u16,
+    },
+    /// FC 21, one run of records: two bytes each.
+    WriteFile {
+        file: u16,
+        record: u16,
+        bytes: &'a [u8],
+    },
     /// A whole protocol data unit of somebody else; one byte at least.
     Raw {
         pdu: &'a [u8],
@@ -62,6 +77,8 @@ impl Request<'_> {
             Request::WriteRegister { .. } => 6,
             Request::WriteCoils { .. } => 15,
             Request::WriteRegisters { .. } => 16,
+            Request::ReadFile { .. } => 20,
+            Request::WriteFile { .. } => 21,
             Request::MaskWrite { .. } => 22,
             Request::Raw { pdu } => pdu.first().copied().unwrap_or_default(),
         }
@@ -98,6 +115,16 @@ impl Request<'_> {
                 out.extend_from_slice(&[0, len / 2, len]);
                 out.extend_from_slice(bytes);
             }
+            Request::ReadFile { file, record, registers } => {
+                out.extend_from_slice(&[7, REFERENCE]);
+                [file, record, registers].iter().for_each(|word| out.extend_from_slice(&word.to_be_bytes()));
+            }
+            Request::WriteFile { file, record, bytes } => {
+                let len = u8::try_from(bytes.len()).expect("a run has at most 122 registers");
+                out.extend_from_slice(&[7 + len, REFERENCE]);
+                [file, record, u16::from(len / 2)].iter().for_each(|word| out.extend_from_slice(&word.to_be_bytes()));
+                out.extend_from_slice(bytes);
+            }
             Request::MaskWrite { address, and, or } => {
                 out.extend_from_slice(&address.to_be_bytes());
                 out.extend_from_slice(&and.to_be_bytes());
@@ -112,6 +139,8 @@ impl Request<'_> {
         match self {
             Request::Read { area, count, .. } => 2 + area.data_len(*count),
             Request::MaskWrite { .. } => 7,
+            Request::ReadFile { registers, .. } => 4 + 2 * usize::from(*registers),
+            Request::WriteFile { bytes, .. } => 9 + bytes.len(),
             Request::Raw { pdu } => raw_reply_len(pdu).unwrap_or(MAX_PDU),
             _ => 5,
         }
@@ -138,8 +167,17 @@ impl Request<'_> {
                 let (&count, data) = rest.split_first()?;
                 (usize::from(count) == data.len()).then_some(Reply::Data(data))
             }
-            Request::WriteCoil { .. } | Request::WriteRegister { .. } | Request::MaskWrite { .. } => {
-                let mut echo = Vec::with_capacity(8);
+            Request::ReadFile { registers, .. } => {
+                let (head, data) = rest.split_first_chunk::<3>()?;
+                let len = u8::try_from(2 * registers).ok()?;
+                (data.len() == usize::from(len) && *head == [len.checked_add(2)?, len + 1, REFERENCE])
+                    .then_some(Reply::Data(data))
+            }
+            Request::WriteCoil { .. }
+            | Request::WriteRegister { .. }
+            | Request::MaskWrite { .. }
+            | Request::WriteFile { .. } => {
+                let mut echo = Vec::with_capacity(pdu.len());
                 self.encode(&mut echo);
                 (echo == pdu).then_some(Reply::Data(&[]))
             }
@@ -191,6 +229,25 @@ mod tests {
         assert_eq!(bytes(&Request::WriteRegister { address: 1, bytes: [0, 3] }), [6, 0, 1, 0, 3]);
         let many = Request::WriteRegisters { address: 1, bytes: &[0, 0x0A, 1, 2] };
         assert_eq!(bytes(&many), [0x10, 0, 1, 0, 2, 4, 0, 0x0A, 1, 2]);
+        // Clauses 6.14 and 6.15, one sub-request each.
+        let read = Request::ReadFile { file: 4, record: 1, registers: 2 };
+        assert_eq!(bytes(&read), [0x14, 7, 6, 0, 4, 0, 1, 0, 2]);
+        assert_eq!(read.check(&[0x14, 6, 5, 6, 0x0D, 0xFE, 0, 0x20]), Some(Reply::Data(&[0x0D, 0xFE, 0, 0x20])));
+        for wrong in [
+            &[0x14, 6, 5, 7, 0x0D, 0xFE, 0, 0x20][..],
+            &[0x14, 7, 5, 6, 0x0D, 0xFE, 0, 0x20],
+            &[0x14, 6, 6, 6, 0x0D, 0xFE, 0, 0x20],
+            &[0x14, 4, 3, 6, 0x0D, 0xFE],
+        ] {
+            assert_eq!(read.check(wrong), None, "{wrong:?}");
+        }
+        let file = Request::WriteFile { file: 4, record: 7, bytes: &[6, 0xAF, 4, 0xBE, 0x10, 0x0D] };
+        let wire = [0x15, 0x0D, 6, 0, 4, 0, 7, 0, 3, 6, 0xAF, 4, 0xBE, 0x10, 0x0D];
+        assert_eq!(bytes(&file), wire);
+        assert_eq!((file.check(&wire), file.reply_len()), (Some(Reply::Data(&[])), wire.len()));
+        let mut other = wire;
+        other[14] ^= 1;
+        assert_eq!(file.check(&other), None, "another register came back");
         let mask = Request::MaskWrite { address: 4, and: 0xF2, or: 0x25 };
         assert_eq!(bytes(&mask), [0x16, 0, 4, 0, 0xF2, 0, 0x25]);
         assert_eq!(many.check(&[0x10, 0, 1, 0, 2]), Some(Reply::Data(&[])));

@@ -5,11 +5,13 @@ use crate::learned::Learned;
 use crate::line::Line;
 use crate::link::{Framing, Link, Timing};
 use crate::point::{self, Spec};
+use crate::records::Store;
 use crate::session::{ModbusSession, learned};
 use crate::settings::{Dialect, Parity, SerialSettings, Settings, Target, parse_unit};
+use crate::transfer;
 use driver::{
     Answer, ConnectionText, DeviceText, Diagnostic, FrameTap, Place, Plan, PointTable, Resource, ScanCost, ScanGroup,
-    Session, SessionError,
+    Session, SessionError, TransferShape,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -28,6 +30,8 @@ pub struct Device {
     pub specs: Arc<[Spec]>,
     /// Shared by devices on the same unit.
     pub learned: Arc<Mutex<Learned>>,
+    /// How it takes a file.
+    pub store: Option<Store>,
 }
 
 /// The points of one scan group, in the order of their addresses.
@@ -84,6 +88,7 @@ impl ModbusPlan {
                 first_point: device.first_point,
                 specs: Arc::clone(&template.specs),
                 learned: Arc::clone(units.entry(unit).or_default()),
+                store: device.transfer.map(|own| Store::parse(own, inner.settings.timeout, &mut faults)),
             });
         }
         if !faults.is_empty() {
@@ -246,6 +251,11 @@ impl Plan for ModbusPlan {
             (Target::Tcp { host, port }, _) => format!("tcp://{host}:{port}"),
             (Target::Serial(serial), _) => format!("serial:{}", serial.port),
         }
+    }
+
+    fn transfer(&self, index: usize) -> Option<TransferShape> {
+        let store = self.inner.devices.get(index)?.store?;
+        Some(transfer::shape(&store, &self.inner.timing))
     }
 
     fn learned(&self) -> Vec<String> {

@@ -47,7 +47,7 @@ struct Scan<'a> {
 
 /// Reads every point of the group once.
 pub async fn group(session: &mut ModbusSession, group: usize, samples: &mut Vec<Sample>) -> Result<(), SessionError> {
-    let ModbusSession { inner, link, readings } = session;
+    let ModbusSession { inner, link, readings, .. } = session;
     let (inner, reading) = (&**inner, &mut readings[group]);
     reading.refresh(inner, group);
     let shape = &inner.groups[group];

@@ -50,7 +50,8 @@ pub fn is_sound(frame: &[u8]) -> bool {
 pub fn find(buffer: &[u8], unit: u8, request: &Request<'_>) -> Option<(usize, usize)> {
     let whole = request.reply_len() + 3;
     let function = request.function();
-    let read = matches!(request, Request::Read { .. });
+    // Both say at once how many bytes follow.
+    let read = matches!(request, Request::Read { .. } | Request::ReadFile { .. });
     (0..buffer.len()).find_map(|start| {
         let rest = &buffer[start..];
         let len = match rest {

@@ -4,8 +4,8 @@ use crate::blocks::{self, Block, Item};
 use crate::learned::{Learned, Span};
 use crate::link::Link;
 use crate::plan::{Device, Inner};
-use crate::{raw, read, write};
-use driver::{Answer, RawError, Sample, Session, SessionError, Value};
+use crate::{raw, read, transfer, write};
+use driver::{Answer, RawError, Sample, Session, SessionError, Transfer, TransferError, Value};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use tokio::time::Instant;
 
@@ -24,13 +24,15 @@ pub struct ModbusSession {
     pub inner: Arc<Inner>,
     pub link: Link,
     pub readings: Vec<Reading>,
+    /// The file that this conversation is sending.
+    pub begun: Option<u64>,
 }
 
 impl ModbusSession {
     #[must_use]
     pub fn new(inner: Arc<Inner>, link: Link) -> ModbusSession {
         let readings = inner.groups.iter().map(|_| Reading::default()).collect();
-        ModbusSession { inner, link, readings }
+        ModbusSession { inner, link, readings, begun: None }
     }
 }
 
@@ -78,6 +80,10 @@ impl Session for ModbusSession {
 
     fn raw<'a>(&'a mut self, device: u32, bytes: &'a [u8]) -> Answer<'a, Result<Vec<u8>, RawError>> {
         Box::pin(raw::pdu(self, device, bytes))
+    }
+
+    fn transfer<'a>(&'a mut self, device: u32, file: &'a mut Transfer) -> Answer<'a, Result<(), TransferError>> {
+        Box::pin(transfer::step(self, device, file))
     }
 
     fn close(self: Box<Self>) -> Answer<'static, ()> {

@@ -175,7 +175,7 @@ fn refuse_doubled(parameters: &Parameters, faults: &mut Vec<Diagnostic>) {
     }
 }
 
-fn number_in<T>(p: &Parameters, key: &str, default: T, first: T, last: T, faults: &mut Vec<Diagnostic>) -> T
+pub fn number_in<T>(p: &Parameters, key: &str, default: T, first: T, last: T, faults: &mut Vec<Diagnostic>) -> T
 where
     T: std::str::FromStr + PartialOrd + Copy + std::fmt::Display,
 {

@@ -5,6 +5,7 @@
 //! and the first loss of anything ends the session. The runtime opens the next one.
 
 mod convert;
+mod file;
 mod identity;
 mod items;
 mod line;

@@ -1,11 +1,12 @@
 //! What is read together, decided once from the text; and what is learned of the server on the way.
 
+use crate::file::FileStore;
 use crate::node::Node;
 use crate::open;
 use crate::settings::{Mode, Settings};
 use driver::{
     Answer, ConnectionText, DeviceText, Diagnostic, FrameTap, Place, Plan, Resource, RowText, ScanGroup, Session,
-    SessionError, ValueType,
+    SessionError, TransferShape, ValueType,
 };
 use opcua::types::VariantScalarTypeId;
 use std::borrow::Cow;
@@ -28,6 +29,8 @@ pub(crate) struct Inner {
     pub(crate) settings: Settings,
     pub(crate) points: Vec<Point>,
     pub(crate) groups: Vec<ScanGroup>,
+    /// How each device takes a file.
+    pub(crate) files: Vec<Option<FileStore>>,
     /// Nodes in one Read; shrinks when the server asks for less.
     pub(crate) nodes_per_read: AtomicUsize,
     /// Monitored items in one call; shrinks likewise.
@@ -49,20 +52,28 @@ impl OpcUaPlan {
         let mut points = Vec::new();
         let mut groups = BTreeMap::new();
         let mut addressed = Vec::with_capacity(connection.devices.len());
+        let mut files = Vec::with_capacity(connection.devices.len());
         for (index, device) in connection.devices.iter().enumerate() {
             let index = u32::try_from(index).expect("a connection has far fewer devices");
             let mut reader = DeviceReader::new(device, &mut faults);
             addressed.push(reader.read(index, &settings, &mut points, &mut groups));
+            let address = device.address.map(|text| text.text.trim());
+            files.push(device.transfer.and_then(|own| FileStore::parse(own, &device.place, address, &mut faults)));
         }
         if !faults.is_empty() {
             return Err(faults);
         }
-        Ok(OpcUaPlan { inner: Arc::new(Inner::new(settings, points, groups)), addressed })
+        Ok(OpcUaPlan { inner: Arc::new(Inner::new(settings, points, groups, files)), addressed })
     }
 }
 
 impl Inner {
-    fn new(settings: Settings, points: Vec<Point>, groups: BTreeMap<(u32, Duration), Vec<u32>>) -> Inner {
+    fn new(
+        settings: Settings,
+        points: Vec<Point>,
+        groups: BTreeMap<(u32, Duration), Vec<u32>>,
+        files: Vec<Option<FileStore>>,
+    ) -> Inner {
         let group = |((device, period), points): ((u32, Duration), Vec<u32>)| {
             let requests = points.len().div_ceil(settings.max_nodes_per_read);
             ScanGroup {
@@ -81,6 +92,7 @@ impl Inner {
             settings,
             points,
             groups,
+            files,
         }
     }
 
@@ -105,7 +117,7 @@ const NODE_ID: &str = "node_id";
 const FAULTS: usize = 1_000;
 
 /// Stands for the device's logical address.
-const ADDRESS: &str = "{address}";
+pub(crate) const ADDRESS: &str = "{address}";
 
 struct DeviceReader<'a, 'd> {
     device: &'a DeviceText<'d>,
@@ -244,6 +256,11 @@ impl Plan for OpcUaPlan {
         self.inner.settings.endpoint.url.clone()
     }
 
+    fn transfer(&self, index: usize) -> Option<TransferShape> {
+        let store = self.inner.files.get(index)?.as_ref()?;
+        Some(store.shape(self.inner.settings.timeout))
+    }
+
     fn connect(&self, tap: Arc<dyn FrameTap>) -> Answer<'_, Result<Box<dyn Session>, SessionError>> {
         Box::pin(open::open(Arc::clone(&self.inner), tap))
     }
@@ -276,6 +293,7 @@ mod tests {
             table: table(rows),
             offsets: Offsets::default(),
             first_point: 0,
+            transfer: None,
         };
         let devices = [device];
         let connection = ConnectionText { name: "m", place, parameters: &parameters, devices: &devices };

@@ -1,6 +1,7 @@
 //! One conversation: batched reads, writes, and what the subscription's task delivers.
 
 use crate::convert::{self, Clock};
+use crate::file::{self, FileStore, Upload};
 use crate::line::{Failure, Line, Talk, Task};
 use crate::mailbox::Mailbox;
 use crate::open::Facts;
@@ -8,7 +9,7 @@ use crate::plan::Inner;
 use crate::publish;
 use crate::settings::{Mode, Stamp};
 use crate::write;
-use driver::{Answer, Reason, Sample, Session, SessionError, Timestamp, Value};
+use driver::{Answer, Reason, Sample, Session, SessionError, Timestamp, Transfer, TransferError, Value};
 use opcua::client::services::Read;
 use opcua::types::{AttributeId, DataValue, NodeId, ReadValueId, StatusCode, TimestampsToReturn, Variant};
 use std::sync::Arc;
@@ -16,7 +17,11 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 pub(crate) struct OpcUaSession {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
+    /// The object that takes each device's files; `None` also when the server lacks its namespace.
+    pub(crate) files: Vec<Option<NodeId>>,
+    /// The file that is under way.
+    pub(crate) upload: Option<Upload>,
     line: Line,
     /// Ends with the session.
     companion: Task<()>,
@@ -76,6 +81,8 @@ impl Shared {
 
 impl OpcUaSession {
     pub(crate) fn start(inner: Arc<Inner>, line: Line, facts: &Facts) -> OpcUaSession {
+        let file = |store: &Option<FileStore>| store.as_ref().and_then(|store| store.node.resolve(&facts.namespaces));
+        let files = inner.files.iter().map(file).collect();
         let nodes = inner.points.iter().map(|p| p.node.resolve(&facts.namespaces)).collect();
         let shared = Arc::new(Shared {
             mailbox: Mailbox::new(inner.points.len()),
@@ -85,7 +92,7 @@ impl OpcUaSession {
             inner,
         });
         let companion = Task(tokio::spawn(publish::accompany(Arc::clone(&shared), facts.session_timeout)));
-        OpcUaSession { shared, line, companion }
+        OpcUaSession { shared, files, upload: None, line, companion }
     }
 
     async fn read_group(&self, group: usize, samples: &mut Vec<Sample>) -> Result<(), SessionError> {
@@ -159,6 +166,10 @@ impl Session for OpcUaSession {
             Mode::Subscribe => Box::pin(self.shared.mailbox.take(samples)),
             Mode::Read => Box::pin(std::future::pending()),
         }
+    }
+
+    fn transfer<'a>(&'a mut self, device: u32, file: &'a mut Transfer) -> Answer<'a, Result<(), TransferError>> {
+        Box::pin(file::step(self, device, file))
     }
 
     fn close(self: Box<Self>) -> Answer<'static, ()> {

@@ -188,6 +188,7 @@ mod tests {
             table: Arc::new(builder.finish()),
             offsets: Offsets::default(),
             first_point: 0,
+            transfer: None,
         }];
         let parameters = parameters(&[]);
         Virtual.plan(&ConnectionText { name: "v", place, parameters: &parameters, devices: &devices })

@@ -37,6 +37,17 @@ pub fn plan(
     parameters: &[(&str, &str)],
     devices: &[(&str, Arc<PointTable>)],
 ) -> Result<Arc<dyn Plan>, Vec<Diagnostic>> {
+    plan_with(protocol, parameters, devices, None)
+}
+
+/// The same, of devices that take a file so.
+pub fn plan_with(
+    protocol: &str,
+    parameters: &[(&str, &str)],
+    devices: &[(&str, Arc<PointTable>)],
+    transfer: Option<&[(&str, &str)]>,
+) -> Result<Arc<dyn Plan>, Vec<Diagnostic>> {
+    let transfer = transfer.map(testkit::parameters);
     let file: Arc<str> = "line.yaml".into();
     let place = Place::new(&file, 1, 1);
     let units: Vec<Text> =
@@ -51,6 +62,7 @@ pub fn plan(
             table: Arc::clone(table),
             offsets: Offsets::default(),
             first_point,
+            transfer: transfer.as_ref(),
         });
         first_point += u32::try_from(table.len()).expect("few rows");
     }

@@ -40,6 +40,7 @@ pub fn plan(state: &Path, rows: &[(String, ValueType, PointKind)], pairs: &[(&st
         table: Arc::new(builder.finish()),
         offsets: Offsets::default(),
         first_point: 0,
+        transfer: None,
     }];
     let mut all = vec![("scan_period_ms", "100"), ("timeout_ms", "2000")];
     all.retain(|(key, _)| !pairs.iter().any(|(k, _)| k == key));
