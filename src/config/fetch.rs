@@ -40,6 +40,10 @@ pub struct SourceConfig {
     /// For a whole attempt.
     pub deadline: Duration,
     pub places: Places,
+    /// What a half-fetched archive is remembered by, where the address itself is another one each time.
+    pub known_as: Option<String>,
+    /// Whoever fetches holds the whole against a digest that was told before.
+    pub vouched: bool,
 }
 
 /// Where an address may lead, redirects included.
@@ -223,6 +227,8 @@ fn source(own: &Fields<'_, '_>, folder: &Path, faults: &mut Faults) -> Option<So
         stall: seconds(own, "stall_s", 30, 1..=600, faults),
         deadline: seconds(own, "deadline_s", 3600, 5..=604_800, faults),
         places: Places::Anywhere,
+        known_as: None,
+        vouched: false,
     };
     fit(own, &source, cleartext, faults);
     Some(source)

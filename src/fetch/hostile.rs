@@ -35,6 +35,8 @@ fn source(url: &str) -> SourceConfig {
         stall: Duration::from_secs(30),
         deadline: Duration::from_secs(600),
         places: crate::config::Places::Anywhere,
+        known_as: None,
+        vouched: false,
     }
 }
 

@@ -3,7 +3,7 @@
 use super::digest;
 use super::http_rules::{self, Have, Head, REDIRECTS, Verdict};
 use super::incoming::{Incoming, Mark, Writer};
-use super::journal::{Journal, Step, Trouble};
+use super::journal::{Chance, Journal, Step, Trouble};
 use super::pace::{self, Pace};
 use super::pull::{Found, Whole, missing_sidecar, sidecar_text};
 use super::{reach, tls};
@@ -53,8 +53,8 @@ pub(super) async fn fetch(
 ) -> Result<Found, Trouble> {
     // At most twice: the second time without what is half here.
     for _ in 0..2 {
-        let address = source.address.to_string();
-        let have = have(incoming, &address);
+        let address = source.known_as.clone().unwrap_or_else(|| source.address.to_string());
+        let have = have(incoming, &address, source.vouched);
         let answer = ask(source, &source.address, &http_rules::ask(&have), journal).await?;
         let head = head(&answer.response);
         let verdict = http_rules::judge(&head, &have, source.max_bytes)?;
@@ -90,11 +90,11 @@ pub(super) async fn fetch(
         .help("put the archive there under a new name, then rename it"))
 }
 
-fn have(incoming: &Incoming, address: &str) -> Have {
+fn have(incoming: &Incoming, address: &str, vouched: bool) -> Have {
     let mine = |mark: &&Mark| mark.address == address;
     let part = incoming.memory.part.as_ref().filter(mine).cloned();
     let held = if part.is_some() { incoming.held() } else { 0 };
-    Have { held, part, taken: incoming.memory.taken.as_ref().filter(mine).cloned() }
+    Have { held, part, taken: incoming.memory.taken.as_ref().filter(mine).cloned(), vouched }
 }
 
 fn asked(head: &Head, verdict: &Verdict, held: u64) -> String {
@@ -207,7 +207,10 @@ fn basic(user: &str, password: Option<&Secret>) -> Result<HeaderValue, Trouble> 
 /// An open way to the server, encrypted if it is to be.
 async fn open(source: &SourceConfig, at: &Address, journal: &mut Journal<'_>) -> Result<Box<dyn Stream>, Trouble> {
     let encrypted = at.scheme == Scheme::Https;
-    source.places.allow_host(&at.host).map_err(|problem| Trouble::new(Step::Setup, problem))?;
+    source
+        .places
+        .allow_host(&at.host)
+        .map_err(|problem| Trouble::new(Step::Setup, problem).chance(Chance::Forbidden))?;
     let stream = match &source.proxy {
         None => reach::connect_to(&at.host, at.port, source.connect_timeout, &source.places, journal).await?,
         Some(proxy) => through(proxy, source, at, encrypted, journal).await?,

@@ -1,7 +1,7 @@
 //! PURE. HTTP as far as it decides: what to ask for with what is here, and what an answer means for it (RFC 9110 13, 14).
 
 use super::incoming::Mark;
-use super::journal::{Step, Trouble};
+use super::journal::{Chance, Step, Trouble};
 use crate::config::{Address, Scheme};
 use reqwest::Url;
 use std::time::Duration;
@@ -15,6 +15,15 @@ pub(super) struct Have {
     pub held: u64,
     pub part: Option<Mark>,
     pub taken: Option<Mark>,
+    /// The whole will be held against a digest, so a rest is asked for without proof that it belongs to what is here.
+    pub vouched: bool,
+}
+
+impl Have {
+    /// A part is here, and its rest can be asked for.
+    fn can_go_on(&self) -> bool {
+        self.held > 0 && self.part.as_ref().is_some_and(|part| part.proves() || self.vouched)
+    }
 }
 
 /// The head of an answer, as far as it matters.
@@ -47,11 +56,10 @@ pub(super) enum Verdict {
 /// Header lines beyond the usual ones.
 #[must_use]
 pub(super) fn ask(have: &Have) -> Vec<(&'static str, String)> {
-    if have.held > 0
-        && let Some(part) = &have.part
-        && let Some(proof) = part.strong_etag().map(str::to_owned).or_else(|| part.modified.clone())
-    {
-        return vec![("range", format!("bytes={}-", have.held)), ("if-range", proof)];
+    if let Some(part) = have.part.as_ref().filter(|_| have.can_go_on()) {
+        let proof = part.strong_etag().map(str::to_owned).or_else(|| part.modified.clone());
+        let range = ("range", format!("bytes={}-", have.held));
+        return std::iter::once(range).chain(proof.map(|proof| ("if-range", proof))).collect();
     }
     let Some(taken) = &have.taken else { return Vec::new() };
     // If-None-Match is the stronger one; with both a server ignores the other (RFC 9110 13.1.3).
@@ -64,7 +72,7 @@ pub(super) fn ask(have: &Have) -> Vec<(&'static str, String)> {
 /// When the answer is none that brings an archive.
 pub(super) fn judge(head: &Head, have: &Have, most: u64) -> Result<Verdict, Trouble> {
     let ask = |problem: String| Trouble::new(Step::Ask, problem);
-    let asked_for_rest = have.held > 0 && have.part.as_ref().is_some_and(Mark::proves);
+    let asked_for_rest = have.can_go_on();
     match head.status {
         304 if have.taken.is_some() && !asked_for_rest => Ok(Verdict::Unchanged),
         200 => {
@@ -189,7 +197,8 @@ pub(super) fn may_follow(source: &Address, to: &Address, hosts: &[String]) -> Re
         return Ok(());
     }
     Err(Trouble::new(Step::Ask, format!("redirect refused: it leads to another host, {}", to.host))
-        .help("if that host is to be trusted write its name into redirect_hosts of the source"))
+        .help("if that host is to be trusted write its name into redirect_hosts of the source, or hosts of update:")
+        .chance(Chance::Forbidden))
 }
 
 /// Where a redirect leads.
@@ -197,7 +206,8 @@ pub(super) fn may_follow(source: &Address, to: &Address, hosts: &[String]) -> Re
 /// # Errors
 /// When it leads out of encryption, or to another protocol.
 pub(super) fn redirected(from: &Address, location: Option<&str>) -> Result<Address, Trouble> {
-    let refuse = |problem: &str| Trouble::new(Step::Ask, format!("redirect refused: {problem}"));
+    let refuse =
+        |problem: &str| Trouble::new(Step::Ask, format!("redirect refused: {problem}")).chance(Chance::Forbidden);
     let location = location.ok_or_else(|| refuse("it says not where to"))?;
     let base = format!("{}://{}{}", from.scheme.word(), from.authority(), from.path);
     let mut url =
@@ -218,7 +228,7 @@ mod tests {
 
     fn part(etag: &str, held: u64) -> Have {
         let mark = Mark { etag: Some(etag.to_owned()), size: Some(100), ..Mark::default() };
-        Have { held, part: Some(mark), taken: None }
+        Have { held, part: Some(mark), ..Have::default() }
     }
 
     fn head(status: u16, etag: &str, range: &str) -> Head {
@@ -271,7 +281,7 @@ mod tests {
     #[test]
     fn a_part_without_an_etag_is_proved_by_its_date() {
         let mark = Mark { modified: Some("then".to_owned()), size: Some(100), ..Mark::default() };
-        let have = Have { held: 40, part: Some(mark), taken: None };
+        let have = Have { held: 40, part: Some(mark), ..Have::default() };
         let rest = |modified: &str| {
             let range = Some("bytes 40-99/100".to_owned());
             judge(&Head { status: 206, modified: Some(modified.to_owned()), range, ..Head::default() }, &have, 1000)

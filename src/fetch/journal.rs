@@ -86,11 +86,31 @@ pub struct Trouble {
     /// The server says when it may be asked again.
     #[serde(skip)]
     pub retry_after: Option<Duration>,
+    /// What another attempt is worth.
+    #[serde(skip)]
+    pub chance: Chance,
+}
+
+/// Whether the same attempt may end otherwise, for those who count attempts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Chance {
+    /// Networks and servers come back.
+    #[default]
+    Good,
+    /// As long as nobody changes something: a certificate that is not trusted, a login that is refused.
+    Slim,
+    /// This gateway's own configuration forbids it.
+    Forbidden,
 }
 
 impl Trouble {
     pub fn new(step: Step, problem: impl Into<String>) -> Trouble {
-        Trouble { step, problem: problem.into(), remedy: String::new(), retry_after: None }
+        Trouble { step, problem: problem.into(), remedy: String::new(), retry_after: None, chance: Chance::Good }
+    }
+
+    #[must_use]
+    pub fn chance(self, chance: Chance) -> Trouble {
+        Trouble { chance, ..self }
     }
 
     #[must_use]

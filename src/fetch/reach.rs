@@ -1,6 +1,6 @@
 //! From a name to an open TCP connection, with words for whoever has to open the port (R6).
 
-use super::journal::{Journal, Step, Trouble};
+use super::journal::{Chance, Journal, Step, Trouble};
 use crate::config::Places;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -37,7 +37,11 @@ pub(super) async fn connect_to(
 ) -> Result<TcpStream, Trouble> {
     let addresses = resolve(host, port, within, journal).await?;
     for address in addresses.iter().take(ADDRESSES) {
-        let refuse = |problem| Trouble::new(Step::Resolve, problem).help("name the host in hosts: if it is meant");
+        let refuse = |problem| {
+            Trouble::new(Step::Resolve, problem)
+                .help("name the host in hosts: if it is meant")
+                .chance(Chance::Forbidden)
+        };
         places.allow_address(host, address.ip()).map_err(refuse)?;
     }
     let mut last = None;

@@ -1,6 +1,6 @@
 //! TLS toward a server of packages: its authority, or one pinned certificate; and what the gateway shows.
 
-use super::journal::{Step, Trouble};
+use super::journal::{Chance, Step, Trouble};
 use crate::config::Trust;
 use ring::digest::{SHA256, digest};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -84,7 +84,13 @@ pub(super) fn trouble(error: &std::io::Error) -> Trouble {
         Some(Error::InvalidMessage(_)) => "this port speaks no tls; check port and scheme in url",
         _ => "",
     };
-    Trouble::new(Step::Tls, cause.map_or_else(|| error.to_string(), Error::to_string)).help(remedy)
+    let distrust = match cause {
+        Some(Error::InvalidCertificate(_)) => true,
+        Some(Error::General(told)) => told.contains("pinned"),
+        _ => false,
+    };
+    let chance = if distrust { Chance::Slim } else { Chance::Good };
+    Trouble::new(Step::Tls, cause.map_or_else(|| error.to_string(), Error::to_string)).help(remedy).chance(chance)
 }
 
 /// Exactly one certificate, whoever signed it and whatever name it bears; the server proves that it has the key.

@@ -4,10 +4,9 @@ use super::carry::{Teller, free, part};
 use super::job::{Event, Job, Origin};
 use super::md5::Md5;
 use super::runner::Ports;
-use super::source::{self, Way};
+use super::source::{self, Found, Way};
 use super::{Failure, Stage, Tell, broker};
-use crate::config::SourceConfig;
-use crate::fetch::journal::{Step, Trouble};
+use crate::fetch::journal::{Chance, Step, Trouble};
 use crate::fetch::{Download, Downloaded};
 use crate::model::progress::Progress;
 use crate::model::update::{Method, Offer};
@@ -19,8 +18,12 @@ use tokio::time::{Instant, sleep};
 
 /// How words about a download that failed begin.
 pub const DOWNLOAD: &str = "download: ";
+/// How words about an address that this gateway does not ask begin.
+pub const ADDRESS: &str = "address: ";
 /// Attempts in a row that brought not a byte.
 const FRUITLESS: u32 = 12;
+/// Of those, attempts that will hardly end otherwise: a clock may still be set, a certificate just be changed.
+const SLIM: u32 = 3;
 /// After the first of them; doubled after each further one, up to the longest.
 const BACK_OFF: Duration = Duration::from_secs(2);
 const BACK_OFF_MOST: Duration = Duration::from_secs(300);
@@ -61,16 +64,18 @@ pub(super) async fn fetch(ports: &Ports, job: &Job, teller: &Teller) -> Result<E
         Origin::Cloud(offer) => offer,
         Origin::File(path) => return copy(path.into(), part(ports, job), ports.config.max_bytes, teller).await,
     };
-    let began = Instant::now();
-    let (mut fruitless, mut anew) = (0, false);
+    let mut patience = Patience::new(Instant::now() + ports.config.deadline);
+    let mut anew = false;
     loop {
-        let source = match address(ports, job, offer).await {
-            Ok(source) => source,
-            Err(failure) => {
-                fruitless = pause(fruitless, 0, &failure.words, began, ports, teller).await?;
+        let found = match find(ports, offer).await {
+            Ok(found) => found,
+            Err(trouble) => {
+                rest(patience.after(&trouble, 0, Instant::now())?, &trouble, teller).await;
                 continue;
             }
         };
+        let at_broker = found.known_as.is_some();
+        let source = source::config(&job.id, found, offer.size, &ports.config);
         let folder = ports.shelf.work();
         let progress = Progress::seen();
         let download = Download { source: &source, folder: &folder, progress: &progress };
@@ -79,6 +84,10 @@ pub(super) async fn fetch(ports: &Ports, job: &Job, teller: &Teller) -> Result<E
         let whole = held == offer.size;
         let file = Downloaded { path: part(ports, job), bytes: held, unsure: true };
         let attempt = if whole { Ok(file) } else { watched(&download, &progress, offer.size, teller).await };
+        let attempt = match attempt {
+            Ok(file) if at_broker && file.bytes != offer.size => refused_in_a_file(file, &download),
+            attempt => attempt,
+        };
         match attempt {
             Ok(file) => match digest(file.path, offer.clone()).await? {
                 None => return Ok(Event::Fetched),
@@ -89,53 +98,87 @@ pub(super) async fn fetch(ports: &Ports, job: &Job, teller: &Teller) -> Result<E
                 }
                 Some(wrong) => return Err(Failure::new(Stage::Verification, wrong)),
             },
-            Err(trouble) if trouble.step == Step::Setup => return Err(told(&trouble)),
             Err(trouble) => {
                 let came = download.held().saturating_sub(held);
-                fruitless = pause(fruitless, came, &trouble.to_string(), began, ports, teller).await?;
+                rest(patience.after(&trouble, came, Instant::now())?, &trouble, teller).await;
             }
         }
     }
 }
 
 fn told(trouble: &Trouble) -> Failure {
-    Failure::new(Stage::Download, format!("{DOWNLOAD}{trouble}"))
+    match trouble.chance {
+        Chance::Forbidden => Failure::new(Stage::Refused, format!("{ADDRESS}{}", trouble.problem)),
+        Chance::Good | Chance::Slim => Failure::new(Stage::Download, format!("{DOWNLOAD}{trouble}")),
+    }
 }
 
-/// Waits before the next attempt, or gives up.
-async fn pause(
+/// How often a download is tried.
+struct Patience {
+    until: Instant,
+    /// Attempts in a row that brought not a byte.
     fruitless: u32,
-    came: u64,
-    why: &str,
-    began: Instant,
-    ports: &Ports,
-    teller: &Teller,
-) -> Result<u32, Failure> {
-    let fruitless = if came > 0 { 0 } else { fruitless + 1 };
-    if fruitless >= FRUITLESS || began.elapsed() >= ports.config.deadline {
-        return Err(Failure::new(Stage::Download, format!("{DOWNLOAD}{why}")));
+    /// Those of them that will hardly end otherwise.
+    slim: u32,
+}
+
+impl Patience {
+    fn new(until: Instant) -> Patience {
+        Patience { until, fruitless: 0, slim: 0 }
     }
-    let wait = BACK_OFF.saturating_mul(1 << fruitless.min(10)).min(BACK_OFF_MOST).mul_f32(0.75 + 0.5 * fastrand::f32());
-    tracing::info!(why, ?wait, "the update file is not whole; the next attempt goes on after the wait");
+
+    /// How long to wait before the next attempt.
+    ///
+    /// # Errors
+    /// When there is none.
+    fn after(&mut self, trouble: &Trouble, came: u64, now: Instant) -> Result<Duration, Failure> {
+        if came > 0 {
+            (self.fruitless, self.slim) = (0, 0);
+        } else {
+            self.fruitless += 1;
+            self.slim += u32::from(trouble.chance == Chance::Slim);
+        }
+        let over = self.fruitless >= FRUITLESS || self.slim >= SLIM || now >= self.until;
+        if over || trouble.chance == Chance::Forbidden || trouble.step == Step::Setup {
+            return Err(told(trouble));
+        }
+        let wait = BACK_OFF.saturating_mul(1 << self.fruitless.min(10)).min(BACK_OFF_MOST);
+        Ok(wait.mul_f32(0.75 + 0.5 * fastrand::f32()))
+    }
+}
+
+async fn rest(wait: Duration, why: &Trouble, teller: &Teller) {
+    tracing::info!(%why, ?wait, "the update file is not whole; the next attempt goes on after the wait");
     let words: String = format!("download goes on in {} s: {why}", wait.as_secs()).chars().take(200).collect();
     teller.told.send_modify(|told| told.1 = words);
     sleep(wait).await;
-    Ok(fruitless)
 }
 
-async fn address(ports: &Ports, job: &Job, offer: &Offer) -> Result<SourceConfig, Failure> {
-    let refused = |why: String| Failure::new(Stage::Refused, why);
-    let (address, own) = match source::way(offer, &ports.config).map_err(refused)? {
-        Way::Web(address) => (address, false),
+async fn find(ports: &Ports, offer: &Offer) -> Result<Found, Trouble> {
+    let refused = |why: String| Trouble::new(Step::Setup, why).chance(Chance::Forbidden);
+    match source::way(offer, &ports.config).map_err(refused)? {
+        Way::Web(address) => Ok(Found { address, known_as: None }),
         Way::Broker { base, uri } => {
-            let identity = ports.identity.as_ref().ok_or_else(|| refused("no cloud is configured".to_owned()))?;
-            let (product_key, device_key) =
-                ports.gateway.as_ref().ok_or_else(|| refused("no cloud is configured".to_owned()))?;
-            let session = broker::login(&base, (product_key, device_key), &**identity, &ports.config).await?;
-            (source::at_broker(&base, offer, &uri, &session).map_err(refused)?, true)
+            let nobody = || refused("no cloud is configured".to_owned());
+            let identity = ports.identity.as_ref().ok_or_else(nobody)?;
+            let (product_key, device_key) = ports.gateway.as_ref().ok_or_else(nobody)?;
+            let keys = (product_key.as_str(), device_key.as_str());
+            let session = broker::login(&base, keys, &**identity, &ports.config).await?;
+            let address = source::at_broker(&base, keys, &uri, &session).map_err(refused)?;
+            Ok(Found { address, known_as: Some(uri) })
         }
-    };
-    Ok(source::config(&job.id, address, own, offer.size, &ports.config))
+    }
+}
+
+/// The broker's refusal comes with status 200, as its answers to messages do: it is no part of the file.
+fn refused_in_a_file(file: Downloaded, download: &Download<'_>) -> Result<Downloaded, Trouble> {
+    match broker::refusal(&file.path, file.bytes) {
+        Some(trouble) => {
+            download.forget()?;
+            Err(trouble)
+        }
+        None => Ok(file),
+    }
 }
 
 async fn watched(
@@ -221,4 +264,31 @@ async fn copy(from: PathBuf, to: PathBuf, most: u64, teller: &Teller) -> Result<
         .await
         .map(|()| Event::Fetched)
         .map_err(|error| Failure::new(Stage::Download, format!("copy the file: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_hopes_is_tried_often_what_hardly_hopes_three_times_and_what_is_forbidden_once() {
+        let now = Instant::now();
+        let attempts = |trouble: &Trouble| {
+            let mut patience = Patience::new(now + Duration::from_secs(3600));
+            (1..).find(|_| patience.after(trouble, 0, now).is_err())
+        };
+        let trouble = |chance| Trouble::new(Step::Tls, "x").chance(chance);
+        assert_eq!(attempts(&trouble(Chance::Good)), Some(FRUITLESS));
+        assert_eq!(attempts(&trouble(Chance::Slim)), Some(SLIM));
+        assert_eq!(attempts(&trouble(Chance::Forbidden)), Some(1));
+        let end = Patience::new(now).after(&trouble(Chance::Forbidden), 0, now).unwrap_err();
+        assert_eq!((end.stage, end.words.as_str()), (Stage::Refused, "address: x"));
+        let end = Patience::new(now).after(&trouble(Chance::Good), 5, now).unwrap_err();
+        assert_eq!((end.stage, end.words.as_str()), (Stage::Download, "download: tls: x"), "the deadline");
+        let mut patience = Patience::new(now + Duration::from_secs(3600));
+        for _ in 0..100 {
+            assert!(patience.after(&trouble(Chance::Slim), 1, now).is_ok(), "it gets on");
+            assert!(patience.after(&trouble(Chance::Slim), 0, now).unwrap() < Duration::from_secs(6));
+        }
+    }
 }

@@ -1,20 +1,26 @@
 //! Logs in to the cloud's HTTP broker, which keeps files of the scheme `enos-connect://`.
 
-use super::{Failure, Stage};
 use crate::config::UpdateConfig;
+use crate::fetch::journal::{Chance, Step, Trouble};
 use crate::model::Secret;
 use crate::model::identity::{Identity, LoginSecret};
 use reqwest::{Client, Proxy, redirect};
 use serde_json::{Value as Json, json};
 use std::error::Error;
+use std::path::Path;
 
 /// How long the session may be idle: a stalled download is taken up again with a new one.
 const LIFETIME_MS: u64 = 300_000;
 /// An answer is a few hundred bytes.
 const ANSWER: u64 = 64 << 10;
 
-fn failed(words: impl Into<String>) -> Failure {
-    Failure::new(Stage::Download, words)
+fn failed(words: impl Into<String>) -> Trouble {
+    Trouble::new(Step::Login, words)
+}
+
+/// The configuration has to be changed.
+fn unfit(words: impl Into<String>) -> Trouble {
+    Trouble::new(Step::Setup, words)
 }
 
 /// A session for downloads.
@@ -26,18 +32,18 @@ pub async fn login(
     (product_key, device_key): (&str, &str),
     identity: &dyn Identity,
     config: &UpdateConfig,
-) -> Result<String, Failure> {
+) -> Result<String, Trouble> {
     let proof = identity.proof().await.map_err(|why| failed(format!("log in to the HTTP broker: {why}")))?;
     let LoginSecret::Device(secret) = proof.secret else {
-        return Err(failed("log in to the HTTP broker: the gateway has no device secret"));
+        return Err(failed("log in to the HTTP broker: the gateway has no device secret").chance(Chance::Slim));
     };
     let body = json!({
         "signMethod": "sha256",
         "lifetime": LIFETIME_MS,
         "sign": sign(product_key, device_key, &secret),
     });
-    let mut url = reqwest::Url::parse(base).map_err(|error| failed(format!("update.http_broker: {error}")))?;
-    url.path_segments_mut().map_err(|()| failed("update.http_broker is no base"))?.pop_if_empty().extend([
+    let mut url = reqwest::Url::parse(base).map_err(|error| unfit(format!("update.http_broker: {error}")))?;
+    url.path_segments_mut().map_err(|()| unfit("update.http_broker is no base"))?.pop_if_empty().extend([
         "auth",
         product_key,
         device_key,
@@ -52,15 +58,34 @@ pub async fn login(
     let answer: Json =
         read(response).await.ok_or_else(|| failed(format!("the HTTP broker answers with status {status}")))?;
     match answer["data"]["sessionId"].as_str() {
-        Some(session) if status.is_success() => Ok(session.to_owned()),
+        Some(session) if status.is_success() && is_good(&answer) => Ok(session.to_owned()),
         _ => {
-            let message: String = answer["message"].as_str().unwrap_or_default().chars().take(200).collect();
-            Err(failed(format!(
-                "the HTTP broker refuses the login: status {status}, code {} {message}",
-                answer["code"]
-            )))
+            let told =
+                failed(format!("the HTTP broker refuses the login: status {}, {}", status.as_u16(), words(&answer)));
+            // Those in trouble, or asked too often, say so.
+            let busy = status.is_server_error() || status.as_u16() == 429;
+            Err(told.chance(if busy { Chance::Good } else { Chance::Slim }))
         }
     }
+}
+
+/// What the broker says in place of a file, if it is that: a session that is over, a file that is not there.
+pub fn refusal(path: &Path, bytes: u64) -> Option<Trouble> {
+    if bytes > ANSWER {
+        return None;
+    }
+    let answer: Json = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+    let is_refusal = answer["code"].is_i64() && !is_good(&answer);
+    is_refusal.then(|| Trouble::new(Step::Ask, format!("the HTTP broker sends no file: {}", words(&answer))))
+}
+
+fn is_good(answer: &Json) -> bool {
+    answer["code"].as_i64().is_none_or(|code| code == 200)
+}
+
+fn words(answer: &Json) -> String {
+    let message = answer["message"].as_str().or(answer["msg"].as_str()).unwrap_or_default();
+    format!("code {} {}", answer["code"], message.chars().take(200).collect::<String>()).trim_end().to_owned()
 }
 
 /// At most as much as an answer has.
@@ -75,8 +100,8 @@ async fn read(mut response: reqwest::Response) -> Option<Json> {
     serde_json::from_slice(&bytes).ok()
 }
 
-fn client(config: &UpdateConfig) -> Result<Client, Failure> {
-    let tls = crate::fetch::tls_client(&config.trust).map_err(|trouble| failed(trouble.to_string()))?;
+fn client(config: &UpdateConfig) -> Result<Client, Trouble> {
+    let tls = crate::fetch::tls_client(&config.trust)?;
     let mut builder = Client::builder()
         .tls_backend_preconfigured((*tls).clone())
         .user_agent(crate::version::user_agent())
@@ -86,7 +111,7 @@ fn client(config: &UpdateConfig) -> Result<Client, Failure> {
         .timeout(config.connect_timeout + config.stall)
         .no_proxy();
     if let Some(proxy) = &config.proxy {
-        builder = builder.proxy(Proxy::all(proxy.reveal()).map_err(|_| failed("update.proxy is no address"))?);
+        builder = builder.proxy(Proxy::all(proxy.reveal()).map_err(|_| unfit("update.proxy is no address"))?);
     }
     builder.build().map_err(|error| failed(format!("make the client of the HTTP broker: {}", chain(&error))))
 }

@@ -5,30 +5,49 @@ use crate::model::update::Offer;
 use semver::Version;
 use serde_json::Value as Json;
 
-/// The newest that is not the one that runs, nor one that came to an end here before. Versions that are no semantic ones
-/// come after all others, in the order of their texts.
+/// How earlier ones ended, and since when the configuration is as it is.
+pub struct Tried<'a> {
+    pub history: &'a [Past],
+    pub since: i64,
+}
+
+/// The newest that `may` be taken, is not the one that runs, and none that came to an end here before. Versions that are no
+/// semantic ones come after all others, in the order of their texts.
 #[must_use]
 pub fn choose(
     (product_key, device_key): (&str, &str),
     data: &Json,
     running: &str,
     allow_downgrade: bool,
-    history: &[Past],
+    tried: &Tried<'_>,
+    may: &dyn Fn(&Offer) -> bool,
 ) -> Option<Offer> {
     let offers = data.as_array().into_iter().flatten();
     let offers = offers.filter_map(|one| Offer::parse(product_key, device_key, one).ok());
-    let known = |offer: &Offer| history.iter().any(|past| past.sign.as_ref() == Some(&offer.sign) && is_final(past));
     let fits = |offer: &Offer| {
-        offer.version != running && !known(offer) && (allow_downgrade || !is_older(&offer.version, running))
+        offer.version != running
+            && !tried.knows(offer)
+            && (allow_downgrade || !is_older(&offer.version, running))
+            && may(offer)
     };
     offers.filter(fits).max_by(|a, b| order(&a.version).cmp(&order(&b.version)))
 }
 
-/// What was cancelled or could not be downloaded may come again.
-fn is_final(past: &Past) -> bool {
-    matches!(past.result.as_str(), "done" | "rolled back" | "rolled back later" | "refused" | "failed" | "half done")
-        && !past.why.starts_with("cancelled")
-        && !past.why.starts_with(super::bring::DOWNLOAD)
+impl Tried<'_> {
+    fn knows(&self, offer: &Offer) -> bool {
+        self.history.iter().any(|past| past.sign.as_ref() == Some(&offer.sign) && self.is_final(past))
+    }
+
+    /// What was cancelled or could not be downloaded may come again; an address that was forbidden, once the
+    /// configuration was read anew.
+    fn is_final(&self, past: &Past) -> bool {
+        matches!(
+            past.result.as_str(),
+            "done" | "rolled back" | "rolled back later" | "refused" | "failed" | "half done"
+        ) && !past.why.starts_with("cancelled")
+            && !past.why.starts_with(super::bring::DOWNLOAD)
+            && (past.ended >= self.since || !past.why.starts_with(super::bring::ADDRESS))
+    }
 }
 
 fn is_older(version: &str, running: &str) -> bool {
@@ -70,7 +89,8 @@ mod tests {
         let data =
             json!([one("1.9.0", "a"), one("1.10.0", "b"), one("0.9.0", "c"), one("1.2.0", "d"), {"version": "9.0.0"}]);
         let chosen = |running: &str, downgrade: bool, history: &[Past]| {
-            choose(("p", "d"), &data, running, downgrade, history).map(|offer| offer.version)
+            let tried = Tried { history, since: 5 };
+            choose(("p", "d"), &data, running, downgrade, &tried, &|_| true).map(|offer| offer.version)
         };
         assert_eq!(chosen("1.2.0", false, &[]).as_deref(), Some("1.10.0"));
         let bad = past(&sign("b"), "rolled back", "it crashed");
@@ -81,6 +101,16 @@ mod tests {
         {
             assert_eq!(chosen("1.2.0", false, &[passing]).as_deref(), Some("1.10.0"));
         }
-        assert_eq!(choose(("p", "d"), &json!(null), "1.0.0", true, &[]), None);
+        let barred = past(&sign("b"), "refused", "address: host evil.com");
+        assert_eq!(
+            chosen("1.2.0", false, std::slice::from_ref(&barred)).as_deref(),
+            Some("1.10.0"),
+            "of an earlier run"
+        );
+        assert_eq!(chosen("1.2.0", false, &[Past { ended: 5, ..barred }]).as_deref(), Some("1.9.0"));
+        let none = Tried { history: &[], since: 0 };
+        assert_eq!(choose(("p", "d"), &json!(null), "1.0.0", true, &none, &|_| true), None);
+        let old = choose(("p", "d"), &data, "1.2.0", false, &none, &|offer| offer.version != "1.10.0");
+        assert_eq!(old.map(|offer| offer.version).as_deref(), Some("1.9.0"));
     }
 }

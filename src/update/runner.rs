@@ -75,6 +75,8 @@ struct Runner {
     words: String,
     pulling: Option<Pulling>,
     pull_at: Option<Instant>,
+    /// When this engine started, in milliseconds since 1970: the configuration is of then.
+    since: i64,
 }
 
 /// Starts the task; it ends after `stopped`. What it told before a restart is told again.
@@ -107,7 +109,8 @@ impl Runner {
         let job = job.map(|job| if job.state.is_end() { job } else { job.found(now()) });
         let pull_at = (ports.config.pull != Pull::Off && ports.ask.is_some()).then(Instant::now);
         let words = String::new();
-        let mut runner = Runner { ports, job, versions, shown, doing: None, words, pulling: None, pull_at };
+        let mut runner =
+            Runner { ports, job, versions, shown, doing: None, words, pulling: None, pull_at, since: now() };
         runner.begin();
         runner
     }

@@ -45,10 +45,19 @@ fn web(url: &str, config: &UpdateConfig) -> Result<Way, String> {
             Err("fileUrl goes without encryption; offer https://, or write cleartext: true below update:".to_owned())
         }
         Scheme::Http | Scheme::Https => {
-            places(config).allow_host(&address.host).map_err(|problem| format!("fileUrl: {problem}"))?;
+            allowed(&address.host, &places(config)).map_err(|problem| format!("fileUrl: {problem}"))?;
             Ok(Way::Web(address))
         }
         other => Err(format!("fileUrl: {}:// is not fetched for updates; offer https://", other.word())),
+    }
+}
+
+/// As far as it can be told before the name is resolved.
+fn allowed(host: &str, places: &Places) -> Result<(), String> {
+    places.allow_host(host)?;
+    match host.parse() {
+        Ok(address) => places.allow_address(host, address),
+        Err(_) => Ok(()),
     }
 }
 
@@ -56,17 +65,23 @@ fn places(config: &UpdateConfig) -> Places {
     Places::Told(config.hosts.iter().map(|host| Glob::new(host)).collect())
 }
 
-/// The address of a file at the HTTP broker, for a session.
+/// The address of a file at the HTTP broker, for a session and the gateway that has it: firmware of sub-devices too is read
+/// by the one that logged in, as the vendor's SDK does.
 ///
 /// # Errors
 /// When the configured broker is no address.
-pub fn at_broker(base: &str, offer: &Offer, uri: &str, session: &str) -> Result<Address, String> {
+pub fn at_broker(
+    base: &str,
+    (product_key, device_key): (&str, &str),
+    uri: &str,
+    session: &str,
+) -> Result<Address, String> {
     let mut url = Url::parse(base).map_err(|error| format!("update.http_broker: {error}"))?;
     url.path_segments_mut().map_err(|()| "update.http_broker is no base".to_owned())?.pop_if_empty().extend([
         "multipart",
         "sys",
-        &offer.product_key,
-        &offer.device_key,
+        product_key,
+        device_key,
         "file",
         "download",
     ]);
@@ -77,9 +92,19 @@ pub fn at_broker(base: &str, offer: &Offer, uri: &str, session: &str) -> Result<
 /// How long one attempt may take before the next goes on where it ended.
 const ATTEMPT: Duration = Duration::from_secs(3600);
 
-/// As the fetcher takes it. `own`: the address is of the configuration, not of the offer.
+/// Where one attempt asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    pub address: Address,
+    /// The file's name at the broker: the address is of the configuration, and has a session that is another one each time.
+    pub known_as: Option<String>,
+}
+
+/// As the fetcher takes it.
 #[must_use]
-pub fn config(name: &str, address: Address, own: bool, size: u64, config: &UpdateConfig) -> SourceConfig {
+pub fn config(name: &str, found: Found, size: u64, config: &UpdateConfig) -> SourceConfig {
+    let Found { address, known_as } = found;
+    let own = known_as.is_some();
     SourceConfig {
         name: name.to_owned(),
         address,
@@ -98,6 +123,8 @@ pub fn config(name: &str, address: Address, own: bool, size: u64, config: &Updat
         stall: config.stall,
         deadline: config.deadline.min(ATTEMPT),
         places: if own { Places::Anywhere } else { places(config) },
+        known_as,
+        vouched: true,
     }
 }
 
@@ -123,6 +150,9 @@ mod tests {
             ("file:///etc/shadow", "not fetched for updates"),
             ("https://u:p@h/f", "account"),
             ("gopher://h/f", "not known"),
+            ("https://127.0.0.1/f", "address of this machine"),
+            ("https://169.254.169.254/latest", "address of this machine"),
+            ("https://[::1]/f", "address of this machine"),
         ] {
             let told = of(url, &bare).unwrap_err();
             assert!(told.contains(words), "{url}: {told}");
@@ -143,8 +173,7 @@ mod tests {
 
     #[test]
     fn a_file_of_the_broker_is_asked_for_as_the_sdk_does() {
-        let offer = Offer { product_key: "产品".into(), device_key: "gw.1".into(), ..offer("1.0.0") };
-        let address = at_broker("https://b:8443", &offer, "enos-connect://a b/c.zip?x", "s&1").unwrap();
+        let address = at_broker("https://b:8443", ("产品", "gw.1"), "enos-connect://a b/c.zip?x", "s&1").unwrap();
         assert_eq!(
             address.path,
             "/multipart/sys/%E4%BA%A7%E5%93%81/gw.1/file/download?sessionId=s%261&fileUri=enos-connect%3A%2F%2Fa+b%2Fc.zip%3Fx&category=ota"

@@ -120,10 +120,17 @@ async fn what_is_known_to_be_wrong_is_refused_at_the_offer() {
         (Offer { url: "https://evil.com/f".into(), ..good.clone() }, "host evil.com"),
         (Offer { url: "/relative".into(), ..good.clone() }, "base_url"),
         (Offer { url: "enos-connect://f.zip".into(), ..good.clone() }, "http_broker"),
+        (Offer { url: "https://169.254.169.254/f".into(), ..good.clone() }, "host 169.254.169.254"),
     ] {
-        let refused = gateway.updates.offered(offer, true).await;
-        assert!(refused.code == 2018 && refused.message.contains(words), "{refused:?}");
+        for _ in 0..3 {
+            let refused = gateway.updates.offered(offer.clone(), true).await;
+            assert!(refused.code == 2018 && refused.message.contains(words), "{refused:?}");
+        }
     }
+    let history = gateway.updates.history();
+    let ends: Vec<_> = history.as_array().unwrap().iter().map(|past| (&past["result"], &past["why"])).collect();
+    assert_eq!(ends.len(), 4, "each once: {ends:?}");
+    assert!(ends.iter().all(|(result, why)| *result == "refused" && why.as_str().unwrap().starts_with("address: ")));
     let running = Offer { version: crate::version::current().to_owned(), ..good.clone() };
     assert_eq!(gateway.updates.offered(running, true).await.code, 200);
     assert_eq!((bench.cloud.steps(), bench.cloud.versions()), (vec![100], vec![crate::version::current().to_owned()]));
@@ -131,6 +138,29 @@ async fn what_is_known_to_be_wrong_is_refused_at_the_offer() {
     let large = Offer { size: 1 << 40, ..good };
     assert_eq!(gateway.updates.offered(large, true).await.code, 200);
     assert!(end(&gateway).await["why"].as_str().unwrap().contains("max_mb"));
+}
+
+/// The host may be asked, and points to one that may not, or is this machine by another name.
+#[tokio::test]
+async fn an_address_that_turns_out_to_be_forbidden_is_asked_once() {
+    let mut bench = Bench::new();
+    let size = std::fs::metadata(bench.file("2.0.0")).unwrap().len() as usize;
+    let (base, sent) = server(bench.home.path().to_owned(), None).await;
+    let port = base.rsplit(':').next().unwrap();
+    bench.config.hosts = vec!["*".into()];
+    let offer = bench.offer("2.0.0", "gw", &format!("http://localhost:{port}/2.0.0.tar.gz"));
+    let gateway = bench.start();
+    assert_eq!(gateway.updates.offered(offer.clone(), true).await.code, 200);
+    let job = until(&gateway, |job| job["told"] == true).await;
+    assert_eq!((&job["state"], &job["step"]), (&"refused".into(), &(-5).into()), "{job}");
+    assert!(job["why"].as_str().unwrap().contains("address of this machine"), "{job}");
+    assert_eq!((sent.load(Ordering::SeqCst), bench.cloud.steps().last()), (0, Some(&-5)));
+    drop(gateway);
+    bench.config.hosts.push("localhost".into());
+    let gateway = bench.start();
+    assert_eq!(gateway.updates.offered(offer, true).await.code, 200);
+    assert_eq!(until(&gateway, |job| job["state"] != "refused" && job["end"] == true).await["state"], "done");
+    assert_eq!(sent.load(Ordering::SeqCst), size);
 }
 
 #[tokio::test]

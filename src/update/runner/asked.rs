@@ -1,13 +1,14 @@
 //! What is asked of the task of updates: offers, files, to give a job up or take it back, and what the cloud has waiting.
 
 use super::handle::{Refused, Request, Wanted};
-use super::telling::saying;
-use super::{Job, Runner, now};
+use super::telling::{cut, saying};
+use super::{Job, Runner, State, now};
 use crate::config::Pull;
 use crate::model::cloud_ask::Wish;
 use crate::model::update::{Offer, Said};
+use crate::update::bring::ADDRESS;
 use crate::update::job::{self, Event, Origin, Verdict};
-use crate::update::{pull, source};
+use crate::update::{Stage, pull, source};
 use serde_json::{Value as Json, json};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -46,10 +47,30 @@ impl Runner {
             }
             Verdict::Busy(words) => Err(Refused { code: "busy", words }),
             Verdict::New => {
-                source::way(&offer, &self.ports.config).map_err(|words| Refused { code: "refused", words })?;
+                if let Err(words) = source::way(&offer, &self.ports.config) {
+                    self.turn_away(offer, &words);
+                    return Err(Refused { code: "refused", words });
+                }
                 self.take_on(Origin::Cloud(offer), false)
             }
         }
+    }
+
+    /// Its address is none this gateway asks: that is the end of it, on disk, and no job. Whether it is news; the job
+    /// before it stays the one that can be taken back.
+    fn turn_away(&mut self, offer: Offer, words: &str) -> bool {
+        let why = format!("{ADDRESS}{words}");
+        let known = self.ports.shelf.history().unwrap_or_default().iter().any(|past| {
+            (past.why.as_str(), past.sign.as_ref(), past.version.as_ref())
+                == (why.as_str(), Some(&offer.sign), Some(&offer.version))
+        });
+        if !known {
+            tracing::warn!(version = offer.version, why = words, "an update is refused");
+            let id = format!("{}-{:04x}", now(), fastrand::u16(..));
+            let job = Job::new(id, Origin::Cloud(offer), false, now());
+            self.record(&Job { state: State::Refused { why }, told: true, ..job });
+        }
+        !known
     }
 
     pub(super) fn install(&mut self, file: &std::path::Path, at_once: bool) -> Result<Json, Refused> {
@@ -136,7 +157,21 @@ impl Runner {
         let Some((product_key, device_key)) = self.ports.gateway.clone().filter(|_| idle) else { return };
         let history = self.ports.shelf.history().unwrap_or_default();
         let allow = self.ports.config.allow_downgrade;
-        let chosen = pull::choose((&product_key, &device_key), &data, crate::version::current(), allow, &history);
+        let gateway = (product_key.as_str(), device_key.as_str());
+        let tried = pull::Tried { history: &history, since: self.since };
+        let barred = |offer: &Offer| source::way(offer, &self.ports.config).err();
+        let choose = |fits: &dyn Fn(&Offer) -> bool| {
+            pull::choose(gateway, &data, crate::version::current(), allow, &tried, fits)
+        };
+        let chosen = choose(&|offer| barred(offer).is_none());
+        let best = choose(&|_| true).and_then(|offer| barred(&offer).map(|why| (offer, why)));
+        if let Some((offer, why)) = best
+            && self.turn_away(offer.clone(), &why)
+        {
+            let words = format!("refused: {why}");
+            let said = Said::Progress { step: Stage::Refused.code(), words: cut(&words) };
+            self.ports.ear.say(saying(&offer.product_key, &offer.device_key, "refused", said));
+        }
         if let Some(offer) = chosen
             && let Err(refused) = self.offered(offer, true)
         {

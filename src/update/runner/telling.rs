@@ -80,6 +80,6 @@ pub(super) fn saying(product_key: &str, device_key: &str, job: &str, what: Said)
 }
 
 /// The cloud shows one line.
-fn cut(words: &str) -> String {
+pub(super) fn cut(words: &str) -> String {
     words.lines().next().unwrap_or_default().chars().take(256).collect()
 }
