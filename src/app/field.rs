@@ -75,11 +75,11 @@ fn told(error: &AskError) -> Failed {
         AskError::UnknownConnection(_) | AskError::UnknownDevice(_) | AskError::UnknownPoint(_) => code::UNKNOWN_DEVICE,
         AskError::NoControl(_) | AskError::NotWritable(_) => code::NOT_WRITABLE,
         AskError::Unfit(_) => code::OUT_OF_RANGE,
-        AskError::Busy | AskError::Stopped => code::BUSY,
+        AskError::Busy | AskError::Stopped | AskError::Later(_) => code::BUSY,
         AskError::Expired => code::EXPIRED,
         AskError::NotConnected(_) | AskError::NotRead(_) => code::DEVICE_OFFLINE,
         AskError::Refused { .. } => code::DEVICE_REFUSED,
-        AskError::Forbidden(_) => code::FORBIDDEN,
+        AskError::Forbidden(_) | AskError::FileRefused(_) => code::FORBIDDEN,
         AskError::Unconfirmed(_) => code::UNCONFIRMED,
     };
     Failed { code, message: error.to_string() }

@@ -1,6 +1,7 @@
 //! PURE. What a model and a template say about commands: which values may be written, when, and what a service does.
 
 use super::DataType;
+use super::firmware::FirmwareRules;
 use std::time::Duration;
 
 /// Everything a template says about commands to its devices. The default allows every value its type can hold.
@@ -12,6 +13,8 @@ pub struct CommandRules {
     pub services: Vec<ServicePlan>,
     /// What a mapping row says about reading back, where it says something.
     pub read_backs: Vec<ReadBack>,
+    /// How firmware gets to these devices, where it does.
+    pub firmware: Option<FirmwareRules>,
 }
 
 /// Which values a measurement point, or an input of a service, takes.

@@ -7,6 +7,7 @@ pub mod batch;
 pub mod cloud_ask;
 pub mod command;
 pub mod control;
+pub mod firmware;
 pub mod delivery;
 pub mod field;
 pub mod formula;

@@ -83,7 +83,7 @@ pub struct ServiceText {
 }
 
 #[derive(Clone, Debug)]
-struct StepText {
+pub(super) struct StepText {
     set: Text,
     value: Option<Text>,
     input: Option<Text>,
@@ -267,18 +267,7 @@ pub fn services(fields: &Fields<'_, '_>, faults: &mut Faults) -> Vec<ServiceText
     let mut found: Vec<ServiceText> = Vec::new();
     for node in fields.list("services", faults) {
         let Some(one) = Fields::open(fields.file, node, "service", SERVICE, faults) else { continue };
-        let mut steps = Vec::new();
-        for node in one.list("steps", faults) {
-            let Some(step) = Fields::open(fields.file, node, "step", STEP, faults) else { continue };
-            let (value, input) = (step.text("value", faults), step.text("input", faults));
-            if value.is_some() == input.is_some() {
-                let problem = "a step takes either a value or an input";
-                faults.push(Diagnostic::error(step.place.clone(), problem).help("write `{ set: point, value: 1 }`"));
-            }
-            if let Some(set) = step.required("set", faults) {
-                steps.push(StepText { set, value, input });
-            }
-        }
+        let steps = steps(&one, "steps", faults);
         let outputs = one.pairs("output", faults);
         let Some(id) = one.required("id", faults) else { continue };
         if let Some(before) = found.iter().find(|known| known.id.text == id.text) {
@@ -292,8 +281,25 @@ pub fn services(fields: &Fields<'_, '_>, faults: &mut Faults) -> Vec<ServiceText
     found
 }
 
+/// Reads what is written, in order.
+pub(super) fn steps(fields: &Fields<'_, '_>, key: &str, faults: &mut Faults) -> Vec<StepText> {
+    let mut steps = Vec::new();
+    for node in fields.list(key, faults) {
+        let Some(step) = Fields::open(fields.file, node, "step", STEP, faults) else { continue };
+        let (value, input) = (step.text("value", faults), step.text("input", faults));
+        if value.is_some() == input.is_some() {
+            let problem = "a step takes either a value or an input";
+            faults.push(Diagnostic::error(step.place.clone(), problem).help("write `{ set: point, value: 1 }`"));
+        }
+        if let Some(set) = step.required("set", faults) {
+            steps.push(StepText { set, value, input });
+        }
+    }
+    steps
+}
+
 /// Finds a measurement point of the model, or complains.
-fn find(model: &ThingModel, id: &Text, faults: &mut Faults) -> Option<u32> {
+pub(super) fn find(model: &ThingModel, id: &Text, faults: &mut Faults) -> Option<u32> {
     let found = (0u32..).zip(&model.measurepoints).find(|(_, point)| point.id == id.text);
     if found.is_none() {
         let known = model.measurepoints.iter().map(|point| point.id.as_str());
@@ -364,13 +370,15 @@ pub fn resolve(
     made: &Made<'_>,
     interlocks: &[InterlockText],
     services: &[ServiceText],
+    firmware: Option<&super::firmware::FirmwareText>,
     faults: &mut Faults,
 ) -> CommandRules {
     let mut all = made.interlocks.to_vec();
     all.extend(resolve_interlocks(interlocks, made.model, made.services, faults));
     let services = services.iter().filter_map(|text| resolve_service(text, made, faults)).collect();
     let read_backs = made.rows.iter().filter_map(|row| read_back(row, made.model, faults)).collect();
-    CommandRules { limits: made.limits.to_vec(), interlocks: all, services, read_backs }
+    let firmware = firmware.map(|text| super::firmware::resolve(text, made, faults));
+    CommandRules { limits: made.limits.to_vec(), interlocks: all, services, read_backs, firmware }
 }
 
 fn resolve_service(text: &ServiceText, made: &Made<'_>, faults: &mut Faults) -> Option<ServicePlan> {
@@ -398,7 +406,7 @@ fn resolve_service(text: &ServiceText, made: &Made<'_>, faults: &mut Faults) -> 
     Some(ServicePlan { id: text.id.text.clone(), inputs: inputs.clone(), steps, outputs })
 }
 
-fn resolve_step(step: &StepText, inputs: &[Input], made: &Made<'_>, faults: &mut Faults) -> Option<Step> {
+pub(super) fn resolve_step(step: &StepText, inputs: &[Input], made: &Made<'_>, faults: &mut Faults) -> Option<Step> {
     let measurepoint = find(made.model, &step.set, faults)?;
     let limits = made.limits.get(measurepoint as usize).cloned().unwrap_or_default();
     let mapped = made.controls.iter().any(|control| control.measurepoint == measurepoint);

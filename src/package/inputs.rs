@@ -64,8 +64,9 @@ impl Digests {
 
 fn of_template(template: &Template) -> String {
     let mut sum = Sum::new();
-    let Template { name: _, model, table, rules, controls, commands: _ } = template;
+    let Template { name: _, model, table, rules, controls, commands } = template;
+    let transfer = commands.firmware.as_ref().map(|firmware| &firmware.transfer);
     // Writing into a digest does not fail.
-    let _ = write!(sum, "{model:?} {table:?} {rules:?} {controls:?}");
+    let _ = write!(sum, "{model:?} {table:?} {rules:?} {controls:?} {transfer:?}");
     sum.finish()
 }

@@ -8,6 +8,7 @@ pub mod connections;
 mod details;
 pub mod diff;
 pub mod faults;
+mod firmware;
 pub mod forecast;
 pub mod generations;
 pub mod guards;

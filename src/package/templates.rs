@@ -3,6 +3,7 @@
 use super::check::limits;
 use super::commands::{self, InterlockText, ServiceText};
 use super::fields::{Faults, Fields};
+use super::firmware::{self, FirmwareText};
 use super::yaml::Node;
 use driver::Text;
 use std::collections::BTreeMap;
@@ -15,14 +16,26 @@ pub struct TemplateText {
     pub protocol: Option<Text>,
     pub interlocks: Vec<InterlockText>,
     pub services: Vec<ServiceText>,
+    /// How its devices take firmware.
+    pub firmware: Option<FirmwareText>,
 }
 
-const KNOWN: &[&str] =
-    &["model", "protocol", "name", "description", "brand", "device_type", "version", "interlocks", "services"];
+const KNOWN: &[&str] = &[
+    "model",
+    "protocol",
+    "name",
+    "description",
+    "brand",
+    "device_type",
+    "version",
+    "interlocks",
+    "services",
+    "firmware",
+];
 
 pub fn read(file: &Arc<str>, root: &Node<'_>, faults: &mut Faults) -> TemplateText {
     let Some(fields) = Fields::open(file, root, "template", KNOWN, faults) else {
-        return TemplateText { model: None, protocol: None, interlocks: Vec::new(), services: Vec::new() };
+        return TemplateText { model: None, protocol: None, interlocks: Vec::new(), services: Vec::new(), firmware: None };
     };
     if let Some(name) = fields.text("name", faults) {
         limits::name("template name", &name, faults);
@@ -35,6 +48,7 @@ pub fn read(file: &Arc<str>, root: &Node<'_>, faults: &mut Faults) -> TemplateTe
         protocol: fields.text("protocol", faults),
         interlocks: commands::interlocks(&fields, faults),
         services: commands::services(&fields, faults),
+        firmware: firmware::read(&fields, faults),
     }
 }
 

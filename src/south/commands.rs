@@ -25,7 +25,7 @@ pub struct PlannedWrite {
 const RELATIVE: f64 = 2e-6;
 
 impl Lines {
-    fn place(&self, device: u32) -> Result<(&Arc<Handle>, usize), AskError> {
+    pub(super) fn place(&self, device: u32) -> Result<(&Arc<Handle>, usize), AskError> {
         let found = self.lines.iter().find_map(|line| {
             let at = line.live.devices.iter().position(|info| info.device == device)?;
             Some((line, at))

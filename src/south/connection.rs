@@ -39,6 +39,8 @@ pub(super) struct Line {
     pub outbound: Outbound,
     pub tap: Arc<Tap>,
     pub requests: mpsc::Receiver<Request>,
+    /// Steps of sending a file: each takes its turn with the scans that are due.
+    pub transfers: mpsc::Receiver<Request>,
     /// The moment by which the task must have ended, once it is told to.
     pub stop: watch::Receiver<Option<Instant>>,
     /// How devices are numbered; another package may number them anew.
@@ -69,6 +71,8 @@ pub(super) struct State {
     pub second_chance: Option<usize>,
     /// The turn before this one was pushed data; a due group goes first now.
     pub pushed_last: bool,
+    /// The turn before this one was a step of sending a file; a due group goes first now.
+    pub sent_last: bool,
     pub pushed: Vec<Sample>,
     /// The scan or batch in which each point was last answered.
     pub marks: Vec<u32>,
@@ -153,6 +157,7 @@ impl Line {
             () = told_to_stop(&mut self.stop) => Event::Stop,
             Ok(()) = self.numbers.changed() => Event::Tick,
             Some(request) = self.requests.recv(), if self.state.asked.is_none() => Event::Ask(request),
+            Some(request) = self.transfers.recv(), if self.state.asked.is_none() => Event::Ask(request),
             () = sleep_until(self.began, wake) => Event::Tick,
         }
     }
@@ -273,6 +278,7 @@ impl Line {
             Turn::Wait(at) => (None, at.min(self.wakes_at())),
             Turn::Idle => (None, self.wakes_at()),
         };
+        let sending = !(due.is_some() && std::mem::take(&mut self.state.sent_last));
         let listen = !(due.is_some() && std::mem::take(&mut self.state.pushed_last));
         self.back_at(if due.is_some() { now } else { wake });
         tokio::select! {
@@ -280,6 +286,10 @@ impl Line {
             () = told_to_stop(&mut self.stop) => Event::Stop,
             Ok(()) = self.numbers.changed() => Event::Tick,
             Some(request) = self.requests.recv() => Event::Ask(request),
+            Some(request) = self.transfers.recv(), if sending => {
+                self.state.sent_last = true;
+                Event::Ask(request)
+            }
             result = caught(watched(self.duty.pulse(), session.pushed(&mut self.state.pushed))), if listen => {
                 self.state.pushed_last = true;
                 Event::Pushed(flat(result))
@@ -405,7 +415,8 @@ impl Line {
         if let Some(request) = self.state.asked.take() {
             request.answer(Err(AskError::Stopped));
         }
-        while let Ok(request) = self.requests.try_recv() {
+        self.transfers.close();
+        while let Ok(request) = self.requests.try_recv().or_else(|_| self.transfers.try_recv()) {
             request.answer(Err(AskError::Stopped));
         }
     }

@@ -26,6 +26,7 @@ pub(super) struct Handle {
     pub(super) plan: Arc<dyn Plan>,
     pub(super) tap: Arc<Tap>,
     pub(super) requests: mpsc::Sender<Request>,
+    pub(super) transfers: mpsc::Sender<Request>,
     /// Digest of all it is made of.
     pub(super) inputs: String,
     /// Shared by the handles that one task has under one package after the other.
@@ -237,11 +238,20 @@ impl Handle {
     }
 
     pub(super) async fn ask(&self, ask: Ask, moments: Moments) -> Result<Vec<u8>, AskError> {
+        self.ask_by(&self.requests, ask, moments).await
+    }
+
+    pub(super) async fn ask_by(
+        &self,
+        way: &mpsc::Sender<Request>,
+        ask: Ask,
+        moments: Moments,
+    ) -> Result<Vec<u8>, AskError> {
         let (reply, mut answer) = oneshot::channel();
         let began = Instant::now();
         let claim = Arc::new(Claim::default());
         let request = Request { ask, moments, claim: Arc::clone(&claim), reply };
-        self.requests.try_send(request).map_err(|error| match error {
+        way.try_send(request).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => AskError::Busy,
             mpsc::error::TrySendError::Closed(_) => AskError::Stopped,
         })?;

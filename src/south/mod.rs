@@ -17,6 +17,7 @@ pub mod schedule;
 mod start;
 mod status;
 mod tap;
+mod transfer;
 
 pub use apply::Applied;
 pub use commands::PlannedWrite;

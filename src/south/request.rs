@@ -1,8 +1,9 @@
-//! What others ask of a running connection: read a device now, write a point. Goes before polling.
+//! What others ask of a running connection: read a device now, write a point. Goes before polling; a step of sending a
+//! file takes turns with it.
 
 use crate::model::{Reason, Value};
-use driver::SessionError;
-use std::sync::Arc;
+use driver::{SessionError, Transfer};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -57,6 +58,27 @@ pub(super) enum Ask {
     Write(u32, Value),
     /// Bytes for a device, as they are.
     Raw(u32, Vec<u8>),
+    /// A step of sending a file to a device.
+    Transfer(u32, Slot),
+}
+
+/// Holds a transfer while its connection takes a step of it.
+#[derive(Clone, Debug)]
+pub(super) struct Slot(Arc<Mutex<Option<Transfer>>>);
+
+impl Slot {
+    pub(super) fn new(file: Transfer) -> Slot {
+        Slot(Arc::new(Mutex::new(Some(file))))
+    }
+
+    /// `None` while somebody else has it: then it is given up with the step.
+    pub(super) fn take(&self) -> Option<Transfer> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    pub(super) fn give_back(&self, file: Transfer) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(file);
+    }
 }
 
 impl Request {
@@ -109,6 +131,12 @@ pub enum AskError {
     /// Nothing was done: protocol or configuration do not allow it.
     #[error("{0}")]
     Forbidden(String),
+    /// The device took no file, or not this part of it, and will not.
+    #[error("{0}")]
+    FileRefused(String),
+    /// The device takes the next part of a file later.
+    #[error("{0}")]
+    Later(String),
     /// A read got no answer.
     #[error("{0}")]
     NotRead(SessionError),

@@ -223,6 +223,7 @@ impl Line {
         let result = match request.ask.clone() {
             Ask::Read(device) => self.read_device(session, device, None).await,
             Ask::ReadPoints(device, points) => self.read_device(session, device, Some(&points)).await,
+            Ask::Transfer(device, slot) => return self.transfer(session, device, &slot, request).await,
             Ask::Write(point, value) => self.write(session, point, &value, request.moments.end_by).await,
             Ask::Raw(device, sent) => match self.raw(session, device, &sent, request.moments.end_by).await {
                 Ok(Ok(received)) => {

@@ -50,6 +50,7 @@ fn go_on(old: &Handle, connection: &Connection, epoch: u64) -> Handle {
         plan: Arc::clone(&old.plan),
         tap: Arc::clone(&old.tap),
         requests: old.requests.clone(),
+        transfers: old.transfers.clone(),
         inputs: old.inputs.clone(),
         task: Arc::clone(&old.task),
     }
@@ -60,22 +61,25 @@ fn begin(connection: &Connection, live: Live, epoch: u64, inlet: &Arc<dyn Inlet>
     let tap = Arc::new(Tap::default());
     // Requests of people and clouds; a full queue refuses the next one as busy.
     let (requests, asked) = mpsc::channel(WAITING);
+    // One file goes to one device at a time; a second step is refused as busy.
+    let (transfers, sent) = mpsc::channel(1);
     let (stop, told) = watch::channel(None);
     let (numbers, renumbered) = watch::channel(Numbers { epoch, live: Arc::clone(&live) });
     let (saw, seen) = watch::channel(epoch);
     let outbound = Outbound::new(epoch, Arc::clone(inlet), Arc::clone(counters));
     let pulse = Arc::new(Pulse::default());
     let duty = OnDuty::new(&pulse);
-    let ends = Ends { requests: asked, stop: told, numbers: renumbered, seen: saw, duty };
+    let ends = Ends { requests: asked, transfers: sent, stop: told, numbers: renumbered, seen: saw, duty };
     let line = line(connection, Arc::clone(&live), outbound, Arc::clone(counters), Arc::clone(&tap), ends);
     let join = Mutex::new(Some(tokio::spawn(line.run())));
     let task = Arc::new(Task { stop, numbers, seen, pulse, join });
-    Handle { live, plan: Arc::clone(&connection.plan), tap, requests, inputs: connection.inputs.clone(), task }
+    Handle { live, plan: Arc::clone(&connection.plan), tap, requests, transfers, inputs: connection.inputs.clone(), task }
 }
 
 /// The task's ends of its channels.
 struct Ends {
     requests: mpsc::Receiver<super::Request>,
+    transfers: mpsc::Receiver<super::Request>,
     stop: watch::Receiver<Option<Instant>>,
     numbers: watch::Receiver<Numbers>,
     seen: watch::Sender<u64>,
@@ -107,6 +111,7 @@ fn line(
         outbound,
         tap,
         requests: ends.requests,
+        transfers: ends.transfers,
         stop: ends.stop,
         numbers: ends.numbers,
         seen: ends.seen,

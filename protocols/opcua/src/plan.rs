@@ -58,7 +58,11 @@ impl OpcUaPlan {
             let mut reader = DeviceReader::new(device, &mut faults);
             addressed.push(reader.read(index, &settings, &mut points, &mut groups));
             let address = device.address.map(|text| text.text.trim());
-            files.push(device.transfer.and_then(|own| FileStore::parse(own, &device.place, address, &mut faults)));
+            let mut found = Vec::new();
+            files.push(device.transfer.and_then(|own| FileStore::parse(own, &device.place, address, &mut found)));
+            // Devices of one template have the same.
+            found.retain(|fault| !faults.contains(fault));
+            faults.extend(found);
         }
         if !faults.is_empty() {
             return Err(faults);

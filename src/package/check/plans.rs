@@ -111,6 +111,7 @@ fn plan_one(
             table,
             offsets: device.offsets.offsets.clone(),
             first_point,
+            transfer: template.and_then(|template| template.text.firmware.as_ref()).map(|firmware| &firmware.transfer),
         });
         first_point = next;
     }
@@ -121,11 +122,37 @@ fn plan_one(
         devices: &device_texts,
     };
     match protocol.plan(&text) {
-        Ok(plan) => Some(Planned { connection: index, protocol: protocol.name(), plan, devices: placed }),
+        Ok(plan) => {
+            refuse_files(&*plan, connection, protocol, &placed, texts, faults);
+            Some(Planned { connection: index, protocol: protocol.name(), plan, devices: placed })
+        }
         Err(more) => {
             add(more, connection, faults);
             None
         }
+    }
+}
+
+/// A template that speaks of firmware needs a protocol that carries files.
+fn refuse_files(
+    plan: &dyn Plan,
+    connection: &Connection,
+    protocol: &dyn Protocol,
+    placed: &[(usize, u32)],
+    texts: &Texts,
+    faults: &mut Faults,
+) {
+    let mut told: Vec<&str> = Vec::new();
+    for (at, (index, _)) in placed.iter().enumerate() {
+        let Some(name) = &texts.assets.devices[*index].template else { continue };
+        let firmware = texts.templates.get(&name.text).and_then(|template| template.text.firmware.as_ref());
+        let Some(firmware) = firmware.filter(|_| plan.transfer(at).is_none() && !told.contains(&&*name.text)) else {
+            continue;
+        };
+        told.push(&name.text);
+        let problem = format!("{} carries no files, and template \"{}\" has firmware", protocol.name(), name.text);
+        let help = format!("remove firmware, or use another protocol than that of connection \"{}\"", connection.name.text);
+        faults.push(Diagnostic::error(firmware.place.clone(), problem).help(help));
     }
 }
 
