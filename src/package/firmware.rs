@@ -4,9 +4,9 @@ use super::commands::{self, Made, StepText};
 use super::fields::{Faults, Fields, misfit, pairs, scalar};
 use super::yaml::{Kind, Node};
 use crate::diagnostic::{Diagnostic, Place};
+use crate::model::DataType;
 use crate::model::control::{Input, Limits};
 use crate::model::firmware::{FirmwareRules, INPUT_SIZE, INPUT_VERSION};
-use crate::model::DataType;
 use driver::{Parameters, Text};
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -33,7 +33,8 @@ pub struct FirmwareText {
 pub fn read(template: &Fields<'_, '_>, faults: &mut Faults) -> Option<FirmwareText> {
     let node = template.node("firmware")?;
     let own = Fields::open(template.file, node, "firmware", KNOWN, faults)?;
-    let seconds = |key, default, range, faults: &mut Faults| Duration::from_secs(whole(&own, key, default, range, faults));
+    let seconds =
+        |key, default, range, faults: &mut Faults| Duration::from_secs(whole(&own, key, default, range, faults));
     Some(FirmwareText {
         place: own.place.clone(),
         transfer: transfer(&own, faults),

@@ -35,7 +35,13 @@ const KNOWN: &[&str] = &[
 
 pub fn read(file: &Arc<str>, root: &Node<'_>, faults: &mut Faults) -> TemplateText {
     let Some(fields) = Fields::open(file, root, "template", KNOWN, faults) else {
-        return TemplateText { model: None, protocol: None, interlocks: Vec::new(), services: Vec::new(), firmware: None };
+        return TemplateText {
+            model: None,
+            protocol: None,
+            interlocks: Vec::new(),
+            services: Vec::new(),
+            firmware: None,
+        };
     };
     if let Some(name) = fields.text("name", faults) {
         limits::name("template name", &name, faults);

@@ -183,7 +183,8 @@ fn read_templates(source: &Source, faults: &mut Faults) -> BTreeMap<String, Temp
 fn read_template(source: &Source, name: &str, files: &[&str], faults: &mut Faults) -> Template {
     let folder = format!("templates/{name}/");
     let has = |file: &&&str| files.contains(file);
-    let none = TemplateText { model: None, protocol: None, interlocks: Vec::new(), services: Vec::new(), firmware: None };
+    let none =
+        TemplateText { model: None, protocol: None, interlocks: Vec::new(), services: Vec::new(), firmware: None };
     let text = match ["template.yaml", "template.yml"].iter().find(has) {
         Some(file) => {
             let (path, before) = (format!("{folder}{file}"), faults.len());

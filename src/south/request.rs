@@ -3,8 +3,8 @@
 
 use crate::model::{Reason, Value};
 use driver::{SessionError, Transfer};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;

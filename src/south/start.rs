@@ -73,7 +73,15 @@ fn begin(connection: &Connection, live: Live, epoch: u64, inlet: &Arc<dyn Inlet>
     let line = line(connection, Arc::clone(&live), outbound, Arc::clone(counters), Arc::clone(&tap), ends);
     let join = Mutex::new(Some(tokio::spawn(line.run())));
     let task = Arc::new(Task { stop, numbers, seen, pulse, join });
-    Handle { live, plan: Arc::clone(&connection.plan), tap, requests, transfers, inputs: connection.inputs.clone(), task }
+    Handle {
+        live,
+        plan: Arc::clone(&connection.plan),
+        tap,
+        requests,
+        transfers,
+        inputs: connection.inputs.clone(),
+        task,
+    }
 }
 
 /// The task's ends of its channels.

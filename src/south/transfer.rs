@@ -1,9 +1,9 @@
 //! A file for a device, one step at a time: what whoever sends it sees, and what the connection's task does.
 
+use super::Lines;
 use super::connection::Line;
 use super::guard::Fault;
 use super::request::{Ask, AskError, Moments, Request, Slot};
-use super::Lines;
 use driver::{Session, SessionError, Transfer, TransferError, TransferShape};
 use std::time::Duration;
 
@@ -25,7 +25,8 @@ impl Lines {
     /// [`AskError::FileRefused`] when it is in vain to go on; all others may be asked again.
     pub async fn transfer(&self, device: u32, file: &mut Transfer, start_within: Duration) -> Result<(), AskError> {
         let (line, at) = self.place(device)?;
-        let shape = line.plan.transfer(at).ok_or_else(|| AskError::FileRefused("the device takes no files".to_owned()))?;
+        let shape =
+            line.plan.transfer(at).ok_or_else(|| AskError::FileRefused("the device takes no files".to_owned()))?;
         let at = u32::try_from(at).expect("devices are counted in 32 bits");
         let slot = Slot::new(file.clone());
         let start_by = tokio::time::Instant::now() + start_within;

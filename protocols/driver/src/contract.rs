@@ -1,7 +1,8 @@
 //! The three traits of a protocol, and the one table of errors that says what ends a session.
 
 use crate::{
-    Diagnostic, Offsets, Parameters, Place, PointTable, Reason, Sample, Text, Transfer, TransferError, TransferShape, Value,
+    Diagnostic, Offsets, Parameters, Place, PointTable, Reason, Sample, Text, Transfer, TransferError, TransferShape,
+    Value,
 };
 use std::borrow::Cow;
 use std::future::Future;

@@ -103,7 +103,8 @@ mod tests {
     fn a_late_piece_of_a_file_is_not_taken_for_another() {
         let request = Request::ReadFile { file: 1, record: 240, registers: 120 };
         let now = Instant::now();
-        let late = Suspect { unit: 1, function: 20, reply_len: request.reply_len() + 3, sent: now, times: 1, expires: now };
+        let late =
+            Suspect { unit: 1, function: 20, reply_len: request.reply_len() + 3, sent: now, times: 1, expires: now };
         assert!(is_needed(&request, &[late]));
         assert_eq!(before(&request, &[late])[0], Request::Read { area: Area::Holding, address: 0, count: 1 });
         let holding = suspect(Area::Holding, 3);

@@ -45,14 +45,8 @@ pub struct Run {
 
 const KEYS: &[&str] =
     &["file", "first_record", "records_per_file", "block_registers", "read_back", "pad", "timeout_ms"];
-const YES: &[(&str, bool)] = &[
-    ("true", true),
-    ("false", false),
-    ("yes", true),
-    ("no", false),
-    ("on", true),
-    ("off", false),
-];
+const YES: &[(&str, bool)] =
+    &[("true", true), ("false", false), ("yes", true), ("no", false), ("on", true), ("off", false)];
 
 impl Store {
     /// Reads `transfer:` of a device's firmware.

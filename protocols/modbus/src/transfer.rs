@@ -78,7 +78,8 @@ async fn check(link: &mut Link, device: &Device, store: &Store, file: &mut Trans
         let held = match link.exchange(device.unit, &request).await? {
             Reply::Data(data) => data == bytes,
             Reply::Exception(1) => {
-                let why = "the device knows no function 20, so nothing can be read back; `read_back: false` leaves that out";
+                let why =
+                    "the device knows no function 20, so nothing can be read back; `read_back: false` leaves that out";
                 return Err(TransferError::Refused(why.to_owned()));
             }
             Reply::Exception(code) => return Err(exception("read back", &run, code)),

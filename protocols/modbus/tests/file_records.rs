@@ -17,7 +17,9 @@ enum Fault {
     /// Confirms and keeps nothing.
     Swallow,
     /// Closes the connection; the request was carried out, or not.
-    Cut { kept: bool },
+    Cut {
+        kept: bool,
+    },
     Silent,
     /// Answers with one bit of the echo changed.
     Garbles,
@@ -70,10 +72,8 @@ impl Unit {
         if fault.is_some() {
             self.faults.pop_front();
         }
-        let keep = !matches!(
-            fault,
-            Some(Fault::Exception(_) | Fault::Swallow | Fault::Cut { kept: false } | Fault::Silent)
-        );
+        let keep =
+            !matches!(fault, Some(Fault::Exception(_) | Fault::Swallow | Fault::Cut { kept: false } | Fault::Silent));
         if keep && self.swallows != Some((file, record)) {
             for (at, register) in (record..).zip(pdu[9..].chunks_exact(2)) {
                 self.records.insert((file, at), [register[0], register[1]]);
@@ -266,14 +266,17 @@ async fn a_swallowed_block_is_sent_again_and_one_that_never_stays_is_told() {
     let told = send(&*plan(port, &[]), &sent).await.unwrap_err();
     assert_eq!(
         told,
-        TransferError::Refused("file 1 record 480 (120 registers) does not hold what was written to it, 3 times in a row".to_owned())
+        TransferError::Refused(
+            "file 1 record 480 (120 registers) does not hold what was written to it, 3 times in a row".to_owned()
+        )
     );
 }
 
 #[tokio::test]
 async fn exceptions_say_what_was_refused_and_busy_units_are_asked_again() {
     let sent = payload(2_000);
-    let (port, unit_) = start(Unit { faults: [(3, Fault::Exception(6)), (4, Fault::Exception(5))].into(), ..unit() }).await;
+    let (port, unit_) =
+        start(Unit { faults: [(3, Fault::Exception(6)), (4, Fault::Exception(5))].into(), ..unit() }).await;
     assert_eq!(send(&*plan(port, &[]), &sent).await, Ok(1));
     assert_eq!(unit_.lock().unwrap().held(1), sent);
     let (port, _) = start(Unit { faults: [(3, Fault::Exception(2))].into(), ..unit() }).await;

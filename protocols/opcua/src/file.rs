@@ -7,8 +7,8 @@ use crate::session::OpcUaSession;
 use driver::{Diagnostic, Parameters, Phase, Place, Transfer, TransferError, TransferShape};
 use opcua::client::services::{Call, Read, TranslateBrowsePaths};
 use opcua::types::{
-    AttributeId, BrowsePath, ByteString, CallMethodRequest, MethodId, NodeId, ReadValueId, ReferenceTypeId, RelativePath,
-    RelativePathElement, StatusCode, TimestampsToReturn, VariableId, Variant,
+    AttributeId, BrowsePath, ByteString, CallMethodRequest, MethodId, NodeId, ReadValueId, ReferenceTypeId,
+    RelativePath, RelativePathElement, StatusCode, TimestampsToReturn, VariableId, Variant,
 };
 use std::time::Duration;
 
@@ -202,7 +202,11 @@ async fn check(talk: &Talk, upload: &mut Upload, file: &mut Transfer) -> Result<
         // Read may give fewer bytes than asked for; none is the end of the file (clause 4.2.4).
         if held.is_empty() || bytes.get(..held.len()) != Some(&*held) {
             let at = file.done;
-            let more = if held.is_empty() { format!("ends at byte {at} of {}", file.size) } else { format!("is another one from byte {at} on") };
+            let more = if held.is_empty() {
+                format!("ends at byte {at} of {}", file.size)
+            } else {
+                format!("is another one from byte {at} on")
+            };
             return Err(TransferError::Refused(format!("the file that the server holds {more}")));
         }
         file.advance(held.len());

@@ -1,6 +1,7 @@
 //! Who is let in: a bounded number of commands, one answer for a command that comes twice at once, and the order of
 //! commands to one device.
 
+use super::digest::Digest;
 use super::record::Identified;
 use super::window::Key;
 use crate::model::Outcome;
@@ -19,7 +20,7 @@ pub(super) struct Entrance {
 
 #[derive(Default)]
 struct Inside {
-    under_way: HashMap<Key, (String, watch::Receiver<Option<Outcome>>)>,
+    under_way: HashMap<Key, (Digest, watch::Receiver<Option<Outcome>>)>,
     /// One a device that got a command, by its name: numbers change with the package.
     lanes: HashMap<String, Lane>,
 }
@@ -77,7 +78,7 @@ impl Entrance {
         }
         let (outcome, told) = watch::channel(None);
         if let Some(Identified { key, contents, .. }) = identified {
-            inside.under_way.insert(key.clone(), (contents.clone(), told));
+            inside.under_way.insert(*key, (*contents, told));
         }
         drop(inside);
         let key = identified.map(|identified| identified.key.clone());

@@ -7,6 +7,7 @@
 mod act;
 mod age;
 pub mod audit;
+mod digest;
 mod entrance;
 pub mod field;
 mod interlock;
@@ -23,6 +24,7 @@ use crate::model::update::Offers;
 use crate::model::{Command, Commands, Outcome, Services, Site, Template, Timestamp};
 use crate::telemetry::Counters;
 use anyhow::Context;
+use digest::Digest;
 use driver::Answer;
 use entrance::{Entrance, Entry, Ticket};
 use field::Field;
@@ -189,7 +191,7 @@ impl Inner {
         let id = command.id.as_ref().filter(|_| !matches!(command.what, What::Ota(_)));
         let identified = id.map(|id| Identified {
             key: Key::new(&command.door, &format!("{:?} {}", command.target, kind(&command.what)), id),
-            contents: window::short(&[contents(&command.what).as_bytes()]),
+            contents: Digest::of(&[contents(&command.what).as_bytes()]),
             issued: command.issued_at.map(|issued| issued.0),
         });
         Job { command, place, found, identified, arrived: Instant::now(), wall: Timestamp::now() }

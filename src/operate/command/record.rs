@@ -1,6 +1,7 @@
 //! The one owner of what is written about commands: the window of ids and the audit, on a thread that may block.
 
 use super::audit::Audit;
+use super::digest::Digest;
 use super::window::{Key, NotTaken, Seen, Window};
 use crate::config::CommandConfig;
 use crate::model::{Outcome, Timestamp};
@@ -22,14 +23,14 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub(super) struct Identified {
     pub key: Key,
-    pub contents: String,
+    pub contents: Digest,
     /// Milliseconds since 1970, by the caller's clock.
     pub issued: Option<i64>,
 }
 
 impl Identified {
-    pub(super) fn wish(&self) -> (Key, String) {
-        (self.key.clone(), self.contents.clone())
+    pub(super) fn wish(&self) -> (Key, Digest) {
+        (self.key, self.contents)
     }
 }
 

@@ -7,6 +7,7 @@
 //! it ended. A command that was begun and has no end when the file is opened was interrupted.
 
 use super::age::is_set;
+use super::digest::Digest;
 use super::lines::{Lines, hex, sha256, sync_folder, unhex};
 use super::record::Identified;
 use crate::config::CommandConfig;
@@ -19,25 +20,16 @@ use std::path::{Path, PathBuf};
 
 /// Which command: digest of door, whom and what it concerns, and id; answers are told apart by topic and id, not by id
 /// alone. The contents make sure that it is the same one.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Key(String);
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Key(Digest);
 
-/// Digits of a digest that are kept: 128 bit.
-const DIGITS: usize = 32;
 /// Lines that may be superseded before the file is written anew.
 const SLACK: usize = 1000;
 
 impl Key {
     pub(super) fn new(door: &str, concerns: &str, id: &str) -> Key {
-        Key(short(&[door.as_bytes(), &[0], concerns.as_bytes(), &[0], id.as_bytes()]))
+        Key(Digest::of(&[door.as_bytes(), &[0], concerns.as_bytes(), &[0], id.as_bytes()]))
     }
-}
-
-/// The digest of what a command wants.
-pub(super) fn short(parts: &[&[u8]]) -> String {
-    let mut text = sha256(parts);
-    text.truncate(DIGITS);
-    text
 }
 
 /// What is known of an id.
@@ -57,7 +49,7 @@ pub(super) struct Window {
     lines: Lines,
     count: usize,
     entries: HashMap<Wish, Entry>,
-    /// Oldest first.
+    /// Each once, oldest first, at the time it was entered first: [`Window::forget`] looks whether it came again.
     order: VecDeque<(i64, Wish)>,
     /// When an id came last, whatever its contents.
     newest: HashMap<Key, i64>,
@@ -70,7 +62,7 @@ pub(super) struct Window {
 }
 
 /// Id and contents.
-type Wish = (Key, String);
+type Wish = (Key, Digest);
 
 struct Entry {
     time: i64,
@@ -126,9 +118,9 @@ impl Window {
         while let Some(end) = bytes[at..].iter().position(|b| *b == b'\n') {
             let line = &bytes[at..at + end];
             match std::str::from_utf8(line).ok().and_then(parse) {
-                Some(record) => self.take(&record, at as u64, line.len(), now),
+                Some(record) if self.take(&record, at as u64, line.len(), now).is_some() => {}
                 None if line.is_empty() => {}
-                None => damaged += 1,
+                _ => damaged += 1,
             }
             at += end + 1;
         }
@@ -138,13 +130,15 @@ impl Window {
         Ok(damaged)
     }
 
-    fn take(&mut self, record: &Json, offset: u64, len: usize, now: i64) {
-        let text = |key: &str| record[key].as_str().unwrap_or_default().to_owned();
+    fn take(&mut self, record: &Json, offset: u64, len: usize, now: i64) -> Option<()> {
+        let digest = |key: &str| record[key].as_str().and_then(Digest::parse);
+        let wish = (Key(digest("key")?), digest("contents")?);
         let state = if record["code"].is_i64() { State::Stored(offset, len) } else { State::Begun };
         // Written before the clock was set: how long ago is not known.
         let time = record["time"].as_i64().filter(|time| is_set(*time) || !is_set(now)).unwrap_or(now);
         self.count += 1;
-        self.enter((Key(text("key")), text("contents")), Entry { time, issued: record["issued"].as_i64(), state });
+        self.enter(wish, Entry { time, issued: record["issued"].as_i64(), state });
+        Some(())
     }
 
     pub(super) fn look(&self, wanted: &Identified, now: i64) -> io::Result<Seen> {
@@ -206,22 +200,26 @@ impl Window {
     }
 
     fn enter(&mut self, wish: Wish, entry: Entry) {
-        let newest = self.newest.entry(wish.0.clone()).or_insert(entry.time);
+        let newest = self.newest.entry(wish.0).or_insert(entry.time);
         *newest = entry.time.max(*newest);
-        self.order.push_back((entry.time, wish.clone()));
-        self.entries.insert(wish, entry);
+        let time = entry.time;
+        if self.entries.insert(wish, entry).is_none() {
+            self.order.push_back((time, wish));
+        }
     }
 
     fn forget(&mut self, now: i64) {
-        while let Some((time, wish)) = self.order.pop_front() {
-            // Entered again since.
-            if self.entries.get(&wish).is_none_or(|entry| entry.time != time) {
+        while let Some((first, wish)) = self.order.pop_front() {
+            let Some(time) = self.entries.get(&wish).map(|entry| entry.time) else { continue };
+            if time > first {
+                let place = self.order.partition_point(|(other, _)| *other <= time);
+                self.order.insert(place, (time, wish));
                 continue;
             }
             let age = now.saturating_sub(time);
             let crowded = self.entries.len() >= self.most && age > self.least;
             if age <= self.remember && !crowded {
-                self.order.push_front((time, wish));
+                self.order.push_front((first, wish));
                 return;
             }
             self.entries.remove(&wish);
@@ -240,17 +238,17 @@ impl Window {
         // Left over from a power cut.
         let _ = std::fs::remove_file(&temporary);
         let mut lines = Lines::open(&temporary)?;
-        // Each once, at its last place.
-        self.order.retain(|(time, wish)| self.entries.get(wish).is_some_and(|entry| entry.time == *time));
+        self.order = self.entries.iter().map(|(wish, entry)| (entry.time, *wish)).collect();
+        self.order.make_contiguous().sort_by_key(|(time, _)| *time);
         let mut places = HashMap::with_capacity(self.order.len());
         for (_, wish) in &self.order {
-            let Some(entry) = self.entries.get(wish).filter(|_| !places.contains_key(wish)) else { continue };
+            let Some(entry) = self.entries.get(wish) else { continue };
             let line = match &entry.state {
                 State::Begun => sealed(&begun(wish, entry)),
                 State::Kept(outcome) => sealed(&ended(wish, entry, outcome)),
                 State::Stored(offset, len) => String::from_utf8_lossy(&self.lines.read_at(*offset, *len)?).into_owned(),
             };
-            places.insert(wish.clone(), (lines.append(&line, false)?, line.len()));
+            places.insert(*wish, (lines.append(&line, false)?, line.len()));
         }
         lines.append("", true)?;
         std::fs::rename(&temporary, &self.path)?;
@@ -285,7 +283,7 @@ fn parse(line: &str) -> Option<Json> {
 }
 
 fn begun((key, contents): &Wish, entry: &Entry) -> Json {
-    let mut record = json!({ "key": key.0, "contents": contents, "time": entry.time });
+    let mut record = json!({ "key": key.0.to_string(), "contents": contents.to_string(), "time": entry.time });
     if let Some(issued) = entry.issued {
         record["issued"] = json!(issued);
     }

@@ -70,7 +70,8 @@ fn template(name: &str, text: &TemplateText, models: &Models, faults: &mut Fault
         controls: &mapped.controls,
         rows,
     };
-    let rules = commands::resolve(&made, &text.text.interlocks, &text.text.services, text.text.firmware.as_ref(), faults);
+    let rules =
+        commands::resolve(&made, &text.text.interlocks, &text.text.services, text.text.firmware.as_ref(), faults);
     Some(Template {
         name: name.to_owned(),
         model: Arc::clone(&model.model),

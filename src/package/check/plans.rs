@@ -151,7 +151,8 @@ fn refuse_files(
         };
         told.push(&name.text);
         let problem = format!("{} carries no files, and template \"{}\" has firmware", protocol.name(), name.text);
-        let help = format!("remove firmware, or use another protocol than that of connection \"{}\"", connection.name.text);
+        let help =
+            format!("remove firmware, or use another protocol than that of connection \"{}\"", connection.name.text);
         faults.push(Diagnostic::error(firmware.place.clone(), problem).help(help));
     }
 }
