@@ -1,4 +1,4 @@
-# Sourced by build, check and check-arm: the tools, their places, and what the three architectures are called.
+# Sourced by build, check, check-arm and figures: the tools, their places, and what the three architectures are called.
 # shellcheck shell=bash
 
 shopt -s inherit_errexit
@@ -34,6 +34,14 @@ rust_target() {
     armhf) echo armv7-unknown-linux-gnueabihf ;;
     *) fail "architecture $1 is not known: amd64, arm64, armhf or all" ;;
     esac
+}
+
+# package_of ARCH: the youngest that packaging/build made.
+package_of() {
+    local deb
+    deb=$(ls -t "$out"/enos-edge_*_"$1".deb 2>/dev/null | head -1)
+    [ -n "$deb" ] || fail "no package for $1 in target/packages: packaging/build $1"
+    echo "$deb"
 }
 
 # Compiler, linker and C compiler: the same three on every machine, whatever else is installed there.

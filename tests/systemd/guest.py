@@ -12,6 +12,8 @@ from packages import emulated
 
 # Of waits for the guest, not for the gateway: a processor that is only acted takes its time.
 PATIENCE = 6 if emulated() else 1
+# All of the unit's sandbox that qemu-user can not do: it has no clone() into a user namespace.
+LEFT_OUT = "[Service]\nPrivateUsers=no\n"
 # FS_IOC_SHUTDOWN without flushing the journal: the power is gone.
 SHUTDOWN, NO_LOG_FLUSH = 0x8004587D, 2
 STATE = "/var/lib/enos-edge"
@@ -51,7 +53,6 @@ class Disk:
 
     def written(self):
         """(bytes, flushes) that the file system asked of its disk so far, journal and metadata included."""
-        subprocess.run(["sync", "-f", self.root], check=True)
         attached = ["losetup", "-n", "-O", "NAME", "-j", str(self.image)]
         device = subprocess.run(attached, check=True, capture_output=True, text=True).stdout.split()[0]
         # Documentation/block/stat.rst: sectors written and flushes done are the 7th and 16th.
@@ -90,6 +91,8 @@ class Guest:
 
     def boot(self):
         """Seconds until the system is up."""
+        if emulated():
+            self.write("/etc/systemd/system/enos-edge.service.d/emulated.conf", LEFT_OUT)
         begun = time.monotonic()
         command = ["systemd-nspawn", "--quiet", f"--directory={self.files}", f"--machine=gateway-{os.getpid()}", "--boot"]
         command += ["--console=pipe", "--register=no", "--keep-unit", "--link-journal=no", "--resolv-conf=off", "--timezone=off"]

@@ -1,12 +1,13 @@
 """Devices, cloud and ledger beside the guest (`testbed site`): they live on whatever is done to the gateway."""
 
 import json
+import os
 import pathlib
 import shutil
 import subprocess
 import time
 
-TESTBED = pathlib.Path("target/debug/testbed").resolve()
+TESTBED = pathlib.Path(os.environ.get("ENOS_EDGE_TESTBED", "target/debug/testbed")).resolve()
 DOOR = "control_socket: /run/enos-edge/control.sock\n"
 # A reading is acknowledged, on disk, or younger than this (durability bound), and a scan takes its time.
 BOUND_MS = 1000 + 250

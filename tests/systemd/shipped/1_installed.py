@@ -52,8 +52,8 @@ def installed(stage, guest):
     stage.claim("owners and rights are as they should", rights.split("\n")[:4]
                 == ["2750 root enos-edge", "640 root enos-edge", "700 enos-edge enos-edge", "755 root root"], rights)
     pid = guest.show("MainPID")
-    stage.claim("it runs as that user", guest.run(f"stat -c %U /proc/{pid}").strip() == "enos-edge"
-                or guest.run(f"ps -o user= -p {pid}").strip() == "enos-edge")
+    uid = guest.run(f"awk '/^Uid:/ {{ print $2 }}' /proc/{pid}/status").strip()
+    stage.claim("it runs as that user", uid == guest.run("id -u enos-edge").strip(), uid)
 
 
 def outage(stage, site):
