@@ -1,13 +1,14 @@
 //! `enos-edge package install | list | rollback | history`: through the door of a running gateway, or on its state
 //! folder when none runs.
 
+use super::DoorArguments;
+use super::answer::show;
 use super::handover::hand_over;
 use super::moments::stamp;
 use super::progress::with_bar;
 use super::status::text;
-use super::terminal::{say, table};
-use super::{DoorArguments, failed};
-use crate::doors::local::{Refused, Visitor};
+use super::terminal::table;
+use crate::doors::local::Visitor;
 use crate::{app, config, diagnostic};
 use anyhow::Context;
 use serde_json::{Value as Json, json};
@@ -128,24 +129,8 @@ impl Door {
         }
     }
 
-    /// Exit status 1: there is an answer, and it is no.
     fn show(&self, asked: anyhow::Result<Json>, shown: impl FnOnce(&Json) -> String) -> ExitCode {
-        match asked {
-            Ok(answer) if self.json => say(&format!("{answer}\n")),
-            Ok(answer) => say(&shown(&answer)),
-            Err(error) => {
-                let refused = error.downcast_ref::<Refused>();
-                if self.json
-                    && let Some(refused) = refused
-                {
-                    say(&format!("{}\n", json!({ "error": { "code": refused.code, "message": refused.message } })));
-                }
-                let answered = refused.is_some();
-                let status = failed(&error);
-                return if answered { ExitCode::FAILURE } else { status };
-            }
-        }
-        ExitCode::SUCCESS
+        show(self.json, asked, shown)
     }
 }
 

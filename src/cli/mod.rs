@@ -1,5 +1,6 @@
 //! The command line: one file a command.
 
+mod answer;
 mod audit;
 mod bundle;
 mod certificate;

@@ -77,6 +77,7 @@ pub(super) fn shown(status: &Json, now: i64) -> String {
     let up = span(status["uptime_s"].as_u64().unwrap_or(0));
     let mut lines = vec![format!("enos-edge {} · up {up} · {package_name}", text(&status["version"]))];
     lines.extend(labelled("engine", engine(&status["engine"], now)));
+    lines.extend(labelled("update", super::update::told::lines(&status["update"], now)));
     lines.extend(labelled("package", package(&status["package"], now)));
     lines.extend(labelled("cloud", cloud(&status["cloud"], now)));
     let kept = &status["outbox"]["destinations"];

@@ -1,7 +1,7 @@
 //! One file that somebody told the address of: fetched by HTTP to its end, going on where an earlier attempt broke.
 
 use super::incoming::Incoming;
-use super::journal::{Journal, Trouble};
+use super::journal::{Chance, Journal, Trouble};
 use super::pull::{self, Fetched};
 use super::tls;
 use crate::config::{SourceConfig, Trust};
@@ -69,4 +69,10 @@ impl Download<'_> {
 /// Which file is not as it should be.
 pub fn tls_client(trust: &Trust) -> Result<Arc<rustls::ClientConfig>, Trouble> {
     tls::client(trust)
+}
+
+/// What another attempt is worth after an error of such a client.
+#[must_use]
+pub fn chance(error: &(dyn std::error::Error + 'static)) -> Chance {
+    tls::chance(error)
 }

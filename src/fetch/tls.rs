@@ -84,13 +84,33 @@ pub(super) fn trouble(error: &std::io::Error) -> Trouble {
         Some(Error::InvalidMessage(_)) => "this port speaks no tls; check port and scheme in url",
         _ => "",
     };
-    let distrust = match cause {
-        Some(Error::InvalidCertificate(_)) => true,
-        Some(Error::General(told)) => told.contains("pinned"),
-        _ => false,
-    };
-    let chance = if distrust { Chance::Slim } else { Chance::Good };
+    let chance = if cause.is_some_and(distrusts) { Chance::Slim } else { Chance::Good };
     Trouble::new(Step::Tls, cause.map_or_else(|| error.to_string(), Error::to_string)).help(remedy).chance(chance)
+}
+
+fn distrusts(error: &Error) -> bool {
+    match error {
+        Error::InvalidCertificate(_) => true,
+        Error::General(told) => told.contains("pinned"),
+        _ => false,
+    }
+}
+
+type AnyError = dyn std::error::Error + 'static;
+
+/// What another attempt is worth after an error of somebody else's client.
+#[must_use]
+pub fn chance(error: &AnyError) -> Chance {
+    let is_distrust = |cause: &AnyError| cause.downcast_ref::<Error>().is_some_and(distrusts);
+    if std::iter::successors(Some(error), |cause| below(*cause)).any(is_distrust) { Chance::Slim } else { Chance::Good }
+}
+
+/// An io::Error passes over what it holds when it is asked for its source.
+fn below(cause: &AnyError) -> Option<&AnyError> {
+    match cause.downcast_ref::<std::io::Error>() {
+        Some(error) => error.get_ref().map(|held| held as &AnyError),
+        None => cause.source(),
+    }
 }
 
 /// Exactly one certificate, whoever signed it and whatever name it bears; the server proves that it has the key.

@@ -4,8 +4,9 @@ use super::carry::{Teller, free, part};
 use super::job::{Event, Job, Origin};
 use super::md5::Md5;
 use super::runner::Ports;
-use super::source::{self, Found, Way};
+use super::source::{self, Found, Gives, Way};
 use super::{Failure, Stage, Tell, broker};
+use crate::config::Address;
 use crate::fetch::journal::{Chance, Step, Trouble};
 use crate::fetch::{Download, Downloaded};
 use crate::model::progress::Progress;
@@ -74,7 +75,7 @@ pub(super) async fn fetch(ports: &Ports, job: &Job, teller: &Teller) -> Result<E
                 continue;
             }
         };
-        let at_broker = found.known_as.is_some();
+        let at_broker = found.own;
         let source = source::config(&job.id, found, offer.size, &ports.config);
         let folder = ports.shelf.work();
         let progress = Progress::seen();
@@ -157,15 +158,20 @@ async fn rest(wait: Duration, why: &Trouble, teller: &Teller) {
 async fn find(ports: &Ports, offer: &Offer) -> Result<Found, Trouble> {
     let refused = |why: String| Trouble::new(Step::Setup, why).chance(Chance::Forbidden);
     match source::way(offer, &ports.config).map_err(refused)? {
-        Way::Web(address) => Ok(Found { address, known_as: None }),
-        Way::Broker { base, uri } => {
+        Way::Web(address) => Ok(Found { address, known_as: None, own: false }),
+        Way::Broker { base, uri, gives } => {
             let nobody = || refused("no cloud is configured".to_owned());
             let identity = ports.identity.as_ref().ok_or_else(nobody)?;
             let (product_key, device_key) = ports.gateway.as_ref().ok_or_else(nobody)?;
             let keys = (product_key.as_str(), device_key.as_str());
-            let session = broker::login(&base, keys, &**identity, &ports.config).await?;
-            let address = source::at_broker(&base, keys, &uri, &session).map_err(refused)?;
-            Ok(Found { address, known_as: Some(uri) })
+            let client = broker::client(&ports.config)?;
+            let session = broker::login(&client, &base, keys, &**identity).await?;
+            let there = source::at_broker(&base, keys, (&uri, gives), &session).map_err(refused)?;
+            let address = match gives {
+                Gives::File => Address::parse(there.as_str()).map_err(refused)?,
+                Gives::Link => source::linked(&broker::link(&client, there).await?, &ports.config).map_err(refused)?,
+            };
+            Ok(Found { address, known_as: Some(uri), own: gives == Gives::File })
         }
     }
 }

@@ -4,7 +4,7 @@ use crate::config::UpdateConfig;
 use crate::fetch::journal::{Chance, Step, Trouble};
 use crate::model::Secret;
 use crate::model::identity::{Identity, LoginSecret};
-use reqwest::{Client, Proxy, redirect};
+use reqwest::{Client, Proxy, StatusCode, redirect};
 use serde_json::{Value as Json, json};
 use std::error::Error;
 use std::path::Path;
@@ -28,10 +28,10 @@ fn unfit(words: impl Into<String>) -> Trouble {
 /// # Errors
 /// In words: no device secret, no broker, its refusal.
 pub async fn login(
+    client: &Client,
     base: &str,
     (product_key, device_key): (&str, &str),
     identity: &dyn Identity,
-    config: &UpdateConfig,
 ) -> Result<String, Trouble> {
     let proof = identity.proof().await.map_err(|why| failed(format!("log in to the HTTP broker: {why}")))?;
     let LoginSecret::Device(secret) = proof.secret else {
@@ -48,15 +48,8 @@ pub async fn login(
         product_key,
         device_key,
     ]);
-    let told = |error: reqwest::Error| failed(format!("log in to the HTTP broker: {}", chain(&error)));
-    let request = client(config)?.post(url).header("content-type", "application/json").body(body.to_string());
-    let response = request.send().await.map_err(told)?;
-    let status = response.status();
-    if response.content_length().is_some_and(|length| length > ANSWER) {
-        return Err(failed("log in to the HTTP broker: the answer is longer than any"));
-    }
-    let answer: Json =
-        read(response).await.ok_or_else(|| failed(format!("the HTTP broker answers with status {status}")))?;
+    let request = client.post(url).header("content-type", "application/json").body(body.to_string());
+    let (status, answer) = ask(request).await?;
     match answer["data"]["sessionId"].as_str() {
         Some(session) if status.is_success() && is_good(&answer) => Ok(session.to_owned()),
         _ => {
@@ -67,6 +60,36 @@ pub async fn login(
             Err(told.chance(if busy { Chance::Good } else { Chance::Slim }))
         }
     }
+}
+
+/// Where a file lies, at the store behind the broker.
+///
+/// # Errors
+/// In words: its refusal.
+pub async fn link(client: &Client, url: reqwest::Url) -> Result<String, Trouble> {
+    let (status, answer) = ask(client.get(url)).await?;
+    match answer["data"].as_str() {
+        Some(link) if status.is_success() && is_good(&answer) => Ok(link.to_owned()),
+        _ => {
+            let problem = format!("the HTTP broker tells no address: status {}, {}", status.as_u16(), words(&answer));
+            Err(Trouble::new(Step::Ask, problem))
+        }
+    }
+}
+
+async fn ask(request: reqwest::RequestBuilder) -> Result<(StatusCode, Json), Trouble> {
+    // Without the address, which holds keys.
+    let told = |error: reqwest::Error| {
+        failed(format!("ask the HTTP broker: {}", chain(&error))).chance(crate::fetch::chance(&error))
+    };
+    let response = request.send().await.map_err(told)?;
+    let status = response.status();
+    if response.content_length().is_some_and(|length| length > ANSWER) {
+        return Err(failed("the HTTP broker's answer is longer than any"));
+    }
+    let answer = read(response).await;
+    let answer = answer.ok_or_else(|| failed(format!("the HTTP broker answers with status {}", status.as_u16())))?;
+    Ok((status, answer))
 }
 
 /// What the broker says in place of a file, if it is that: a session that is over, a file that is not there.
@@ -100,7 +123,11 @@ async fn read(mut response: reqwest::Response) -> Option<Json> {
     serde_json::from_slice(&bytes).ok()
 }
 
-fn client(config: &UpdateConfig) -> Result<Client, Trouble> {
+/// Its client, with the trust and the proxy of downloads.
+///
+/// # Errors
+/// When the configuration is not as it should be.
+pub fn client(config: &UpdateConfig) -> Result<Client, Trouble> {
     let tls = crate::fetch::tls_client(&config.trust)?;
     let mut builder = Client::builder()
         .tls_backend_preconfigured((*tls).clone())
@@ -125,7 +152,6 @@ fn sign(product_key: &str, device_key: &str, secret: &Secret) -> String {
     crate::store::sha256(text.reveal().as_bytes())
 }
 
-/// Without the address, which holds keys.
 fn chain(error: &dyn Error) -> String {
     let mut words = Vec::new();
     let mut next = error.source();

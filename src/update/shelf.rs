@@ -71,6 +71,18 @@ impl Shelf {
         }
     }
 
+    /// The same for somebody who only looks: nothing is laid aside.
+    ///
+    /// # Errors
+    /// When the disk does not give it, or (`InvalidData`) it can not be understood.
+    pub fn look(&self) -> io::Result<Option<Job>> {
+        let bytes = store::read(&*self.disk, &self.folder.join(JOB))?;
+        bytes
+            .map(|bytes| serde_json::from_slice(&bytes))
+            .transpose()
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    }
+
     /// # Errors
     /// When it is not on disk.
     pub fn save(&self, job: &Job) -> io::Result<()> {

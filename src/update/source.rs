@@ -6,8 +6,25 @@ use crate::model::update::Offer;
 use reqwest::Url;
 use std::time::Duration;
 
-/// Schemes of files that the cloud keeps itself; they are read at its HTTP broker.
-const KEPT: &[&str] = &["enos-connect", "enos-lark"];
+/// Schemes of files that the cloud keeps itself, and what its HTTP broker gives for them.
+const KEPT: &[(&str, Gives)] = &[("enos-connect", Gives::File), ("enos-lark", Gives::Link)];
+
+/// What the broker is asked for, as the vendor's SDK does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gives {
+    File,
+    /// An address at the store behind it.
+    Link,
+}
+
+impl Gives {
+    fn path(self) -> &'static [&'static str] {
+        match self {
+            Gives::File => &["file", "download"],
+            Gives::Link => &["file", "download", "url"],
+        }
+    }
+}
 
 /// Where the file lies.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,7 +32,7 @@ pub enum Way {
     /// On a server that gives it to whoever knows the address.
     Web(Address),
     /// At the cloud's HTTP broker, which wants a login first.
-    Broker { base: String, uri: String },
+    Broker { base: String, uri: String, gives: Gives },
 }
 
 /// # Errors
@@ -27,15 +44,26 @@ pub fn way(offer: &Offer, config: &UpdateConfig) -> Result<Way, String> {
         };
         return web(&format!("{base}/{}", offer.url.trim_start_matches('/')), config);
     };
-    if KEPT.contains(&scheme) {
+    if let Some((_, gives)) = KEPT.iter().find(|(kept, _)| *kept == scheme) {
         let Some(base) = &config.http_broker else {
             return Err(format!(
                 "fileUrl {scheme}:// is a file at the HTTP broker; update.http_broker says where that is"
             ));
         };
-        return Ok(Way::Broker { base: base.clone(), uri: offer.url.clone() });
+        return Ok(Way::Broker { base: base.clone(), uri: offer.url.clone(), gives: *gives });
     }
     web(&offer.url, config)
+}
+
+/// Where the broker says that the file lies.
+///
+/// # Errors
+/// As for an address of the cloud's.
+pub fn linked(url: &str, config: &UpdateConfig) -> Result<Address, String> {
+    match web(url, config)? {
+        Way::Web(address) => Ok(address),
+        Way::Broker { .. } => Err("the HTTP broker points to itself".to_owned()),
+    }
 }
 
 fn web(url: &str, config: &UpdateConfig) -> Result<Way, String> {
@@ -73,20 +101,17 @@ fn places(config: &UpdateConfig) -> Places {
 pub fn at_broker(
     base: &str,
     (product_key, device_key): (&str, &str),
-    uri: &str,
+    (uri, gives): (&str, Gives),
     session: &str,
-) -> Result<Address, String> {
+) -> Result<Url, String> {
     let mut url = Url::parse(base).map_err(|error| format!("update.http_broker: {error}"))?;
-    url.path_segments_mut().map_err(|()| "update.http_broker is no base".to_owned())?.pop_if_empty().extend([
-        "multipart",
-        "sys",
-        product_key,
-        device_key,
-        "file",
-        "download",
-    ]);
+    url.path_segments_mut()
+        .map_err(|()| "update.http_broker is no base".to_owned())?
+        .pop_if_empty()
+        .extend(["multipart", "sys", product_key, device_key])
+        .extend(gives.path());
     url.query_pairs_mut().append_pair("sessionId", session).append_pair("fileUri", uri).append_pair("category", "ota");
-    Address::parse(url.as_str()).map_err(|problem| format!("update.http_broker: {problem}"))
+    Ok(url)
 }
 
 /// How long one attempt may take before the next goes on where it ended.
@@ -96,15 +121,16 @@ const ATTEMPT: Duration = Duration::from_secs(3600);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
     pub address: Address,
-    /// The file's name at the broker: the address is of the configuration, and has a session that is another one each time.
+    /// The file's name at the broker, where the address is another one each time.
     pub known_as: Option<String>,
+    /// The address is of the configuration, not of the cloud.
+    pub own: bool,
 }
 
 /// As the fetcher takes it.
 #[must_use]
 pub fn config(name: &str, found: Found, size: u64, config: &UpdateConfig) -> SourceConfig {
-    let Found { address, known_as } = found;
-    let own = known_as.is_some();
+    let Found { address, known_as, own } = found;
     SourceConfig {
         name: name.to_owned(),
         address,
@@ -173,10 +199,10 @@ mod tests {
 
     #[test]
     fn a_file_of_the_broker_is_asked_for_as_the_sdk_does() {
-        let address = at_broker("https://b:8443", ("产品", "gw.1"), "enos-connect://a b/c.zip?x", "s&1").unwrap();
+        let address = at_broker("https://b:8443", ("产品", "gw.1"), ("enos-connect://a b/c.zip?x", Gives::File), "s&1");
         assert_eq!(
-            address.path,
-            "/multipart/sys/%E4%BA%A7%E5%93%81/gw.1/file/download?sessionId=s%261&fileUri=enos-connect%3A%2F%2Fa+b%2Fc.zip%3Fx&category=ota"
+            address.unwrap().as_str(),
+            "https://b:8443/multipart/sys/%E4%BA%A7%E5%93%81/gw.1/file/download?sessionId=s%261&fileUri=enos-connect%3A%2F%2Fa+b%2Fc.zip%3Fx&category=ota"
         );
     }
 }

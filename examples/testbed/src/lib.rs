@@ -4,6 +4,7 @@ pub mod alone;
 pub mod bench;
 pub mod cloud;
 pub mod crash;
+pub mod http_orders;
 pub mod knob_words;
 pub mod ledger;
 pub mod machine;

@@ -1,10 +1,11 @@
 //! One stand-in alone, for peers in other languages. Prints READY, takes orders as lines on standard input.
 
-use crate::cloud::{Cloud, Options, Registry, Triple};
+use crate::cloud::{Cloud, HttpBroker, Options, Registry, Triple};
+use crate::http_orders;
 use crate::machine::{Machine, MachineConfig};
 use crate::meter::{Faults, Meters, Pattern, Wire};
 use crate::orders::{self, Extras};
-use crate::rest::{RestCloud, RestOptions};
+use crate::rest::{Authority, RestCloud, RestOptions};
 use crate::rest_orders;
 use anyhow::{Context as _, bail};
 use clap::Args;
@@ -39,6 +40,12 @@ pub struct CloudArguments {
     /// HTTPS, with a certificate of that authority.
     #[arg(long, requires = "rest_ca_file")]
     rest_tls: bool,
+    /// Also be the HTTP broker, where files of `enos-connect://` are fetched, on this port.
+    #[arg(long)]
+    http_port: Option<u16>,
+    /// HTTPS there; the PEM of the authority that vouches for it is written to this file.
+    #[arg(long, requires = "http_port")]
+    http_ca_file: Option<PathBuf>,
     /// A gateway or directly connected device: productKey/deviceKey/secret.
     #[arg(long, value_parser = triple)]
     gateway: Vec<Triple>,
@@ -157,9 +164,15 @@ pub async fn cloud(arguments: CloudArguments) -> anyhow::Result<()> {
     }
     let tls = cloud.tls().map_or_else(String::new, |(address, _)| format!(" tls {address}"));
     let rest_url = rest.as_ref().map_or_else(String::new, |rest| format!(" rest {}", rest.url()));
-    println!("READY {}{tls}{rest_url}", cloud.address());
+    let http = match arguments.http_port {
+        Some(port) => Some(start_http(&arguments, at(port), &cloud).await?),
+        None => None,
+    };
+    let http_url = http.as_ref().map_or_else(String::new, |http| format!(" http {}", http.url()));
+    println!("READY {}{tls}{rest_url}{http_url}", cloud.address());
+    let sides = Sides { cloud, rest, http };
     tokio::select! {
-        result = take_orders(&cloud, rest.as_ref()) => result,
+        result = take_orders(&sides) => result,
         signal = tokio::signal::ctrl_c() => signal.context("wait for a signal"),
     }
 }
@@ -176,7 +189,22 @@ async fn start_rest(arguments: &CloudArguments, address: SocketAddr) -> anyhow::
     Ok(rest)
 }
 
-async fn take_orders(cloud: &Arc<Cloud>, rest: Option<&RestCloud>) -> anyhow::Result<()> {
+async fn start_http(arguments: &CloudArguments, address: SocketAddr, cloud: &Arc<Cloud>) -> anyhow::Result<HttpBroker> {
+    let Some(file) = &arguments.http_ca_file else { return HttpBroker::start(address, cloud, None).await };
+    let authority = Authority::new("enos-edge testbed HTTP broker CA")?;
+    std::fs::write(file, authority.pem()).with_context(|| format!("write {}", file.display()))?;
+    HttpBroker::start(address, cloud, Some(&authority)).await
+}
+
+/// What takes orders.
+struct Sides {
+    cloud: Arc<Cloud>,
+    rest: Option<RestCloud>,
+    http: Option<HttpBroker>,
+}
+
+async fn take_orders(sides: &Sides) -> anyhow::Result<()> {
+    let cloud = &sides.cloud;
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     while let Some(line) = lines.next_line().await.context("read standard input")? {
         match line.trim() {
@@ -188,11 +216,11 @@ async fn take_orders(cloud: &Arc<Cloud>, rest: Option<&RestCloud>) -> anyhow::Re
             "report" => println!("{}", serde_json::to_string(&cloud.ledger(|ledger| ledger.report()))?),
             "stats" => println!("{}", serde_json::to_string(&cloud.stats())?),
             "quit" => return Ok(()),
-            other => match carry_out(cloud, rest, other) {
+            other => match carry_out(sides, other) {
                 Ok(Some(said)) => println!("{said}"),
                 Ok(None) => {}
                 Err(error) => {
-                    let known = format!("{}, {}", orders::ORDERS, rest_orders::ORDERS);
+                    let known = format!("{}, {}, {}", orders::ORDERS, rest_orders::ORDERS, http_orders::ORDERS);
                     let error = format!("{error:#}; orders: down, up, drop, forget, report, stats, quit, {known}");
                     println!("{}", serde_json::json!({"error": error}));
                 }
@@ -203,10 +231,11 @@ async fn take_orders(cloud: &Arc<Cloud>, rest: Option<&RestCloud>) -> anyhow::Re
     std::future::pending().await
 }
 
-fn carry_out(cloud: &Arc<Cloud>, rest: Option<&RestCloud>, line: &str) -> anyhow::Result<Option<serde_json::Value>> {
-    match line.strip_prefix("rest ") {
-        Some(words) => rest_orders::carry_out(rest.context("there is no --rest-port")?, words),
-        None => orders::carry_out(cloud, line),
+fn carry_out(sides: &Sides, line: &str) -> anyhow::Result<Option<serde_json::Value>> {
+    match line.split_once(' ') {
+        Some(("rest", words)) => rest_orders::carry_out(sides.rest.as_ref().context("there is no --rest-port")?, words),
+        Some(("http", words)) => http_orders::carry_out(sides.http.as_ref().context("there is no --http-port")?, words),
+        _ => orders::carry_out(&sides.cloud, line),
     }
 }
 

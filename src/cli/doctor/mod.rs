@@ -61,7 +61,8 @@ pub const PROBES: &[Probe] = &[
     Probe { name: "devices", about: "sub-devices", run: |g| Box::pin(probes::devices::look(g)) },
     Probe { name: "outbox", about: "what waits, and what was lost", run: |g| blocking(g, probes::outbox::look) },
     Probe { name: "delivery", about: "acknowledgements", run: |g| blocking(g, probes::delivery::look) },
-    Probe { name: "engine", about: "slots and updates", run: |g| blocking(g, probes::engine::look) },
+    Probe { name: "engine", about: "version, slots, firmware targets", run: |g| blocking(g, probes::engine::look) },
+    Probe { name: "update", about: "the update job", run: |g| blocking(g, probes::update::look) },
     Probe { name: "machine", about: "memory, load, limits, system", run: |g| Box::pin(probes::machine::look(g)) },
 ];
 

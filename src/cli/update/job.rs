@@ -1,11 +1,13 @@
 //! `enos-edge update install | status | history | cancel | roll-back`: through the door of a running gateway.
 
+use super::told::describe;
+use crate::cli::DoorArguments;
+use crate::cli::answer::show;
 use crate::cli::moments::stamp;
 use crate::cli::progress::with_bar;
 use crate::cli::status::text;
-use crate::cli::terminal::{say, table};
-use crate::cli::{DoorArguments, failed};
-use crate::doors::local::{Refused, Visitor};
+use crate::cli::terminal::table;
+use crate::doors::local::Visitor;
 use crate::model::progress::{Progress, Unit};
 use anyhow::Context;
 use serde_json::{Value as Json, json};
@@ -52,7 +54,7 @@ pub(super) fn install(own: &InstallArguments) -> ExitCode {
     });
     let ended_well =
         asked.as_ref().is_ok_and(|answer| own.no_wait || answer["job"]["state"] == "done" || !is_end(answer));
-    let status = own.door.show(asked, |answer| describe(&answer["job"]));
+    let status = own.door.show(asked, |answer| line(&answer["job"]));
     if ended_well { status } else { ExitCode::FAILURE }
 }
 
@@ -60,7 +62,7 @@ pub(super) fn status(door: &Door) -> ExitCode {
     door.show(door.ask("update_status", &json!({})), |answer| {
         let mut said = match &answer["job"] {
             Json::Null => "no update was ever taken\n".to_owned(),
-            job => describe(job),
+            job => line(job),
         };
         if let Some(why) = answer["keys"]["none"].as_str() {
             said.push_str(&format!("{why}\n"));
@@ -81,31 +83,19 @@ pub(super) fn history(door: &Door) -> ExitCode {
 }
 
 pub(super) fn cancel(door: &Door) -> ExitCode {
-    door.show(door.ask("update_cancel", &json!({})), |answer| describe(&answer["job"]))
+    door.show(door.ask("update_cancel", &json!({})), |answer| line(&answer["job"]))
 }
 
 pub(super) fn roll_back(door: &Door) -> ExitCode {
-    door.show(door.ask("update_roll_back", &json!({})), |answer| describe(&answer["job"]))
+    door.show(door.ask("update_roll_back", &json!({})), |answer| line(&answer["job"]))
 }
 
 fn is_end(answer: &Json) -> bool {
     answer["job"]["end"] == true
 }
 
-/// `engine 1.2.0: waiting (the maintenance window opens sat 2026-11-28 22:00)`
-fn describe(job: &Json) -> String {
-    let target = job["target"].as_str().unwrap_or("update");
-    let mut said = format!("{target} {}: {}", text(&job["version"]), text(&job["state"]));
-    if job["end"] != true {
-        said.push_str(&format!(", {} %", job["percent"]));
-    }
-    for key in ["why", "doing"] {
-        if let Some(words) = job[key].as_str().filter(|words| !words.is_empty()) {
-            said.push_str(&format!(" ({words})"));
-        }
-    }
-    said.push('\n');
-    said
+fn line(job: &Json) -> String {
+    format!("{}\n", describe(job))
 }
 
 impl Door {
@@ -132,37 +122,7 @@ impl Door {
         }
     }
 
-    /// Exit status 1: there is an answer, and it is no.
     fn show(&self, asked: anyhow::Result<Json>, shown: impl FnOnce(&Json) -> String) -> ExitCode {
-        match asked {
-            Ok(answer) if self.json => say(&format!("{answer}\n")),
-            Ok(answer) => say(&shown(&answer)),
-            Err(error) => {
-                let refused = error.downcast_ref::<Refused>();
-                if self.json
-                    && let Some(refused) = refused
-                {
-                    say(&format!("{}\n", json!({ "error": { "code": refused.code, "message": refused.message } })));
-                }
-                let answered = refused.is_some();
-                let status = failed(&error);
-                return if answered { ExitCode::FAILURE } else { status };
-            }
-        }
-        ExitCode::SUCCESS
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_job_is_told_in_one_line() {
-        let waiting = json!({"target": "engine", "version": "1.2.0", "state": "waiting", "percent": 52, "end": false, "why": "the window opens later", "doing": ""});
-        assert_eq!(describe(&waiting), "engine 1.2.0: waiting, 52 % (the window opens later)\n");
-        let done =
-            json!({"target": "rauc", "version": "2.0.0", "state": "done", "percent": 100, "end": true, "why": ""});
-        assert_eq!(describe(&done), "rauc 2.0.0: done\n");
+        show(self.json, asked, shown)
     }
 }

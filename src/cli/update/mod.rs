@@ -3,6 +3,7 @@
 mod build;
 mod inspect;
 mod job;
+pub(super) mod told;
 
 use crate::diagnostic::Diagnostic;
 use clap::{Args, Subcommand};

@@ -29,6 +29,7 @@ impl Runner {
             "percent": job.percent,
             "step": job.state.step(job.percent),
             "end": job.state.is_end(),
+            "half_done": job.state.is_half_done(),
             "from": match &job.origin { Origin::Cloud(_) => "cloud", Origin::File(name) => name },
             "name": job.name,
             "target": manifest.as_ref().map(|manifest| manifest.kind.target().to_owned()),

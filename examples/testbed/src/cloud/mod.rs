@@ -7,6 +7,7 @@ mod compression;
 mod connect;
 mod connect_rules;
 mod connection;
+mod http;
 mod integration;
 mod knobs;
 mod listener;
@@ -29,6 +30,7 @@ pub mod topic;
 mod world;
 
 pub use commands::{Change, CommandError, CommandRecord, CommandReport, CommandState, Form, Order};
+pub use http::{HttpBroker, HttpKnobs, HttpStats};
 pub use knobs::{Activation, Delay, Knobs, MEGABYTE_PER_SECOND, OverLimit, RateLimit, Refusal};
 pub use model::{Feature, Model, ModelPoint};
 pub use ota::OtaState;

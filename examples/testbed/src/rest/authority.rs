@@ -51,7 +51,7 @@ impl Authority {
         Ok(params.signed_by(&KeyPair::generate()?, &self.issuer)?.pem())
     }
 
-    pub(super) fn acceptor(&self) -> anyhow::Result<tokio_rustls::TlsAcceptor> {
+    pub(crate) fn acceptor(&self) -> anyhow::Result<tokio_rustls::TlsAcceptor> {
         let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
         let params = CertificateParams::new(names).context("server names")?;
         let key = KeyPair::generate().context("server's key")?;

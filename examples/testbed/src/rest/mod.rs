@@ -16,6 +16,7 @@ pub use authority::Authority;
 pub use certificates::{Certificate, Standing};
 pub use integration::{Arrivals, RestStats};
 pub use knobs::{RestKnobs, Wrong};
+pub(crate) use request::parse_query;
 pub use request::{Answer, Request};
 
 use account::Account;

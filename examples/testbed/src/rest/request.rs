@@ -62,7 +62,7 @@ impl Answer {
 }
 
 /// `a=b&c=%20d`, decoded; a plus is a blank.
-pub(super) fn parse_query(text: &str) -> Vec<(String, String)> {
+pub(crate) fn parse_query(text: &str) -> Vec<(String, String)> {
     let pairs = text.split('&').filter(|pair| !pair.is_empty());
     pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).map(|(k, v)| (decode(k), decode(v))).collect()
 }

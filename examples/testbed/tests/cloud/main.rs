@@ -8,6 +8,7 @@ mod channels;
 mod client;
 mod commands;
 mod devices;
+mod files;
 mod limits;
 mod messages;
 mod sessions;

@@ -26,7 +26,7 @@ pub(in crate::cli::doctor) fn look(ground: &Ground) -> Vec<Finding> {
     match Record::read(&RealDisk, &folder) {
         Ok(record) => findings.extend(record.iter().flat_map(|record| told(&folder, record))),
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-            findings.push(Finding::unseen("slots and updates", error).at(folder.path().display()));
+            findings.push(Finding::unseen("the slots", error).at(folder.path().display()));
         }
         Err(error) => findings.push(
             Finding::fault(format!("the pointer to the engine can not be read: {error}"))

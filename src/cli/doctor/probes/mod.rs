@@ -17,6 +17,7 @@ pub(super) mod ports;
 pub(super) mod rights;
 pub(super) mod serial;
 pub(in crate::cli) mod service;
+pub(super) mod update;
 
 use super::finding::Finding;
 use super::ground::Ground;
