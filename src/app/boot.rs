@@ -36,13 +36,14 @@ impl Unfit {
 
     /// What the disk did not take may be taken later; anything else stays as it is.
     fn staged(faults: Vec<Diagnostic>) -> Unfit {
-        let disk = faults.iter().any(|fault| DISK.iter().any(|words| fault.problem.contains(words)));
-        Unfit { at: if disk { RefusedAt::Switch } else { RefusedAt::Check }, faults }
+        Unfit { at: if is_of_machine(&faults) { RefusedAt::Switch } else { RefusedAt::Check }, faults }
     }
 }
 
-/// Words of faults that come from the disk and not from the package.
-const DISK: &[&str] = &["can not be taken over", "stay free", "No space left on device"];
+fn is_of_machine(faults: &[Diagnostic]) -> bool {
+    faults.iter().any(|fault| fault.machine)
+}
+
 /// How a sound package will be judged, if it will.
 pub(super) type Foresee<'a> = dyn Fn(&Site) -> Option<Watch> + 'a;
 
@@ -144,8 +145,22 @@ pub(super) fn first(config: &Config, patient: bool) -> anyhow::Result<First> {
             Ok(None) => {}
             Err(faults) => {
                 let told = format!("package {} can not be used:\n{}", path.display(), diagnostic::joined(&faults));
-                anyhow::ensure!(patient || !usable.is_empty(), "{told}");
-                if usable.is_empty() {
+                if usable.is_empty() && is_of_machine(&faults) {
+                    match in_place(config, path) {
+                        Ok(site) => {
+                            tracing::error!(
+                                "{told}\nit runs from where it lies; a start with room on the disk takes it over"
+                            );
+                            return Ok(First { generations, site: Arc::new(site), waits: None });
+                        }
+                        Err(faults) => {
+                            let told = format!("{told}\nnor where it lies:\n{}", diagnostic::joined(&faults));
+                            anyhow::ensure!(patient, "{told}");
+                            waits = Some(told);
+                        }
+                    }
+                } else if usable.is_empty() {
+                    anyhow::ensure!(patient, "{told}");
                     waits = Some(told);
                 } else {
                     tracing::error!("{told}\nthe generation on disk runs instead");
@@ -178,6 +193,13 @@ pub(super) fn first(config: &Config, patient: bool) -> anyhow::Result<First> {
         waits.get_or_insert_with(|| "the packages on disk are gone or damaged".to_owned());
     }
     Ok(First { generations, site: Arc::new(Site::empty()), waits })
+}
+
+/// A configured package that the disk does not take: read from where it lies, and held to the same trust.
+fn in_place(config: &Config, path: &Path) -> Result<Site, Vec<Diagnostic>> {
+    let limits = Limits { needed: true, ..generations::limits_for_new(&config.state_dir) };
+    trusted(&limits, path, &Trust::load(&config.package_trust, &config.state_dir)?)?;
+    load_in(config, path, &limits)
 }
 
 /// `package:` of the configuration, if it holds something that was not looked at before.

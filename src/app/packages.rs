@@ -30,6 +30,8 @@ use tokio::time::Instant;
 
 /// Changed connections finish their request within this.
 const FINISH: Duration = Duration::from_secs(5);
+/// Local applications wait for the word that a full disk did not take.
+const READY_AGAIN: Duration = Duration::from_secs(5);
 /// New devices get so long to be known to the cloud before they are read; what comes earlier waits or is tried again.
 const KNOWN: Duration = Duration::from_secs(15);
 
@@ -65,6 +67,8 @@ struct Told {
     last_refusal: Option<Json>,
     switched_ms: Option<f64>,
     watcher: Option<AbortHandle>,
+    /// A full disk did not take that the package is ready; whoever tries again.
+    readier: Option<AbortHandle>,
 }
 
 fn refusal(words: &str) -> Json {
@@ -129,7 +133,23 @@ impl Packages {
     }
 
     /// All parts have this package, from now on; told in the folder of packages.
-    pub async fn ready(&self, facts: Option<Facts>) {
+    pub async fn ready(self: &Arc<Self>, facts: Option<Facts>) {
+        if let Some(again) = self.told().readier.take() {
+            again.abort();
+        }
+        if let Err(error) = self.tell_ready(facts.clone()).await {
+            tracing::warn!(%error, "that the package is ready could not be told; it is tried again");
+            let this = Arc::clone(self);
+            let again = async move {
+                while this.tell_ready(facts.clone()).await.is_err() {
+                    tokio::time::sleep(READY_AGAIN).await;
+                }
+            };
+            self.told().readier = Some(tokio::spawn(again).abort_handle());
+        }
+    }
+
+    async fn tell_ready(&self, facts: Option<Facts>) -> std::io::Result<()> {
         let state_dir = self.parts.config.state_dir.clone();
         let told = tokio::task::spawn_blocking(move || match facts {
             Some(facts) => generations::tell_ready(&RealDisk, &state_dir, &facts),
@@ -138,9 +158,7 @@ impl Packages {
                 Ok(())
             }
         });
-        if let Ok(Err(error)) = told.await {
-            tracing::warn!(%error, "that the package is ready could not be told");
-        }
+        told.await.unwrap_or(Ok(()))
     }
 
     /// The end of a publish that a restart interrupted is told, unless its watch goes on: then it ends with that.

@@ -127,14 +127,15 @@ impl Launcher<'_> {
 
     fn first_sound(&self, mut record: Record, slots: &[Slot]) -> Go {
         let mut doubts = Vec::new();
-        let sound = slots.iter().copied().find(|slot| match (self.prove)(*slot).and_then(|()| self.count(&record, *slot)) {
-            Ok(()) => true,
-            Err(why) => {
-                tracing::error!(slot = slot.word(), why, "the engine of this slot is not started");
-                doubts.push(format!("slot {}: {why}", slot.word()));
-                false
-            }
-        });
+        let sound =
+            slots.iter().copied().find(|slot| match (self.prove)(*slot).and_then(|()| self.count(&record, *slot)) {
+                Ok(()) => true,
+                Err(why) => {
+                    tracing::error!(slot = slot.word(), why, "the engine of this slot is not started");
+                    doubts.push(format!("slot {}: {why}", slot.word()));
+                    false
+                }
+            });
         let place = sound.map_or(Place::Packaged, Place::from);
         if place != record.current {
             let outcome = outcome(&record, record.current, How::RolledBack, &doubts.join("; "));

@@ -112,6 +112,22 @@ impl Destination {
         }
     }
 
+    /// What it is done with and what waits below `first`, where so far nothing was known of.
+    pub(super) fn join(&mut self, stored: &Ranges, waiting: u64, first: u64) {
+        let mut done = Ranges::default();
+        for (from, to) in stored.iter().filter(|(from, _)| *from < first) {
+            done.insert(from, to.min(first - 1));
+        }
+        for (from, to) in self.done.iter().filter(|(_, to)| *to >= first) {
+            done.insert(from.max(first), to);
+        }
+        self.done = done;
+        self.tally.waiting_at_open += waiting;
+        self.tally.waiting += waiting;
+        (self.scan_next, self.generation, self.fetching) = (self.done.cursor() + 1, self.generation + 1, false);
+        self.dirty = true;
+    }
+
     /// The link is up: what is stored is backlog, what is not is live.
     pub(super) fn rise(&mut self, stored_upto: u64) {
         self.up = true;

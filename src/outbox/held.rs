@@ -63,10 +63,15 @@ pub(super) struct Shelf {
 impl Shelf {
     pub(super) fn new(held: &[(usize, Keys, u64)]) -> Shelf {
         let mut shelf = Shelf::default();
-        for (destination, keys, readings) in held {
-            *shelf.by_device.entry((*destination, keys.clone())).or_default() += readings;
-        }
+        shelf.join(held);
         shelf
+    }
+
+    /// Rows on disk that were not known of.
+    pub(super) fn join(&mut self, held: &[(usize, Keys, u64)]) {
+        for (destination, keys, readings) in held {
+            *self.by_device.entry((*destination, keys.clone())).or_default() += readings;
+        }
     }
 
     /// Its readings are in a parcel, or gone.
@@ -333,8 +338,13 @@ impl Tail {
 impl Destination {
     /// As it was stored before the start.
     pub(super) fn with_held(mut self, index: usize, held: &[(usize, Keys, u64)]) -> Destination {
-        let readings = held.iter().filter(|(of, ..)| *of == index).map(|(.., readings)| readings).sum();
-        (self.tally.held_at_open, self.tally.held) = (readings, readings);
+        self.join_held(index, held);
         self
+    }
+
+    pub(super) fn join_held(&mut self, index: usize, held: &[(usize, Keys, u64)]) {
+        let readings: u64 = held.iter().filter(|(of, ..)| *of == index).map(|(.., readings)| readings).sum();
+        self.tally.held_at_open += readings;
+        self.tally.held += readings;
     }
 }

@@ -39,8 +39,10 @@ pub(super) struct Keeper {
     pub(super) destinations: Vec<DestinationSettings>,
     pub(super) judge: Judge,
     pub(super) quotas: Vec<Quota>,
-    /// Held as long as the connection.
-    pub(super) _lock: Lock,
+    /// Held as long as the connection; `None` until there is room for it.
+    pub(super) lock: Option<Lock>,
+    /// The file was not there at the start, and joins: its numbers are below this.
+    pub(super) begun_without: Option<u64>,
     pub(super) told: Option<Instant>,
     /// For the watchdog.
     pub(super) duty: OnDuty,
@@ -388,7 +390,7 @@ impl Keeper {
             StoreError::Damaged(problem) => self.replace(problem.clone()),
             StoreError::Full(_) => {}
             // Also what a connection answers that could not be opened again last time.
-            _ => match self.store.reopen() {
+            _ => match self.open_again() {
                 Ok(()) => {}
                 Err(StoreError::Damaged(problem)) => self.replace(problem),
                 Err(e) => {
@@ -418,7 +420,10 @@ impl Keeper {
                 if let Err(e) = self.store.restore_names(&known) {
                     tracing::debug!(error = %chain(&e), "names can not be written to the carried-over outbox");
                 }
-                self.reconcile(&targets);
+                match self.begun_without {
+                    Some(_) => drop(self.join()),
+                    None => self.reconcile(&targets),
+                }
             }
             Err(e) => tracing::debug!(error = %chain(&e), "damaged outbox can not be replaced yet"),
         }

@@ -25,6 +25,7 @@ mod outlet;
 mod quota;
 mod ranges;
 mod recount;
+mod roomless;
 mod rows;
 mod salvage;
 mod schema;
@@ -39,6 +40,7 @@ mod tail;
 mod tail_tests;
 mod wishes;
 mod work;
+mod writing;
 
 pub use destination::Tally;
 pub use gap::{Gap, Reason, SetAsideRow};
@@ -61,9 +63,9 @@ use space::Space;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use store::{Store, StoreError};
-use tail::{Limits, Tail};
+use tail::{Limits, Loaded, Tail};
 use wishes::Judge;
 
 /// Below this there is no room for one transaction, its log and the tables.
@@ -98,7 +100,8 @@ pub struct Outbox {
 ///
 /// # Errors
 /// When another process has it, when a newer engine wrote it, or when the folder takes no files. A damaged file is no
-/// error: it is set aside, and [`Status::quarantine`] tells.
+/// error: it is set aside, and [`Status::quarantine`] tells. Nor is a full disk: [`Status::trouble`] tells, and the file is
+/// opened when there is room.
 pub fn open(
     folder: &Path,
     config: &OutboxConfig,
@@ -115,19 +118,41 @@ pub fn open(
         let problem = format!("{} destinations are more than {}", destinations.len(), settings::MOST_DESTINATIONS);
         return Err(OutboxError::Open { path, problem });
     }
-    make_private_folder(folder).map_err(|e| failed(e.into()))?;
-    let lock = lock::Lock::take(folder).map_err(failed)?;
+    let taken = file::make_private_folder(folder).map_err(StoreError::from).and_then(|()| lock::Lock::take(folder));
+    let (lock, unlocked) = match taken {
+        Ok(lock) => (Some(lock), None),
+        // The folder of packages is locked before: two gateways do not get here.
+        Err(e) if e.is_no_room(&path) => (None, Some(e)),
+        Err(e) => return Err(failed(e)),
+    };
     let space = Space { quota: config.quota_bytes.max(SMALLEST_QUOTA), reserve: config.disk_reserve_bytes };
     let selections: Arc<[Selection]> = destinations.iter().map(|d| d.selection.clone()).collect();
     let mut judge = Judge::new(selections.clone());
-    let (store, loaded, quarantine) =
-        open_or_replace(&path, space, destinations, &mut judge, &names).map_err(failed)?;
+    let opened = match unlocked {
+        Some(e) => Err(e),
+        None => open_or_replace(&path, space, destinations, &mut judge, &names),
+    };
+    let (store, loaded, quarantine, begun_without) = match opened {
+        Ok((store, loaded, quarantine)) => (store, loaded, quarantine, None),
+        Err(e) if e.is_no_room(&path) => {
+            let (store, loaded) = roomless::begin(&path, space, destinations).map_err(failed)?;
+            let first = loaded.next_seq;
+            (store, Loaded { trouble: Some(roomless::told(&e)), ..loaded }, None, Some(first))
+        }
+        Err(e) => return Err(failed(e)),
+    };
+    let trouble = loaded.trouble.clone();
     counters.dropped.add(quarantine.as_ref().map_or(0, |q| q.readings_lost));
 
     let mut tail = Tail::new(limits(config, space), loaded, Judge::new(selections), counters.clone());
     tail.use_names(names);
+    if trouble.is_some() {
+        // Tried at once: it may have passed.
+        tail.commit_soon(Instant::now());
+    }
     let shared = Arc::new(Shared::new(tail, destinations.len(), quarantine, counters));
     shared.saw_disk(store.bytes(), store.oldest().ok().flatten());
+    shared.set_trouble(trouble);
     // Nothing is ever sent: its end is the message.
     let (alive, ended) = mpsc::sync_channel(1);
     let keeper = Keeper {
@@ -139,7 +164,8 @@ pub fn open(
         destinations: destinations.to_vec(),
         judge,
         quotas: quota::of(destinations),
-        _lock: lock,
+        lock,
+        begun_without,
         told: None,
         _alive: alive,
     };
@@ -168,7 +194,7 @@ fn open_or_replace(
     destinations: &[DestinationSettings],
     judge: &mut Judge,
     names: &Arc<Names>,
-) -> Result<(Store, tail::Loaded, Option<Quarantine>), StoreError> {
+) -> Result<(Store, Loaded, Option<Quarantine>), StoreError> {
     let opened = Store::open(path, space).and_then(|mut store| {
         let loaded = start::load(&mut store, destinations, judge)?;
         Ok((store, loaded, None))
@@ -185,11 +211,6 @@ fn open_or_replace(
         }
         other => other,
     }
-}
-
-fn make_private_folder(folder: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
 impl Outbox {

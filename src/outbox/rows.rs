@@ -58,7 +58,7 @@ pub(super) fn read_names(from: &Connection, epoch: u64) -> Result<Names, StoreEr
 }
 
 /// A destination as its row holds it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct DestinationRow {
     pub(super) name: String,
     pub(super) done: String,

@@ -1,8 +1,10 @@
 //! What a store holds for each destination, when it is opened or was replaced.
 
+use super::file::read_side;
 use super::group::Group;
 use super::held::Keys;
 use super::held_rows;
+use super::keeper::chain;
 use super::needs::{self, Need};
 use super::ranges::Ranges;
 use super::recount;
@@ -43,16 +45,29 @@ pub fn load(store: &mut Store, configured: &[DestinationSettings], judge: &mut J
         done.push(upto);
     }
     store.aim(rows.iter().map(|row| row.id).collect(), rows.iter().map(|row| row.name.clone()).collect());
-    count_again(store, judge, &done, &rows, &changed)?;
-    settle(store, &known, &rows)?;
+    // Nothing to write in the file that is there: a full disk need not hinder reading it.
+    let same = known.len() == rows.len() && rows.iter().all(|row| known.contains(row));
+    if !same || store.meta("needs")?.is_none() {
+        count_again(store, judge, &done, &rows, &changed)?;
+        settle(store, &known, &rows)?;
+    }
     let sets: Vec<&Ranges> = done.iter().collect();
     let (each, all) = waiting(store, judge, &sets)?;
     let seq_limit = next_seq + SEQ_BLOCK;
     let cursors = done.iter().cloned().enumerate().collect();
-    store.commit(&Group { cursors, seq_limit, ..Group::default() })?;
+    let mut trouble = None;
+    match store.commit(&Group { cursors, seq_limit, ..Group::default() }) {
+        // What is there can be delivered all the same, and that makes room. The numbers are reserved beside it.
+        Err(e) if e.is_no_room(store.path()) && read_side(store.path()) >= seq_limit => {
+            let text = chain(&e);
+            tracing::error!(error = %text, "the disk is full: what is stored is delivered, what is read stays in memory");
+            trouble = Some(text);
+        }
+        done => done?,
+    }
     let names = configured.iter().map(|settings| settings.name.clone());
     let destinations = names.zip(done).zip(each).map(|((name, done), waiting)| (name, done, waiting)).collect();
-    Ok(Loaded { next_seq, seq_limit, destinations, waiting: all, held: held(store)? })
+    Ok(Loaded { next_seq, seq_limit, destinations, waiting: all, held: held(store)?, trouble })
 }
 
 fn held(store: &Store) -> Result<Vec<(usize, Keys, u64)>, StoreError> {

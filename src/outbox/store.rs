@@ -3,17 +3,18 @@
 //! WAL with `synchronous=FULL`: a commit that returned survives a power cut. The lock is exclusive, so that the
 //! wal-index lives in memory: there is no `-shm` file to lose, and nobody's reader can hold the log.
 
-use super::file::{configure, create_private, identify, quick_check, read_side, write_side};
+use super::file::{configure, create_private, identify, is_filled, quick_check, read_side, write_side};
 use super::gap::{Gap, SetAsideRow};
 use super::group::Group;
 use super::held_rows;
-use super::needs::{self, Demand, Need};
+use super::needs::{self, Need};
 use super::rows::{self, DestinationRow, signed};
 use super::schema;
 use super::segment::{self, Segment};
 use super::space::Space;
+use super::writing::{group_bytes, write_group};
 use crate::model::{Names, Timestamp};
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -56,6 +57,20 @@ impl From<rusqlite::Error> for StoreError {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::InUse,
             Some(ErrorCode::SystemIoFailure | ErrorCode::ReadOnly | ErrorCode::CannotOpen) => StoreError::Disk(e),
             _ => StoreError::Other(e),
+        }
+    }
+}
+
+impl StoreError {
+    /// The disk of this file has no room; anything else is another trouble.
+    #[must_use]
+    pub fn is_no_room(&self, path: &Path) -> bool {
+        match self {
+            StoreError::Full(_) => true,
+            StoreError::File(error) => error.kind() == std::io::ErrorKind::StorageFull,
+            // A log that can not be made has no word for why.
+            StoreError::Disk(_) => is_filled(path),
+            _ => false,
         }
     }
 }
@@ -110,6 +125,32 @@ impl Store {
         store.limit_pages()?;
         store.seq_limit = store.meta("seq_limit")?.unwrap_or(0).max(read_side(path));
         Ok(store)
+    }
+
+    /// Without a file, as after [`Store::let_go`]: there is no room for it yet. `seq_limit`: numbers below it may have been
+    /// used.
+    ///
+    /// # Errors
+    /// When there is no memory.
+    pub fn absent(path: &Path, space: Space, seq_limit: u64) -> Result<Store, StoreError> {
+        Ok(Store {
+            connection: Connection::open_in_memory()?,
+            path: path.to_owned(),
+            space,
+            page_size: 4096,
+            names: HashMap::new(),
+            seq_limit,
+            is_open: false,
+            targets: Vec::new(),
+            names_of: Vec::new(),
+            flow: Vec::new(),
+        })
+    }
+
+    /// The numbers that a file which can not be opened may have used, and what its log may have added; 0 when it tells none.
+    pub(super) fn limit_on_disk(path: &Path) -> u64 {
+        let told = Store::open_unchanged(path).and_then(|file| rows::read_meta(&file, "seq_limit"));
+        told.ok().flatten().unwrap_or(0)
     }
 
     /// The connection to a file set aside, for reading what is left of it.
@@ -374,76 +415,6 @@ impl Store {
     }
 }
 
-fn write_group(
-    tx: &Transaction<'_>,
-    group: &Group,
-    segments: &[Segment],
-    targets: &[i64],
-    flow: &mut [Flow],
-) -> Result<(), StoreError> {
-    if let Some(first) = group.parcels.first() {
-        forget_from(tx, targets, signed(first.seq))?;
-    }
-    for (only, first) in &group.drops {
-        drop_segment(tx, *only, *first, targets, flow)?;
-    }
-    for names in &group.names {
-        rows::put_names(tx, names)?;
-    }
-    for segment in segments {
-        rows::put_segment(tx, segment)?;
-        let demand = Demand::of(targets.len(), needs::within(segment, &group.parcels, &group.wanted));
-        put_needs(tx, segment, &demand, targets, flow)?;
-    }
-    for (destination, done) in &group.cursors {
-        let target = targets[*destination];
-        rows::put_done(tx, target, &done.to_text())?;
-        for (first, bytes) in needs::take_done(tx, target, done)? {
-            flow[*destination].ceased += bytes;
-            needs::drop_if_idle(tx, targets, first)?;
-        }
-    }
-    group.set_aside.iter().try_for_each(|row| rows::put_set_aside(tx, row))?;
-    group.gaps.iter().try_for_each(|gap| rows::put_gap(tx, gap))?;
-    Ok(())
-}
-
-/// What a commit left behind whose fsync failed; it was never counted as stored.
-fn forget_from(tx: &Transaction<'_>, targets: &[i64], first: i64) -> rusqlite::Result<()> {
-    tx.prepare_cached("DELETE FROM segment WHERE first >= ?1")?.execute([first])?;
-    let mut forget = tx.prepare_cached("DELETE FROM need WHERE destination = ?1 AND first >= ?2")?;
-    targets.iter().try_for_each(|target| forget.execute([*target, first]).map(drop))
-}
-
-fn drop_segment(
-    tx: &Transaction<'_>,
-    only: Option<usize>,
-    first: u64,
-    targets: &[i64],
-    flow: &mut [Flow],
-) -> rusqlite::Result<()> {
-    for (i, target) in targets.iter().enumerate().filter(|(i, _)| only.is_none_or(|only| only == *i)) {
-        flow[i].ceased += needs::take(tx, *target, first)?.unwrap_or(0);
-    }
-    needs::drop_if_idle(tx, targets, signed(first))
-}
-
-pub(super) fn put_needs(
-    tx: &Transaction<'_>,
-    segment: &Segment,
-    demand: &Demand,
-    targets: &[i64],
-    flow: &mut [Flow],
-) -> rusqlite::Result<()> {
-    let bytes = segment.body.len() as u64;
-    for (i, readings) in demand.each.iter().enumerate().filter(|(_, readings)| **readings > 0) {
-        let (first, last) = (segment.first, segment.last);
-        needs::put(tx, targets[i], &Need { first, last, readings: *readings, anyone: demand.anyone, bytes })?;
-        flow[i].begun += bytes;
-    }
-    Ok(())
-}
-
 fn connect(path: &Path) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
@@ -457,12 +428,6 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
 pub fn need_the_next(path: &Path) {
     let mut connection = connect(path).expect("a test's file opens");
     schema::need_the_next(&mut connection).expect("a test's file takes it");
-}
-
-fn group_bytes(group: &Group) -> u64 {
-    let held: usize = group.held.iter().map(|held| held.batch.bytes.len() + 256).sum();
-    let rows = group.set_aside.len() * 256 + group.gaps.len() * 128 + held;
-    (group.parcels.iter().map(|p| p.batch.bytes.len() + 16).sum::<usize>() + rows) as u64
 }
 
 #[cfg(test)]

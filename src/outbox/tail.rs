@@ -44,6 +44,8 @@ pub struct Loaded {
     pub waiting: u64,
     /// Destination, device, readings held on disk.
     pub held: Vec<(usize, Keys, u64)>,
+    /// The disk took nothing of what a start writes, and why.
+    pub trouble: Option<String>,
 }
 
 pub struct Tail {

@@ -118,6 +118,7 @@ fn selections(which: usize) -> Vec<Selection> {
 /// What survives a power cut.
 #[derive(Default)]
 struct Disk {
+    boots: usize,
     parcels: BTreeMap<u64, Batch>,
     /// For each destination the parcels it still needs.
     needs: [BTreeSet<u64>; DESTINATIONS.len()],
@@ -201,7 +202,7 @@ impl Disk {
         let destinations = destinations.collect();
         let waiting = self.parcels.keys().map(|seq| u64::from(census[seq].any)).sum();
         let held = self.held_facts().into_iter().map(|row| (row.destination, row.keys, row.readings)).collect();
-        Loaded { next_seq, seq_limit: next_seq + SEQ_BLOCK, destinations, waiting, held }
+        Loaded { next_seq, seq_limit: next_seq + SEQ_BLOCK, destinations, waiting, held, trouble: None }
     }
 }
 
@@ -242,9 +243,22 @@ fn names() -> Arc<Names> {
 fn boot(disk: &mut Disk, which: usize, strict: bool, counters: &Arc<Counters>) -> (Tail, Wishes) {
     let limits = Limits { bound: BOUND, strict, memory_bytes: 4 << 10, group_bytes: 1 << 10 };
     let wishes = Wishes::new(&selections(which), &names());
+    let first = disk.seq_limit.max(1);
     let loaded = disk.load(&wishes);
     disk.seq_limit = loaded.seq_limit;
-    let mut tail = Tail::new(limits, loaded, Judge::new(selections(which).into()), counters.clone());
+    disk.boots += 1;
+    let begin = |loaded| Tail::new(limits, loaded, Judge::new(selections(which).into()), counters.clone());
+    let mut tail = if disk.boots % 2 == 0 {
+        // The disk was full: the tail begins without the file, which joins later.
+        let blank = |name: &&str| ((*name).to_owned(), Ranges::up_to(first - 1), 0);
+        let destinations = DESTINATIONS.iter().map(blank).collect();
+        let mut tail =
+            begin(Loaded { next_seq: first, seq_limit: loaded.seq_limit, destinations, ..Loaded::default() });
+        tail.join(&loaded, first, Instant::now());
+        tail
+    } else {
+        begin(loaded)
+    };
     tail.use_names(names());
     (tail, wishes)
 }

@@ -6,7 +6,7 @@ use super::group::{Group, Job};
 use super::ranges::Ranges;
 use super::segment::{Numbered, Segment};
 use super::status::DestinationStatus;
-use super::tail::{SEQ_BLOCK, Tail};
+use super::tail::{Loaded, SEQ_BLOCK, Tail};
 use super::wishes::Wishes;
 use crate::model::{Names, Timestamp};
 use std::sync::Arc;
@@ -72,6 +72,11 @@ impl Tail {
             self.asleep_until = None;
         }
         early
+    }
+
+    /// There is something to write, whether or not there are readings.
+    pub fn commit_soon(&mut self, now: Instant) {
+        self.rows_since.get_or_insert(now);
     }
 
     fn commit_due(&mut self, now: Instant) -> Option<Instant> {
@@ -300,6 +305,19 @@ impl Tail {
         self.counters.dropped.add(lost);
         self.waiting -= lost;
         self.counters.outbox_readings.set(self.waiting);
+    }
+
+    /// The file was opened only now: what it holds, all of it below `first`, waits as well.
+    pub fn join(&mut self, loaded: &Loaded, first: u64, now: Instant) {
+        let here = self.destinations.iter_mut().zip(&loaded.destinations).enumerate();
+        for (i, (one, (_, done, waiting))) in here {
+            one.join(done, *waiting, first);
+            one.join_held(i, &loaded.held);
+        }
+        self.shelf.join(&loaded.held);
+        // The next commit tells that the trouble is over.
+        self.commit_soon(now);
+        self.wait(i64::try_from(loaded.waiting).unwrap_or(i64::MAX));
     }
 
     /// Readings that wait for a destination and were never on disk.

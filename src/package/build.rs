@@ -100,7 +100,10 @@ pub fn write_files(
     let temporary = temporary_for(output);
     let written = Archive { files }
         .write_to(format, &temporary)
-        .map_err(|e| refuse(format!("write the archive: {e}"), "is there space, and may the folder be written?"))
+        .map_err(|e| {
+            let faults = refuse(format!("write the archive: {e}"), "is there space, and may the folder be written?");
+            if is_of_disk(&e) { faults.into_iter().map(Diagnostic::of_machine).collect() } else { faults }
+        })
         .and_then(|()| read_back(&temporary))
         .and_then(|()| move_into_place(&temporary, output).map_err(|e| refuse(format!("write the archive: {e}"), "")));
     if written.is_err() {
@@ -119,6 +122,13 @@ fn lies_below(output: &Path, folder: &Path) -> bool {
 }
 
 /// Next to the archive, so that it can be renamed.
+/// The disk does not take it, whatever it is.
+fn is_of_disk(error: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem)
+        || error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
+}
+
 fn temporary_for(output: &Path) -> PathBuf {
     output.with_file_name(format!(".enos-edge-{}-{:08x}.tmp", std::process::id(), fastrand::u32(..)))
 }

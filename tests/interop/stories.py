@@ -12,6 +12,7 @@ import cloud_stories
 import command_stories
 import destination_stories
 import doctor_stories
+import full_disk_stories
 import identity_stories
 import package_stories
 import pool
@@ -330,6 +331,7 @@ STORIES = [
     *command_stories.STORIES,
     *package_stories.STORIES,
     *doctor_stories.STORIES,
+    *full_disk_stories.STORIES,
     pymodbus_values_of_every_type_arrive_at_a_mosquitto_subscriber,
     pymodbus_values_arrive_in_rtu_frames_over_tcp,
     libmodbus_rtu_over_a_serial_line_never_gives_a_late_answer_to_another_question,

@@ -47,17 +47,38 @@ pub struct Diagnostic {
     pub severity: Severity,
     pub problem: String,
     pub help: Option<String>,
+    /// Not what was read is at fault but the machine that reads it, its disk mostly: the same may pass later.
+    pub machine: bool,
 }
 
 impl Diagnostic {
     #[must_use]
     pub fn error(place: Place, problem: impl Into<String>) -> Diagnostic {
-        Diagnostic { place, severity: Severity::Error, problem: presentable(problem.into()), help: None }
+        Diagnostic {
+            place,
+            severity: Severity::Error,
+            problem: presentable(problem.into()),
+            help: None,
+            machine: false,
+        }
     }
 
     #[must_use]
     pub fn warning(place: Place, problem: impl Into<String>) -> Diagnostic {
-        Diagnostic { place, severity: Severity::Warning, problem: presentable(problem.into()), help: None }
+        Diagnostic {
+            place,
+            severity: Severity::Warning,
+            problem: presentable(problem.into()),
+            help: None,
+            machine: false,
+        }
+    }
+
+    /// The machine is at fault, and not what was read.
+    #[must_use]
+    pub fn of_machine(mut self) -> Diagnostic {
+        self.machine = true;
+        self
     }
 
     #[must_use]

@@ -192,7 +192,10 @@ impl Generations {
             build::build(from, &built, &limits)?;
             built.clone()
         };
-        let told = |e: io::Error| fault(from, format!("can not be taken over: {e}"));
+        let told = |e: io::Error| -> Vec<Diagnostic> {
+            let faults = fault(from, format!("can not be taken over: {e}"));
+            faults.into_iter().map(Diagnostic::of_machine).collect()
+        };
         let copied = self.room(&bytes).and_then(|()| {
             self.disk.copy(&bytes, &path)?;
             self.disk.sync(&path)?;

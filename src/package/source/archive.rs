@@ -12,11 +12,13 @@ use std::path::Path;
 pub struct Refusal {
     pub problem: String,
     pub help: Option<String>,
+    /// The disk it is unpacked to is at fault.
+    pub machine: bool,
 }
 
 impl From<String> for Refusal {
     fn from(problem: String) -> Refusal {
-        Refusal { problem, help: None }
+        Refusal { problem, help: None, machine: false }
     }
 }
 
@@ -46,17 +48,24 @@ pub fn unpack(path: &Path, limits: &Limits) -> Result<Staged, Refusal> {
     };
     rewound().map_err(|e| format!("read the package: {e}"))?;
     limits.progress.step("unpacking", size, Unit::Bytes);
-    let mut stager = Stager::new(limits)?;
-    if start.starts_with(&[0x1f, 0x8b]) {
-        unpack_gzip(file, &mut stager, limits)?;
-    } else if start.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
-        unpack_zstd(file, &mut stager, limits)?;
-    } else if start.starts_with(b"PK\x03\x04") || start.starts_with(b"PK\x05\x06") {
-        zip::unpack(&file, size, &mut stager, limits)?;
-    } else {
-        return Err(unknown(&start));
-    }
+    let of_machine = |problem| Refusal { problem, help: None, machine: true };
+    let mut stager = Stager::new(limits).map_err(of_machine)?;
+    let unpacked = unpack_to(file, size, &start, &mut stager, limits);
+    unpacked.map_err(|refusal| Refusal { machine: stager.has_no_disk(), ..refusal })?;
     Ok(stager.finish())
+}
+
+fn unpack_to(file: File, size: u64, start: &[u8], stager: &mut Stager<'_>, limits: &Limits) -> Result<(), Refusal> {
+    if start.starts_with(&[0x1f, 0x8b]) {
+        unpack_gzip(file, stager, limits)?;
+    } else if start.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
+        unpack_zstd(file, stager, limits)?;
+    } else if start.starts_with(b"PK\x03\x04") || start.starts_with(b"PK\x05\x06") {
+        zip::unpack(&file, size, stager, limits)?;
+    } else {
+        return Err(unknown(start));
+    }
+    Ok(())
 }
 
 fn unpack_gzip(file: File, stager: &mut Stager<'_>, limits: &Limits) -> Result<(), String> {
@@ -100,5 +109,6 @@ fn unknown(start: &[u8]) -> Refusal {
             "a package is a folder, a .tar.gz, a .tar.zst or a .zip; make one with `enos-edge package build`"
                 .to_owned(),
         ),
+        machine: false,
     }
 }

@@ -77,7 +77,7 @@ impl Source {
         } else if found.is_file() {
             let staged = archive::unpack(path, limits).map_err(|reason| {
                 let mut refused = refuse(reason.problem);
-                refused[0].help = reason.help;
+                (refused[0].help, refused[0].machine) = (reason.help, reason.machine);
                 refused
             })?;
             Files::Archive(staged)

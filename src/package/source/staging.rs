@@ -72,6 +72,8 @@ pub struct Stager<'l> {
     room_known_to: u64,
     /// Bytes of files that are no part of the package.
     skipped: u64,
+    /// The disk did not take it.
+    has_no_disk: bool,
 }
 
 impl<'l> Stager<'l> {
@@ -89,6 +91,7 @@ impl<'l> Stager<'l> {
             taken: names::Taken::default(),
             room_known_to: 0,
             skipped: 0,
+            has_no_disk: false,
         })
     }
 
@@ -114,7 +117,10 @@ impl<'l> Stager<'l> {
             self.at += got as u64;
             self.check_size(self.at - start).map_err(refuse)?;
             self.check_room()?;
-            self.file.write_all(&buffer[..got]).map_err(|e| refuse(format!("write the temporary file: {e}")))?;
+            if let Err(e) = self.file.write_all(&buffer[..got]) {
+                self.has_no_disk = true;
+                return Err(refuse(format!("write the temporary file: {e}")));
+            }
         }
         self.entries.insert(name.to_owned(), Range { start, len: self.at - start });
         Ok(())
@@ -158,6 +164,7 @@ impl<'l> Stager<'l> {
         if free >= Limits::RESERVE + ROOM_STEP {
             return Ok(());
         }
+        self.has_no_disk = true;
         if self.limits.needed {
             return self.go_on_in_memory().map_err(|e| format!("go on unpacking in memory: {e}"));
         }
@@ -174,9 +181,15 @@ impl<'l> Stager<'l> {
         let mut memory = in_memory()?;
         self.file.seek(io::SeekFrom::Start(0))?;
         io::copy(&mut self.file, &mut memory)?;
-        self.file = memory;
+        (self.file, self.has_no_disk) = (memory, false);
         self.room_known_to = u64::MAX;
         Ok(())
+    }
+
+    /// It failed because of the disk it is unpacked to, and not because of what is in it.
+    #[must_use]
+    pub fn has_no_disk(&self) -> bool {
+        self.has_no_disk
     }
 
     /// All files, with a single top folder taken off.
