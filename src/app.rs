@@ -45,6 +45,8 @@ use tokio::task::JoinHandle;
 const BLOCKING: usize = 16;
 /// None of that needs more stack.
 const STACK: usize = 512 << 10;
+/// An idle one ends after so long. They take turns, so a longer time keeps all that were ever needed at once.
+const KEEP: Duration = Duration::from_secs(1);
 
 /// Runs the gateway until a signal says stop.
 ///
@@ -56,6 +58,7 @@ pub fn run_blocking(config: Config) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .max_blocking_threads(BLOCKING)
         .thread_stack_size(STACK)
+        .thread_keep_alive(KEEP)
         .thread_name("enos-edge")
         .enable_all()
         .build()

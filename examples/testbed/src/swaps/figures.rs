@@ -10,7 +10,7 @@ use serde_json::Value;
 
 /// Growth of memory that is no leak: the cloud link's buffers find their size, and each thread has its stack.
 const GROWTH_KB: u64 = 4 << 10;
-/// Blocking work takes another thread when one is busy; an idle one ends by itself after ten seconds.
+/// Blocking work takes another thread when one is busy; an idle one ends by itself after a second.
 const THREADS: usize = 1;
 /// A visitor at the door, a file of the store.
 const FILES: usize = 2;

@@ -61,8 +61,8 @@ const WARM: usize = 8;
 /// How memory and handles are looked at.
 const LOOKS: usize = 10;
 const LOOK: Duration = Duration::from_millis(100);
-/// The runtime ends a thread that had no work for ten seconds.
-const IDLE: Duration = Duration::from_secs(40);
+/// The gateway ends a thread that had no work for a second.
+const IDLE: Duration = Duration::from_secs(20);
 /// Looks at memory on the way, evenly spread: a curve tells a leak from a level.
 const CURVE: usize = 20;
 
