@@ -39,6 +39,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 /// Threads for what blocks: names of hosts, cryptography of a connect, questions to the outbox. More wait.
 const BLOCKING: usize = 16;
@@ -81,7 +82,7 @@ async fn run(config: Config, watchdog: &Watchdog) -> anyhow::Result<()> {
     make_state_dir(&config.state_dir)?;
     let counters = Arc::new(Counters::default());
     watchdog.starting("loading the package");
-    let (generations, site) = boot::first(&config)?;
+    let boot::First { generations, site, waits } = boot::first(&config, engine::is_confirmed(&config))?;
     let destinations = destinations::settings(&config);
     destinations::warn_of_idle_filters(&destinations, &site);
     watchdog.starting("opening the outbox");
@@ -126,7 +127,7 @@ async fn run(config: Config, watchdog: &Watchdog) -> anyhow::Result<()> {
         notices: cloud.as_ref().map(|c| Arc::clone(&c.oneself.notices)),
         counters: Arc::clone(&counters),
     };
-    let packages = Arc::new(Packages::new(parts, generations, Arc::clone(&site)));
+    let packages = Arc::new(Packages::new(parts, generations, Arc::clone(&site), waits.as_deref()));
     packages.watch_on().await;
     let fetch = fetch::start(&config, &cloud, &packages, &carrier, &stopped).await;
     let pulses = cloud.as_ref().map(|cloud| cloud.pulses.clone());
@@ -171,7 +172,7 @@ async fn run(config: Config, watchdog: &Watchdog) -> anyhow::Result<()> {
         () = watched::begun(&running.south) => None,
     };
     watchdog.running(Arc::new(watched));
-    announce(&site);
+    announce(&site, waits.as_deref());
 
     let signal = match told_to_stop {
         Some(signal) => signal,
@@ -184,29 +185,22 @@ async fn run(config: Config, watchdog: &Watchdog) -> anyhow::Result<()> {
     watchdog.stopping();
     door.abort();
     running.packages.stop();
-    running.packages.ready(None).await;
+    shutdown::part("the package's flag", running.packages.ready(None)).await;
     for late in running.south.stop(shutdown::PART).await {
         tracing::warn!(connection = %late, "a request was still under way and was cut off");
     }
     // Whoever watched the sender has gone only if the cloud task has ended already.
     let _ = stop.send(true);
-    for task in fetch.tasks {
-        shutdown::part("fetch", async { drop(task.await) }).await;
-    }
-    shutdown::part("updates", async { drop(updates.task.await) }).await;
+    let mut tasks: Vec<(&'static str, JoinHandle<()>)> = fetch.tasks.into_iter().map(|task| ("fetch", task)).collect();
+    tasks.push(("updates", updates.task));
     if let Some(cloud) = cloud {
-        shutdown::part("cloud", async { drop(cloud.task.await) }).await;
-        if let Some(task) = cloud.oneself.task {
-            shutdown::part("certificate", async { drop(task.await) }).await;
-        }
+        tasks.push(("cloud", cloud.task));
+        tasks.extend(cloud.oneself.task.map(|task| ("certificate", task)));
     }
-    if let Some(integration) = integration {
-        shutdown::part("integration", async { drop(integration.task.await) }).await;
-    }
-    for one in forward {
-        shutdown::part("destination", async { drop(one.task.await) }).await;
-    }
-    running.packages.flush().await;
+    tasks.extend(integration.map(|one| ("integration", one.task)));
+    tasks.extend(forward.into_iter().map(|one| ("destination", one.task)));
+    shutdown::parts(tasks).await;
+    shutdown::part("notices", running.packages.flush()).await;
     let outbox = Arc::clone(&running.outbox);
     let closed = tokio::task::spawn_blocking(move || outbox.close(shutdown::LAST)).await;
     closed.context("close the outbox")?.context("store what waits")?;
@@ -235,7 +229,14 @@ fn open_commands(
     Carrier::open(&config.state_dir, &config.commands, edge, site, field, Arc::clone(counters))
 }
 
-fn announce(site: &Site) {
+fn announce(site: &Site, waits: Option<&str>) {
+    if let Some(why) = waits.filter(|_| site.is_empty()) {
+        tracing::error!(
+            "waiting for a good package; mend it and restart the gateway, or install another with `enos-edge package \
+             install`: {why}"
+        );
+        return;
+    }
     if site.is_empty() {
         tracing::warn!(
             "no package yet; install one with `enos-edge package install`, push it, or name it in edge.yaml"

@@ -3,18 +3,33 @@
 use std::future::Future;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
 
 /// What one part may take between SIGTERM and exit.
 pub const PART: Duration = Duration::from_millis(1500);
 
-/// What the last one may take: it stores what waits, and the disk may be slow. Together they stay below TimeoutStopSec= of
-/// the unit.
+/// What the last one may take: it stores what waits, and the disk may be slow.
 pub const LAST: Duration = Duration::from_secs(15);
+
+/// What an orderly stop takes at most: the package's flag, the sub-devices, all that talk to others, what is to be told,
+/// each a [`PART`]; then [`LAST`]. Whoever starts an engine waits so long for it, and TimeoutStopSec= of the unit is longer.
+pub const WHOLE: Duration = Duration::from_secs(22);
 
 /// Waits for one part to stop; a late one is named and left behind.
 pub async fn part(name: &str, stopping: impl Future<Output = ()>) {
     if tokio::time::timeout(PART, stopping).await.is_err() {
         tracing::error!(part = name, within = ?PART, "does not stop in time; going on without it");
+    }
+}
+
+/// Waits for tasks that were all told to stop, within the time of one part: how many there are does not matter.
+pub async fn parts(tasks: impl IntoIterator<Item = (&'static str, JoinHandle<()>)>) {
+    let until = Instant::now() + PART;
+    for (name, task) in tasks {
+        if timeout_at(until, task).await.is_err() {
+            tracing::error!(part = name, within = ?PART, "does not stop in time; going on without it");
+        }
     }
 }
 
@@ -74,5 +89,19 @@ mod tests {
         let begun = tokio::time::Instant::now();
         part("hanging", std::future::pending()).await;
         assert_eq!(begun.elapsed(), PART);
+        let hangs = |_| ("hanging", tokio::spawn(std::future::pending()));
+        parts((0..40).map(hangs)).await;
+        assert_eq!(begun.elapsed(), PART * 2);
+    }
+
+    #[test]
+    fn a_slow_gateway_is_given_its_time_by_the_launcher_and_by_the_unit() {
+        // Beside what each part has, the runtime ends its threads.
+        assert!(PART * 4 + LAST + Duration::from_millis(200) <= WHOLE);
+        let unit = include_str!("../packaging/systemd/enos-edge.service");
+        let seconds = unit.lines().find_map(|line| line.strip_prefix("TimeoutStopSec=")).unwrap();
+        // The launcher waits so long for an engine on trial, and has to end itself.
+        assert!(Duration::from_secs(seconds.parse().unwrap()) > WHOLE + Duration::from_secs(5));
+        assert!(crate::engine::watch::IN_ORDER >= WHOLE);
     }
 }

@@ -119,23 +119,37 @@ pub(super) async fn is_version(config: &Config, path: &Path, wanted: Option<&str
     look.await.unwrap_or(Ok(()))
 }
 
+/// What a start begins with.
+pub(super) struct First {
+    pub generations: Generations,
+    pub site: Arc<Site>,
+    /// Why there is no package to run although there should be one.
+    pub waits: Option<String>,
+}
+
 /// The package to run. A configured one that is new becomes a generation first; when it does not pass, what ran before
-/// goes on, and it is told. With none at all the gateway waits for one.
+/// goes on, and it is told. With none at all the gateway waits for one. `patient`: it waits as well when what is there can
+/// not run, for whoever starts it would only start it again.
 ///
 /// # Errors
 /// When what is configured or was installed can not run.
-pub(super) fn first(config: &Config) -> anyhow::Result<(Generations, Arc<Site>)> {
+pub(super) fn first(config: &Config, patient: bool) -> anyhow::Result<First> {
+    let mut waits = None;
     let mut generations = Generations::open_alone(&config.state_dir).context("open the folder of packages")?;
     generations::tell_not_ready(&RealDisk, &config.state_dir);
     let usable = generations.usable();
     if let Some(path) = &config.package {
         match seed(&mut generations, config, path, usable.is_empty()) {
-            Ok(Some(site)) => return Ok((generations, site)),
+            Ok(Some(site)) => return Ok(First { generations, site, waits }),
             Ok(None) => {}
             Err(faults) => {
                 let told = format!("package {} can not be used:\n{}", path.display(), diagnostic::joined(&faults));
-                anyhow::ensure!(!usable.is_empty(), "{told}");
-                tracing::error!("{told}\nthe generation on disk runs instead");
+                anyhow::ensure!(patient || !usable.is_empty(), "{told}");
+                if usable.is_empty() {
+                    waits = Some(told);
+                } else {
+                    tracing::error!("{told}\nthe generation on disk runs instead");
+                }
             }
         }
     }
@@ -147,18 +161,23 @@ pub(super) fn first(config: &Config) -> anyhow::Result<(Generations, Arc<Site>)>
                         .go_back(&facts, false, "the current generation can not be loaded")
                         .context("go back")?;
                 }
-                return Ok((generations, Arc::new(site)));
+                return Ok(First { generations, site: Arc::new(site), waits });
             }
-            Err(faults) => tracing::error!(
-                generation = facts.generation,
-                "a package on disk can not be loaded:\n{}",
-                diagnostic::joined(&faults)
-            ),
+            Err(faults) => {
+                let words = diagnostic::joined(&faults);
+                tracing::error!(generation = facts.generation, "a package on disk can not be loaded:\n{words}");
+                let number = facts.generation;
+                waits.get_or_insert_with(|| format!("generation {number} can not be loaded:\n{words}"));
+            }
         }
     }
     // What was there once and can not be loaded is a fault: a new engine that can not read it must not pass its trial.
-    anyhow::ensure!(generations.record().current == 0, "no package on disk can be loaded; see above");
-    Ok((generations, Arc::new(Site::empty())))
+    let lost = generations.record().current != 0;
+    anyhow::ensure!(patient || !lost, "no package on disk can be loaded; see above");
+    if lost {
+        waits.get_or_insert_with(|| "the packages on disk are gone or damaged".to_owned());
+    }
+    Ok(First { generations, site: Arc::new(Site::empty()), waits })
 }
 
 /// `package:` of the configuration, if it holds something that was not looked at before.

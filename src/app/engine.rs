@@ -83,6 +83,12 @@ impl Observe for Parts {
     }
 }
 
+/// Somebody starts this engine again and again, and would not take it back: it may wait for what is missing.
+pub(super) fn is_confirmed(config: &Config) -> bool {
+    let slots = Slots::new(Arc::new(RealDisk), Folder::of(&config.state_dir), Started::here());
+    slots.started().packaged.is_some() && on_trial::own_trial(&slots).is_none()
+}
+
 /// Looks at the slots, tells how the last change ended, and judges this engine if it is on trial.
 pub(super) fn start(
     config: &Config,

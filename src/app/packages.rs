@@ -67,6 +67,10 @@ struct Told {
     watcher: Option<AbortHandle>,
 }
 
+fn refusal(words: &str) -> Json {
+    json!({ "at": Timestamp::now().0, "why": words })
+}
+
 /// Devices with an answer, by name: good values and all values.
 type Health = HashMap<String, (u64, u64)>;
 
@@ -108,12 +112,14 @@ impl NotInstalled {
 }
 
 impl Packages {
-    pub fn new(parts: Parts, generations: Generations, site: Arc<Site>) -> Packages {
+    /// `waits`: why there is no package although there should be one.
+    pub fn new(parts: Parts, generations: Generations, site: Arc<Site>, waits: Option<&str>) -> Packages {
         let current = generations.current();
         let told = Told {
             generation: current.map_or(0, |facts| facts.generation),
             since: Timestamp::now().0,
             watch: json!("none"),
+            last_refusal: waits.map(refusal),
             ..Told::default()
         };
         let generations = Arc::new(tokio::sync::Mutex::new(generations));
@@ -158,6 +164,14 @@ impl Packages {
     /// No package came yet.
     pub fn is_awaited(&self) -> bool {
         self.site.read().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// What keeps the gateway from having a package, in one line.
+    pub fn missing(&self) -> Option<String> {
+        let told = self.told();
+        let why = told.last_refusal.as_ref()?["why"].as_str()?;
+        // The first line says which package, the next what is wrong with it.
+        Some(why.lines().take(2).collect::<Vec<_>>().join(" "))
     }
 
     pub fn site(&self) -> Arc<Site> {
@@ -287,7 +301,7 @@ impl Packages {
         let Unfit { at, faults } = unfit;
         let words = diagnostic::joined(&faults);
         tracing::warn!("a package was refused; what runs goes on:\n{words}");
-        self.told().last_refusal = Some(json!({ "at": Timestamp::now().0, "why": words }));
+        self.told().last_refusal = Some(refusal(&words));
         NotInstalled::Faults(at, faults)
     }
 

@@ -73,7 +73,11 @@ impl Watched for Parts {
             (true, _) => "cloud online",
         };
         if self.packages.is_awaited() {
-            return format!("waiting for a package; {cloud}; {waiting} readings wait");
+            let what = match self.packages.missing() {
+                Some(why) => format!("waiting for a good package: {why}"),
+                None => "waiting for a package".to_owned(),
+            };
+            return format!("{what}; {cloud}; {waiting} readings wait");
         }
         let (online, all) = self.south.now().online();
         format!("{online} of {all} sub-devices answer; {cloud}; {waiting} readings wait")

@@ -11,7 +11,7 @@ use crate::{config, diagnostic, version};
 use anyhow::Context;
 use serde_json::{Value as Json, json};
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -72,6 +72,8 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
 struct Desk {
     config: config::LaunchConfig,
     slots: Slots,
+    /// Who runs the engines.
+    user: u32,
 }
 
 impl Desk {
@@ -81,7 +83,8 @@ impl Desk {
         let folder = Folder::of(&config.state_dir);
         // This program is the packaged engine: nobody launched it, and it runs in no slot.
         let started = Started { packaged: Some(version::current().to_owned()), place: Place::Packaged };
-        Ok(Desk { slots: Slots::new(Arc::new(RealDisk), folder, started), config })
+        let user = runner(&config.state_dir);
+        Ok(Desk { slots: Slots::new(Arc::new(RealDisk), folder, started), config, user })
     }
 
     fn list(&self) -> anyhow::Result<Json> {
@@ -96,7 +99,7 @@ impl Desk {
         for slot in Slot::ALL {
             let Some(facts) = found["slots"].get_mut(slot.word()) else { continue };
             let proven = match &keys {
-                Ok(keys) => proof::prove(self.slots.folder(), slot, keys).map(drop),
+                Ok(keys) => proof::prove(self.slots.folder(), slot, keys, self.user).map(drop),
                 Err(faults) => Err(diagnostic::joined(faults)),
             };
             facts["doubt"] = json!(proven.err());
@@ -108,7 +111,7 @@ impl Desk {
         if let Some(slot) = place.slot() {
             let keys = keys::load(&self.config.update, &self.config.state_dir)
                 .map_err(|faults| anyhow::anyhow!("{}", diagnostic::joined(&faults)))?;
-            proof::prove(self.slots.folder(), slot, &keys)
+            proof::prove(self.slots.folder(), slot, &keys, self.user)
                 .map_err(|why| anyhow::anyhow!("slot {slot:?} is not taken: {why}", slot = slot.word()))?;
         }
         let record = self.slots.choose(place, version::current()).context("set the pointer to the engine")?;
@@ -131,12 +134,23 @@ impl Desk {
         }
         let owner = std::fs::metadata(&self.config.state_dir).context("look at the state folder")?;
         let folder = self.slots.folder().path();
-        for path in [folder.to_owned(), folder.join("pointer")] {
-            std::os::unix::fs::lchown(&path, Some(owner.uid()), Some(owner.gid()))
-                .with_context(|| format!("give {} to the daemon", path.display()))?;
+        for path in [folder.to_owned(), folder.join("pointer"), folder.join("lock")] {
+            match std::os::unix::fs::lchown(&path, Some(owner.uid()), Some(owner.gid())) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(error).with_context(|| format!("give {} to the daemon", path.display()));
+                }
+                _ => {}
+            }
         }
         Ok(())
     }
+}
+
+/// Whoever asks; when root asks, the owner of the state folder, as the service runs with his rights.
+fn runner(state_dir: &Path) -> u32 {
+    let user = rustix::process::geteuid();
+    let owner = std::fs::metadata(state_dir).ok().filter(|_| user.is_root());
+    owner.map_or(user.as_raw(), |owner| owner.uid())
 }
 
 fn shown(found: &Json) -> String {

@@ -13,7 +13,7 @@ use std::process::{Command, ExitCode, ExitStatus};
 use std::time::{Duration, Instant};
 
 /// An engine that is ending has let go of its outbox by then.
-const LET_GO: Duration = Duration::from_secs(15);
+const LET_GO: Duration = crate::shutdown::WHOLE;
 const LOOK: Duration = Duration::from_millis(20);
 
 /// The child of a launcher, on its way to becoming an engine.
@@ -41,6 +41,7 @@ pub(super) fn run(arguments: run::Arguments) -> ExitCode {
     let keys = keys::load(&config.update, &config.state_dir);
     let outbox = config.state_dir.join("outbox");
     let own = own_program();
+    let user = rustix::process::geteuid().as_raw();
     let launcher = Launcher {
         disk: &RealDisk,
         folder: folder.clone(),
@@ -49,7 +50,7 @@ pub(super) fn run(arguments: run::Arguments) -> ExitCode {
         arguments: arguments.words(),
         prove: &|slot| {
             let keys = keys.as_ref().map_err(|faults| diagnostic::joined(faults))?;
-            proof::prove(&folder, slot, keys).map(drop)
+            proof::prove(&folder, slot, keys, user).map(drop)
         },
         quiet: &|| is_quiet(&outbox),
     };

@@ -1,5 +1,7 @@
 //! `enos-edge run`: the daemon in the foreground.
 
+use crate::engine::{self, Folder};
+use crate::store::RealDisk;
 use crate::{app, config, diagnostic, logs, privacy};
 use clap::ValueEnum;
 use std::ffi::OsString;
@@ -41,11 +43,16 @@ impl Arguments {
 }
 
 pub(super) fn run(arguments: Arguments) -> ExitCode {
+    let state_dir = arguments.state_dir.clone();
     let overrides = config::Overrides { package: arguments.package, state_dir: arguments.state_dir };
     let config = match config::read_with(&arguments.config, overrides) {
         Ok(config) => config,
         Err(faults) => {
             eprintln!("{}", diagnostic::joined(&faults));
+            if let Ok(found) = config::launch(&arguments.config, state_dir) {
+                // Of edge.yaml, not of the engine.
+                engine::starts::ended_in_order(&RealDisk, &Folder::of(&found.state_dir));
+            }
             return ExitCode::from(2);
         }
     };
@@ -54,8 +61,12 @@ pub(super) fn run(arguments: Arguments) -> ExitCode {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
+    let folder = Folder::of(&config.state_dir);
     match app::run_blocking(config) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => {
+            engine::starts::ended_in_order(&RealDisk, &folder);
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             tracing::error!("{error:#}");
             ExitCode::FAILURE

@@ -47,7 +47,9 @@ fn package(package: &Json, now: i64) -> Vec<String> {
     }
     if let Some(why) = package["last_refusal"]["why"].as_str() {
         let when = relative(package["last_refusal"]["at"].as_i64().unwrap_or(now), now);
-        lines.push(format!("refused {when}: {}", why.lines().next().unwrap_or_default()));
+        // Which one, and its first fault.
+        let why = why.lines().take(2).collect::<Vec<_>>().join(" ");
+        lines.push(format!("refused {when}: {why}"));
     }
     lines
 }

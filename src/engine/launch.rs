@@ -1,6 +1,7 @@
 //! The launcher: reads the pointer, proves the engine it names, starts it, and goes back when a trial fails.
 
 use super::choice::{Choice, choose, one_more};
+use super::starts::{Moment, Starts};
 use super::supervise::{self, Ended, Eyes, Program, Signals, Standing};
 use super::tried::Tried;
 use super::watch::Limits;
@@ -126,7 +127,7 @@ impl Launcher<'_> {
 
     fn first_sound(&self, mut record: Record, slots: &[Slot]) -> Go {
         let mut doubts = Vec::new();
-        let sound = slots.iter().copied().find(|slot| match (self.prove)(*slot) {
+        let sound = slots.iter().copied().find(|slot| match (self.prove)(*slot).and_then(|()| self.count(&record, *slot)) {
             Ok(()) => true,
             Err(why) => {
                 tracing::error!(slot = slot.word(), why, "the engine of this slot is not started");
@@ -141,6 +142,20 @@ impl Launcher<'_> {
             self.keep(&record);
         }
         sound.map_or(Go::Packaged, Go::Slot)
+    }
+
+    /// Counts the start of a confirmed engine. One that meets another engine says nothing of this one.
+    fn count(&self, record: &Record, slot: Slot) -> Result<(), String> {
+        let (Some(facts), Some(now)) = (record.slots.get(&slot), Moment::now()) else { return Ok(()) };
+        let starts = Starts::read(self.disk, &self.folder, &facts.sha256, &now);
+        let starts = starts.one_more(&facts.version, &now, std::process::id())?;
+        if (self.quiet)()
+            && let Err(error) = starts.write(self.disk, &self.folder)
+        {
+            // A disk that takes nothing must not keep an engine from starting.
+            tracing::warn!(%error, "the start of the engine can not be counted");
+        }
+        Ok(())
     }
 
     fn upgraded(&self, record: Record) {

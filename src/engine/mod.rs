@@ -5,6 +5,7 @@
 //! STATE/engines/pointer     which place starts, which was before, what is on trial
 //! STATE/engines/back        the pointer as it will be if the trial fails: going back is a rename, also on a full disk
 //! STATE/engines/tried       starts and running time of the trial; only the launcher writes it
+//! STATE/engines/starts      starts of a confirmed engine that nobody ended in order
 //! STATE/engines/{a,b}/      an engine that came over the air, with its manifest and signature
 //! ```
 //! While an engine on trial lives, only it writes the pointer; when it is dead, only the launcher does.
@@ -17,6 +18,7 @@ pub mod proof;
 pub mod record;
 pub mod slots;
 pub mod space;
+pub mod starts;
 pub mod supervise;
 pub mod target;
 pub mod trial;

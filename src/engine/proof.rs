@@ -12,15 +12,16 @@ use std::path::Path;
 /// What the first bytes of a program tell.
 const START: u64 = 64;
 
-/// Proves the engine of a slot: owner, signature over every byte, architecture.
+/// Proves the engine of a slot: owner, signature over every byte, architecture. `user`: who will run it, beside root the
+/// only one it may belong to.
 ///
 /// # Errors
 /// Why it is not started.
-pub fn prove(folder: &Folder, slot: Slot, keys: &[PublicKey]) -> Result<Manifest, String> {
+pub fn prove(folder: &Folder, slot: Slot, keys: &[PublicKey], user: u32) -> Result<Manifest, String> {
     let path = folder.slot(slot);
-    own(&path, "the slot", Metadata::is_dir)?;
+    own(&path, "the slot", user, Metadata::is_dir)?;
     let program = folder.program(slot);
-    let found = own(&program, "the engine", Metadata::is_file)?;
+    let found = own(&program, "the engine", user, Metadata::is_file)?;
     if found.permissions().mode() & 0o100 == 0 {
         return Err("the engine may not be executed".to_owned());
     }
@@ -54,13 +55,12 @@ pub fn prove_at(proof: &Path, program: &Path, length: u64, keys: &[PublicKey]) -
     Ok(manifest)
 }
 
-/// Nobody but this user or root put it there, and nobody else can change it. A link leads elsewhere, so it is none.
-fn own(path: &Path, what: &str, is: impl Fn(&Metadata) -> bool) -> Result<Metadata, String> {
+/// Nobody but its user or root put it there, and nobody else can change it. A link leads elsewhere, so it is none.
+fn own(path: &Path, what: &str, user: u32, is: impl Fn(&Metadata) -> bool) -> Result<Metadata, String> {
     let found = std::fs::symlink_metadata(path).map_err(|error| format!("{what} {}: {error}", path.display()))?;
     if !is(&found) {
         return Err(format!("{what} {} is something else, perhaps a link", path.display()));
     }
-    let user = rustix::process::geteuid().as_raw();
     if ![user, 0].contains(&found.uid()) {
         return Err(format!("{what} {} belongs to user {}", path.display(), found.uid()));
     }

@@ -7,8 +7,8 @@ use std::time::Duration;
 /// before systemd does.
 const BEAT_PART: (u32, u32) = (9, 10);
 
-/// An engine's stop in order takes 5 s, and up to 15 s more where the disk is slow.
-const IN_ORDER: Duration = Duration::from_secs(20);
+/// What `shutdown::WHOLE` promises, and a moment more.
+pub const IN_ORDER: Duration = Duration::from_secs(23);
 const FILLING: Duration = Duration::from_secs(5);
 const NO_LIFE: Duration = Duration::from_secs(2);
 

@@ -39,12 +39,12 @@ def until(what, condition, within, step=0.05):
 class Disk:
     """A file system in an image, for the state folder: its power can fail, and it can freeze."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, size_mb):
         # A new name each time: a loop device that is stuck may still hold the old one.
         self.image, self.root = folder / f"state-{time.monotonic_ns()}.img", folder / "state"
         self.root.mkdir()
         with open(self.image, "wb") as image:
-            image.truncate(128 << 20)
+            image.truncate(size_mb << 20)
         subprocess.run(["mkfs.ext4", "-q", "-F", self.image], check=True)
         self.mount()
 
@@ -84,9 +84,9 @@ class Guest:
         options = f"lowerdir={root},upperdir={folder}/upper,workdir={folder}/overlay"
         subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, self.files], check=True)
 
-    def use_disk(self):
+    def use_disk(self, size_mb=128):
         """The state lies on a file system of its own from now on. Before boot."""
-        self.disk = Disk(self.folder)
+        self.disk = Disk(self.folder, size_mb)
         return self.disk
 
     def boot(self):

@@ -6,8 +6,10 @@ from testbed_site import Site
 
 
 class Stage:
-    def __init__(self, root, folder):
-        self.folder, self.checks, self.facts, self.sites = folder, 0, [], []
+    def __init__(self, root, folder, long=False):
+        """`long`: every kind and every step, also where that takes minutes."""
+        self.long = long
+        self.folder, self.checks, self.facts, self.sites, self.closes = folder, 0, [], [], []
         self.guest = Guest(root, folder)
 
     def claim(self, what, holds, shown=""):
@@ -61,6 +63,8 @@ class Stage:
             print("  | " + self.guest.run("systemctl status enos-edge enos-edge.socket --no-pager -n 3", check=False).replace("\n", "\n  | "))
 
     def close(self):
+        for close in self.closes:
+            close()
         for site in self.sites:
             site.close()
         self.guest.discard()

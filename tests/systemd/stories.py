@@ -1,5 +1,5 @@
 """Runs the stories of stories/: each a file with `story(stage)`, on a guest of its own. With
-`--shipped` those of shipped/, on the package that ENOS_EDGE_SHIPPED names. Usage: stories.py ROOT [--shipped] [NAME ...]"""
+`--shipped` those of shipped/, on the package that ENOS_EDGE_SHIPPED names. Usage: stories.py ROOT [--shipped] [--long] [NAME ...]"""
 
 import importlib.util
 import pathlib
@@ -24,10 +24,10 @@ def load(path):
     return module
 
 
-def tell(root, path, work):
+def tell(root, path, work, long):
     """One story; True when it ended well."""
     folder = pathlib.Path(tempfile.mkdtemp(prefix=path.stem + "-", dir=work))
-    stage = Stage(root, folder)
+    stage = Stage(root, folder, long)
     begun = time.monotonic()
     try:
         load(path).story(stage)
@@ -45,7 +45,7 @@ def tell(root, path, work):
 
 
 def main():
-    root, wanted = pathlib.Path(sys.argv[1]), sys.argv[2:]
+    root, wanted = pathlib.Path(sys.argv[1]), [word for word in sys.argv[2:] if word != "--long"]
     kind = "stories"
     if "--shipped" in wanted:
         wanted.remove("--shipped")
@@ -61,7 +61,7 @@ def main():
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
     begun = time.monotonic()
-    ended = [tell(root, path, work) for path in stories]
+    ended = [tell(root, path, work, "--long" in sys.argv) for path in stories]
     good = sum(sound for sound, _ in ended)
     print(f"{good} of {len(ended)} stories, {sum(checks for _, checks in ended)} checks, {time.monotonic() - begun:.0f} s")
     return 0 if good == len(ended) else 1

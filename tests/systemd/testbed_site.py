@@ -17,7 +17,7 @@ class Site:
     def __init__(self, folder, *flags, more=""):
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder.absolute()
-        self.kills = []
+        self.kills, self.bound_ms = [], BOUND_MS
         command = [TESTBED, "site", str(self.folder), "--more", DOOR + more, *map(str, flags)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout.readline().startswith("READY"), "testbed site did not start"
@@ -43,8 +43,11 @@ class Site:
 
     def killed(self, since=0.0):
         """The gateway dies now. `since` so many seconds the disk took nothing."""
-        now = time.time() * 1000
-        self.kills.append((now - since * 1000 - BOUND_MS, now + BOUND_MS))
+        self.killed_at(time.time() * 1000, since)
+
+    def killed_at(self, moment, since=0.0):
+        """Milliseconds since 1970."""
+        self.kills.append((moment - since * 1000 - self.bound_ms, moment + self.bound_ms))
 
     def verdict(self):
         """(the report, readings lost although they were older than the bound when the gateway was killed)."""

@@ -7,7 +7,7 @@ use crate::quickstart::{cloud, write_files_with_state};
 use crate::site::Shape;
 use anyhow::Context as _;
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -16,6 +16,7 @@ use tokio::time::Instant;
 /// So long a backlog may take once the devices are silent, and so long nothing may come before it counts as drained.
 const DRAIN: Duration = Duration::from_secs(60);
 const QUIET: Duration = Duration::from_secs(6);
+const ORDERS: &str = "report, silence, polled, down, up, quit, upgrade JSON, ota, events";
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -44,8 +45,11 @@ pub struct Arguments {
     more: String,
 }
 
-/// Runs until standard input says `quit` or ends. Orders: report, silence, down, up, quit; each is answered with a line
-/// of JSON.
+/// How long the gateway may take to answer an offer.
+const OFFERED: Duration = Duration::from_secs(30);
+
+/// Runs until standard input says `quit` or ends. Orders: report, silence, polled, down, up, quit, and of the gateway's
+/// updates `upgrade JSON`, ota, events; each is answered with a line of JSON.
 ///
 /// # Errors
 /// When a part can not start.
@@ -77,14 +81,37 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
                 json!({ "cloud": "up" })
             }
             "polled" => json!({ "polled": parts.polled() }),
+            "ota" => told(&parts),
+            "events" => serde_json::to_value(parts.cloud.events())?,
             "quit" => return Ok(()),
-            other => {
-                json!({ "error": format!("{other} is not known; orders: report, silence, polled, down, up, quit") })
-            }
+            other => match other.strip_prefix("upgrade ") {
+                Some(offer) => upgrade(&parts, offer).await,
+                None => json!({ "error": format!("{other} is not known; orders: {ORDERS}") }),
+            },
         };
         println!("{said}");
     }
     Ok(())
+}
+
+/// What the cloud was told of the gateway's engine: the version, and the progress of all jobs.
+fn told(parts: &Parts) -> Value {
+    let gateway = &parts.site.gateway;
+    let ota = parts.cloud.ota(&gateway.product_key, &gateway.device_key).unwrap_or_default();
+    json!({ "version": ota.version, "progress": ota.progress })
+}
+
+/// The cloud pushes an update, and the gateway answers.
+async fn upgrade(parts: &Parts, offer: &str) -> Value {
+    let gateway = &parts.site.gateway;
+    let offer = match serde_json::from_str(offer) {
+        Ok(offer) => offer,
+        Err(error) => return json!({ "error": error.to_string() }),
+    };
+    match parts.cloud.upgrade((&gateway.product_key, &gateway.device_key), offer, OFFERED).await {
+        Ok(answer) => json!({ "answer": answer }),
+        Err(error) => json!({ "error": error.to_string() }),
+    }
 }
 
 /// The devices give nothing out any more, the backlog drains, and the ledger speaks.
