@@ -128,7 +128,8 @@ class Ota:
     def deaths(self):
         """Engines that died without a word tell the moment; the ledger allows for it."""
         file = self.state() / "deaths"
-        for line in file.read_text().split() if file.exists() else []:
+        # What a power cut left of it.
+        for line in file.read_text().replace('\0', ' ').split() if file.exists() else []:
             self.site.killed_at(int(line))
 
     # Rounds
