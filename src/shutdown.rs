@@ -102,6 +102,5 @@ mod tests {
         let seconds = unit.lines().find_map(|line| line.strip_prefix("TimeoutStopSec=")).unwrap();
         // The launcher waits so long for an engine on trial, and has to end itself.
         assert!(Duration::from_secs(seconds.parse().unwrap()) > WHOLE + Duration::from_secs(5));
-        assert!(crate::engine::watch::IN_ORDER >= WHOLE);
     }
 }

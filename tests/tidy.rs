@@ -30,7 +30,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("forward", &["config", "diagnostic", "model", "mqtt", "rest", "telemetry"]),
     ("fetch", &["config", "diagnostic", "model", "version"]),
     ("update", &["config", "diagnostic", "fetch", "model", "package", "store", "telemetry", "yaml", "version"]),
-    ("engine", &["config", "diagnostic", "model", "package", "store", "telemetry", "update", "version"]),
+    ("engine", &["config", "diagnostic", "model", "package", "shutdown", "store", "telemetry", "update", "version"]),
     ("operate", &["config", "diagnostic", "model", "telemetry"]),
     ("doors", &["diagnostic", "operate", "systemd"]),
 ];

@@ -231,3 +231,25 @@ fn seed(
     }
     Ok(site)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    #[test]
+    fn only_who_is_started_again_and_again_waits_with_a_package_that_can_not_run() {
+        let home = tempfile::tempdir().unwrap();
+        let (file, site) = (home.path().join("edge.yaml"), home.path().join("site"));
+        std::fs::create_dir(&site).unwrap();
+        std::fs::write(site.join("package.yaml"), "format: 1\nname: x\nversion: 1.0.0\nengine: 0.1.0\nmoon: full\n")
+            .unwrap();
+        std::fs::write(&file, "state_dir: state\npackage: site\n").unwrap();
+        let config = config::read_with(&file, config::Overrides::default()).unwrap();
+        std::fs::create_dir(&config.state_dir).unwrap();
+        let refused = first(&config, false).err().unwrap().to_string();
+        assert!(refused.contains("package.yaml:5:1"), "{refused}");
+        let first = first(&config, true).unwrap();
+        assert!(first.site.is_empty() && first.waits.unwrap().contains("package.yaml:5:1"));
+    }
+}

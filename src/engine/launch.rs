@@ -1,7 +1,7 @@
 //! The launcher: reads the pointer, proves the engine it names, starts it, and goes back when a trial fails.
 
 use super::choice::{Choice, choose, one_more};
-use super::starts::{Moment, Starts};
+use super::starts::{self, Moment, Starts};
 use super::supervise::{self, Ended, Eyes, Program, Signals, Standing};
 use super::tried::Tried;
 use super::watch::Limits;
@@ -141,6 +141,8 @@ impl Launcher<'_> {
             let outcome = outcome(&record, record.current, How::RolledBack, &doubts.join("; "));
             record = Record { current: place, previous: Place::Packaged, trial: None, last: Some(outcome), ..record };
             self.keep(&record);
+            // Whoever chooses it again gives it as many starts as any other.
+            starts::forget(self.disk, &self.folder);
         }
         sound.map_or(Go::Packaged, Go::Slot)
     }
@@ -402,80 +404,5 @@ impl Eyes for Book<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::power_cut::{AFTERMATHS, CutDisk};
-
-    /// A launcher of version 1.0.0 whose engines are all sound, and that can not start a trial.
-    fn launch(disk: &CutDisk) -> io::Result<Go> {
-        let (folder, sound, nobody) = (Folder::of(Path::new("/state")), |_| Ok(()), || false);
-        let launcher = Launcher {
-            disk,
-            folder,
-            packaged: "1.0.0",
-            own: PathBuf::new(),
-            arguments: Vec::new(),
-            prove: &sound,
-            quiet: &nobody,
-        };
-        launcher.go()
-    }
-
-    fn failed_trial() -> CutDisk {
-        let (disk, folder) = (CutDisk::default(), Folder::of(Path::new("/state")));
-        let trial = Trial { failed: Some("it lies".to_owned()), version: "2.0.0".to_owned(), ..Trial::default() };
-        let before = Record { current: Place::A, packaged: "1.0.0".to_owned(), ..Record::default() };
-        before.write_back(&disk, &folder).unwrap();
-        Record { current: Place::B, previous: Place::A, trial: Some(trial), ..before }.write(&disk, &folder).unwrap();
-        disk
-    }
-
-    #[test]
-    fn power_cut_at_each_step_of_the_launchers_way_back_ends_with_what_ran_before() {
-        let mut cuts = 0;
-        for cut in 0..9 {
-            for aftermath in AFTERMATHS {
-                let disk = failed_trial();
-                disk.cut_at(cut);
-                // Even when the disk takes nothing any more, the engine before is started.
-                assert!(matches!(launch(&disk), Ok(Go::Slot(Slot::A))), "cut {cut}");
-                let after = disk.after(aftermath);
-                assert!(matches!(launch(&after), Ok(Go::Slot(Slot::A))), "cut {cut}, {aftermath:?}");
-                let record = Record::read(&after, &Folder::of(Path::new("/state"))).unwrap().unwrap();
-                assert_eq!((record.current, record.trial), (Place::A, None), "cut {cut}, {aftermath:?}");
-                cuts += 1;
-            }
-        }
-        println!("{cuts} power cuts on the way back, each ends with the engine before");
-    }
-
-    #[test]
-    fn another_engine_that_is_alive_is_no_start_of_the_trial() {
-        let disk = failed_trial();
-        let folder = Folder::of(Path::new("/state"));
-        let mut record = Record::read(&disk, &folder).unwrap().unwrap();
-        record.trial = Some(Trial { window_ms: 60_000, ..Trial::default() });
-        record.write(&disk, &folder).unwrap();
-        assert!(launch(&disk).unwrap_err().to_string().contains("another engine is alive"));
-        let tried = Tried::read(&disk, &folder, &record.trial.unwrap()).unwrap();
-        assert_eq!(tried.starts, 0);
-    }
-
-    #[test]
-    fn files_that_are_open_give_their_room_back_and_links_are_not_followed() {
-        use std::io::Write;
-        let home = tempfile::tempdir().unwrap();
-        let (scratch, outside) = (home.path().join("tmp"), home.path().join("outbox.db"));
-        std::fs::create_dir_all(scratch.join("deep")).unwrap();
-        std::fs::write(&outside, "kept").unwrap();
-        std::os::unix::fs::symlink(&outside, scratch.join("link")).unwrap();
-        let mut open = std::fs::File::create(scratch.join("deep/rubbish")).unwrap();
-        open.write_all(&[7; 100_000]).unwrap();
-        cut_files(&scratch);
-        assert_eq!(open.metadata().unwrap().len(), 0);
-        assert_eq!(std::fs::read(&outside).unwrap(), b"kept");
-        clean(&scratch);
-        assert!(!scratch.exists() && outside.exists());
-        cut_files(&scratch);
-    }
-}
+#[path = "launch_tests.rs"]
+mod tests;

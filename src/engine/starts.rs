@@ -85,6 +85,14 @@ impl Starts {
     }
 }
 
+/// The engine it counts for is taken back. Best effort: within an hour it counts for nothing.
+pub fn forget(disk: &dyn Disk, folder: &Folder) {
+    match disk.remove(&folder.path().join(STARTS)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => tracing::debug!(%error, "starts stay counted"),
+        _ => {}
+    }
+}
+
 /// This process ends as it was told, or for a reason that is none of the engine's. Best effort: a note that stays counts once.
 pub fn ended_in_order(disk: &dyn Disk, folder: &Folder) {
     let process = std::process::id();

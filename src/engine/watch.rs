@@ -7,8 +7,8 @@ use std::time::Duration;
 /// before systemd does.
 const BEAT_PART: (u32, u32) = (9, 10);
 
-/// What `shutdown::WHOLE` promises, and a moment more.
-pub const IN_ORDER: Duration = Duration::from_secs(23);
+/// So long it may take to stop in order.
+const IN_ORDER: Duration = crate::shutdown::WHOLE;
 const FILLING: Duration = Duration::from_secs(5);
 const NO_LIFE: Duration = Duration::from_secs(2);
 

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -145,6 +146,8 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 fn write_new(temporary: &Path, like: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = File::options().write(true).create_new(true).open(temporary)?;
     if let Ok(old) = std::fs::metadata(like) {
+        // What root seals, the gateway still has to read. Best effort: others can give nothing away.
+        let _ = std::os::unix::fs::fchown(&file, Some(old.uid()), Some(old.gid()));
         file.set_permissions(old.permissions())?;
     }
     file.write_all(bytes)?;
@@ -204,15 +207,19 @@ mod tests {
     }
 
     #[test]
-    fn the_old_file_keeps_its_mode() {
+    fn the_old_file_keeps_its_mode_and_its_group() {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("package.yaml");
         std::fs::write(&path, "old").unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+        // Only root gives files away; anybody else keeps his own group.
+        let group = if rustix::process::geteuid().is_root() { 4321 } else { path.metadata().unwrap().gid() };
+        std::os::unix::fs::chown(&path, None, Some(group)).unwrap();
         replace(&path, b"new").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"new");
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
+        let kept = path.metadata().unwrap();
+        assert_eq!((kept.permissions().mode() & 0o777, kept.gid()), (0o640, group));
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }

@@ -21,7 +21,7 @@ SETTINGS = """update:
   trial_min: 1
   cleartext: true
   pull: off
-  disk_reserve_mb: 16
+  disk_reserve_mb: %d
 %soutbox: { durability: strict, disk_reserve_mb: 4 }
 """
 # Strict: stored before it is sent. A scan and its commit may be under way when the gateway is killed.
@@ -38,16 +38,16 @@ def all_engines():
 class Ota:
     """As `stage.gateway`, with update keys, a server of files, and an eye on what the cloud is told."""
 
-    def __init__(self, stage, *flags, more="", drop_in="", disk_mb=0, deb="1"):
+    def __init__(self, stage, *flags, more="", drop_in="", disk_mb=0, reserve_mb=16):
         self.stage, self.guest = stage, stage.guest
         self.engines, self.files = all_engines(), Files(stage.folder / "files")
         stage.closes.append(self.files.close)
-        self.site = stage.site("--no-machine", "--period-ms", 500, *flags, more=SETTINGS % more)
+        self.site = stage.site("--no-machine", "--period-ms", 500, *flags, more=SETTINGS % (reserve_mb, more))
         self.site.bound_ms = UNDER_WAY_MS
         if disk_mb:
             self.guest.use_disk(disk_mb)
         self.guest.boot()
-        self.guest.install(package(deb) if isinstance(deb, str) else deb)
+        self.guest.install(package("1"))
         self.guest.write("/etc/enos-edge/update.pub", self.engines.public_key())
         self.guest.write("/etc/enos-edge/files.pem", self.files.authority.read_text())
         self.site.configure(self.guest)
@@ -128,7 +128,8 @@ class Ota:
     def deaths(self):
         """Engines that died without a word tell the moment; the ledger allows for it."""
         file = self.state() / "deaths"
-        for line in file.read_text().split() if file.exists() else []:
+        # What a power cut left of it.
+        for line in file.read_text().replace('\0', ' ').split() if file.exists() else []:
             self.site.killed_at(int(line))
 
     # Rounds

@@ -81,17 +81,18 @@ class Rounds:
             if time.monotonic() - begun > PATIENCE:
                 raise Failed(f"no step to cut at: {self.ota.job()}")
         time.sleep(delay)
-        self._end_all(how)
-        return self.ota.job().get("state", "nothing")
+        return self._end_all(how)
 
     def _end_all(self, how):
+        """What the disk says of the job then."""
         self.ota.deaths()
         self.ota.site.killed()
         if how == "power":
             self.guest.pull_the_plug()
             self.ota.forget_connects()
+            found = self.ota.job().get("state", "nothing")
             self.guest.boot()
-            return
+            return found
         for pid in children(self.guest.leader):
             try:
                 if os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)").endswith("/enos-edge"):
@@ -100,6 +101,7 @@ class Rounds:
                 continue
         # A second until it starts again.
         self.ota.forget_connects()
+        return self.ota.job().get("state", "nothing")
 
     def _end(self):
         return until("the job ends", lambda: (state := self.ota.job().get("state")) in ENDS and state, PATIENCE, 0.1)

@@ -60,6 +60,7 @@ class Stage:
     def last_words(self):
         if self.guest.leader:
             print("  | " + self.guest.journal("-n 25 -o cat").replace("\n", "\n  | "))
+            print("  | " + self.guest.run("enos-edge status", check=False).replace("\n", "\n  | "))
             print("  | " + self.guest.run("systemctl status enos-edge enos-edge.socket --no-pager -n 3", check=False).replace("\n", "\n  | "))
 
     def close(self):

@@ -1,5 +1,5 @@
-"""Runs the stories of stories/: each a file with `story(stage)`, on a guest of its own. With `--shipped` those of shipped/, on the
-package that ENOS_EDGE_SHIPPED names. Usage: stories.py ROOT [--shipped] [--long] [NAME ...]"""
+"""Runs the stories of stories/: each a file with `story(stage)`, on a guest of its own. With
+`--shipped` those of shipped/, on the package that ENOS_EDGE_SHIPPED names. Usage: stories.py ROOT [--shipped] [--long] [NAME ...]"""
 
 import importlib.util
 import pathlib
@@ -45,9 +45,11 @@ def tell(root, path, work, long):
 
 
 def main():
-    root, words = pathlib.Path(sys.argv[1]), sys.argv[2:]
-    kind = "shipped" if "--shipped" in words else "stories"
-    wanted = [word for word in words if word not in ("--shipped", "--long")]
+    root, wanted = pathlib.Path(sys.argv[1]), [word for word in sys.argv[2:] if word != "--long"]
+    kind = "stories"
+    if "--shipped" in wanted:
+        wanted.remove("--shipped")
+        kind = "shipped"
     stories = sorted((HERE / kind).glob("*.py"))
     if wanted:
         stories = [path for path in stories if any(word in path.stem for word in wanted)]

@@ -95,7 +95,7 @@ mod tests {
     use crate::cloud::sub_devices::tests::{S, config, devices_with, names, reply};
     use crate::cloud::sub_devices::{Ask, SubDevicesConfig};
     use crate::model::{Credential, Names};
-    use serde_json::Value;
+    use serde_json::{Value, json};
     use std::sync::Arc;
 
     /// Answers everything well, and says what was asked.
@@ -149,6 +149,21 @@ mod tests {
         d.connected();
         assert_eq!(bring_in(&mut d, S(200)).len(), 3, "a new connection begins with all of them");
         assert_eq!(d.counts(), (3, 0));
+    }
+
+    #[test]
+    fn the_first_package_of_a_gateway_that_waited_lets_in_whom_the_topology_has() {
+        let mut d = devices_with(0, config());
+        d.connected();
+        assert_eq!((bring_in(&mut d, S(0)), d.ready()), (Vec::new(), true), "nobody asks for a topology of nobody");
+        let mut d = d.adopt(roster(&[1, 2], "x"), |_, _| None, S(100));
+        assert_eq!(d.absent().len(), 2, "what is read of them waits");
+        assert_eq!(d.next(S(100)), Some(Ask::TopoGet));
+        let there = json!([{ "productKey": "subPK01", "deviceKey": "subDK01" }]);
+        d.answered(&Ask::TopoGet, Some(&reply(OK, there, "")), S(100));
+        assert_eq!(d.settled(), [("subPK01".to_owned(), "subDK01".to_owned())]);
+        assert_eq!(bring_in(&mut d, S(100)), [Ask::TopoAdd(vec![1]), Ask::Login(vec![0, 1])]);
+        assert_eq!((d.settled().len(), d.absent().len()), (1, 0));
     }
 
     #[test]

@@ -43,6 +43,8 @@ impl SubDevices {
             match self.find(&keys.0, &keys.1) {
                 Some(at) => {
                     self.devices[at as usize].under_us = true;
+                    // What was read of it may wait already: a gateway without a package asks for no topology.
+                    self.settled.push(at);
                     if self.devices[at as usize].stage == Stage::Add {
                         self.begin(at);
                     }

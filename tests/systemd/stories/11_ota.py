@@ -13,7 +13,11 @@ def story(stage):
     good, crash, deaf, lie = (engines.engine(*words) for words in
                               [("0.2.0",), ("0.3.0", "crash"), ("0.3.1", "deaf"), ("0.3.2", "lie")])
     older, stranger, tiny = engines.tiny("0.0.9"), engines.tiny("0.4.0", "stranger"), engines.tiny("0.4.1")
-    ota = Ota(stage, drop_in=f"WatchdogSec={LIMIT}\n")
+    if stage.long:
+        # Room for a few engines, and for none that takes all of it.
+        ota = Ota(stage, drop_in=f"WatchdogSec={LIMIT}\n", disk_mb=900, reserve_mb=200)
+    else:
+        ota = Ota(stage, drop_in=f"WatchdogSec={LIMIT}\n")
     sequence = ota.sequence()
 
     steps, took = ota.takes(good, secure=True)
@@ -34,8 +38,8 @@ def story(stage):
         "older": ota.refuses(older, -5, "older"),
     }
     if stage.long:
-        for kind in ("hang", "mute"):
-            ended["never READY" if kind == "hang" else kind] = ota.refuses(engines.engine("0.3.3", kind), -1, "engine 0.3.3", within=150)
+        for kind, why in (("hang", "was not ready within 30 s"), ("mute", "not proven itself"), ("fill", "bytes on the disk, fewer than")):
+            ended[f"{kind} ({why})"] = ota.refuses(engines.engine("0.3.3", kind), -1, why, within=150)
     stage.claim("the good one runs on", ota.running() == ("a", "0.2.0"), ota.running())
     events = ota.events()
     stage.claim("the cloud hears of engines", len(events) >= 4, events)

@@ -8,7 +8,7 @@ STEPS = ["offered", "downloading", "downloaded", "verified", "waiting", "prepari
 #: How it dies, where, and whether the engine that comes is a good one: of those that crash a round is over sooner.
 SHORT = [("kill", "downloading", "crash"), ("power", "installing", "crash"), ("kill", "activating", "crash"), ("power", "on_trial", "good")]
 # An end that is missed is tried so often again.
-AGAIN = 3
+AGAIN = 2
 
 
 def story(stage):
@@ -22,8 +22,8 @@ def story(stage):
             if rounds.one(how, step, kind) == step:
                 break
     if stage.long:
-        for delay in range(12):
-            rounds.one(("kill", "power")[delay % 2], "on_trial", ("good", "crash")[delay // 2 % 2], delay / 2)
+        for delay in range(8):
+            rounds.one(("kill", "power")[delay % 2], "on_trial", ("good", "crash")[delay // 2 % 2], delay * 0.7)
         for how in ("kill", "power"):
             rounds.taken_back(how)
     stage.fact(rounds.figures())

@@ -49,7 +49,7 @@ def story(stage):
 
 def apt(guest, deb, *flags, check=True):
     guest.path(f"/srv/{deb.name}").write_bytes(deb.read_bytes())
-    words = " ".join(("apt-get install -y --no-download -o Dpkg::Options::=--force-confold", *flags))
+    words = " ".join(("apt-get install -y -o Dpkg::Options::=--force-confold", *flags))
     return guest.run(f"DEBIAN_FRONTEND=noninteractive {words} /srv/{deb.name} 2>&1", check=check, within=120)
 
 

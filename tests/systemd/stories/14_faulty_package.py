@@ -26,7 +26,7 @@ def story(stage):
     stage.claim("a restart comes to the same", guest.show("ActiveState") == "active")
 
     points.write_text(whole)
-    guest.run("enos-edge package install /etc/enos-edge/site")
+    guest.run("enos-edge package seal /etc/enos-edge/site && enos-edge package install /etc/enos-edge/site")
     stage.flows(site)
     stage.claim("without a restart", guest.show("NRestarts") == "0")
     stage.nothing_lost(site)
