@@ -133,12 +133,12 @@ async fn run(config: Config, watchdog: &Watchdog) -> anyhow::Result<()> {
     let packages = Arc::new(Packages::new(parts, generations, Arc::clone(&site), waits.as_deref()));
     packages.watch_on().await;
     let fetch = fetch::start(&config, &cloud, &packages, &carrier, &stopped).await;
-    let pulses = cloud.as_ref().map(|cloud| cloud.pulses.clone());
+    let links = watched::Links::of(cloud.as_ref(), &forward, integration.as_ref());
     let watched = watched::Parts::new(
         Arc::clone(&packages),
         Arc::clone(&south),
         Arc::clone(&outbox),
-        pulses,
+        links,
         Arc::clone(&counters),
     );
     let restart = shutdown::Restart::default();

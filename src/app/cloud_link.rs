@@ -4,7 +4,7 @@ use super::oneself::Oneself;
 use super::{Ground, extras, oneself};
 use crate::cloud::{self, AskDesk, CloudExtras, CloudPorts, CloudSite};
 use crate::config::CloudConfig;
-use crate::model::{OnDuty, Pulse};
+use crate::model::{LinkPulses, OnDuty};
 use crate::rest::Client;
 use crate::south::South;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ pub(super) struct CloudTask {
     pub desk: Arc<AskDesk>,
     pub oneself: Oneself,
     /// What the watchdog looks at: the link, and what is sent with it.
-    pub pulses: [Arc<Pulse>; 2],
+    pub pulses: LinkPulses,
     /// Where another package waits for the link.
     pub rosters: Arc<cloud::RosterDesk>,
     /// What the cloud is told of updates.
@@ -40,8 +40,8 @@ pub(super) fn start(ground: &Ground<'_>, south: &Arc<South>) -> Option<CloudTask
     let extras = extras::extras(ground.config, ground.site, south);
     let extras = CloudExtras { notices: Arc::clone(&oneself.notices), ..extras };
     let status = Arc::new(cloud::Status::default());
-    let pulses = [Arc::clone(&extras.pulse), Arc::clone(&extras.flow)];
-    let duty = OnDuty::new(&extras.pulse);
+    let pulses = extras.pulses.clone();
+    let duty = OnDuty::new(&pulses.link);
     let (desk, rosters) = (Arc::clone(&extras.desk), Arc::clone(&extras.rosters));
     let updates = Arc::clone(&extras.updates);
     let ports = CloudPorts {

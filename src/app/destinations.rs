@@ -5,7 +5,7 @@ use super::cloud_link::ENOS;
 use crate::config::{Config, DestinationConfig};
 use crate::forward::integration::{self, IntegrationPorts};
 use crate::forward::{self, Feed, FeedDesk, ForwardPorts};
-use crate::model::{AssetKind, DeviceNames, Selection, Site};
+use crate::model::{AssetKind, DeviceNames, LinkPulses, OnDuty, Selection, Site};
 use crate::outbox::DestinationSettings;
 use std::sync::Arc;
 
@@ -57,20 +57,38 @@ pub(super) fn warn_of_idle_filters(destinations: &[DestinationSettings], site: &
 pub(super) struct IntegrationTask {
     pub task: tokio::task::JoinHandle<()>,
     pub status: Arc<integration::Status>,
+    pub pulses: LinkPulses,
+}
+
+/// A task that ends without being told to is stuck.
+fn on_duty(pulses: &LinkPulses, running: impl Future<Output = ()> + Send + 'static) -> tokio::task::JoinHandle<()> {
+    let duty = OnDuty::new(&pulses.link);
+    tokio::spawn(async move {
+        running.await;
+        duty.done();
+    })
 }
 
 pub(super) fn start_integration(ground: &Ground<'_>) -> Option<IntegrationTask> {
     let (integration, rest) = ground.config.integration.clone().zip(ground.config.rest.clone())?;
     let status = Arc::new(integration::Status::new(INTEGRATION, rest.integration_url.clone()));
-    let ports = IntegrationPorts { outlet: ground.outbox.outlet(INTEGRATION), status: Arc::clone(&status) };
-    let task = tokio::spawn(integration::run(integration, rest, ports, ground.stopped.clone()));
-    Some(IntegrationTask { task, status })
+    let pulses = LinkPulses::default();
+    let ports = IntegrationPorts {
+        outlet: ground.outbox.outlet(INTEGRATION),
+        status: Arc::clone(&status),
+        pulses: pulses.clone(),
+    };
+    let running = integration::run(integration, rest, ports, ground.stopped.clone());
+    let task = on_duty(&pulses, running);
+    Some(IntegrationTask { task, status, pulses })
 }
 
 /// The sender to one broker.
 pub(super) struct ForwardTask {
     pub task: tokio::task::JoinHandle<()>,
     pub status: Arc<forward::Status>,
+    pub name: String,
+    pub pulses: LinkPulses,
 }
 
 pub(super) fn start(ground: &Ground<'_>, feed: &Arc<FeedDesk>) -> Vec<ForwardTask> {
@@ -83,6 +101,7 @@ pub(super) fn start(ground: &Ground<'_>, feed: &Arc<FeedDesk>) -> Vec<ForwardTas
         let scheme = if one.tls.is_some() { "ssl" } else { "tcp" };
         let endpoint = format!("{scheme}://{}:{}", one.host, one.port);
         let status = Arc::new(forward::Status::new(&one.name, endpoint));
+        let pulses = LinkPulses::default();
         let ports = ForwardPorts {
             outlet: ground.outbox.outlet(&one.name),
             inlet: ground.outbox.inlet(),
@@ -90,9 +109,10 @@ pub(super) fn start(ground: &Ground<'_>, feed: &Arc<FeedDesk>) -> Vec<ForwardTas
             commands: Arc::clone(ground.commands),
             counters: Arc::clone(ground.counters),
             status: Arc::clone(&status),
+            pulses: pulses.clone(),
         };
-        let task = tokio::spawn(forward::run(one.clone(), place.clone(), ports, ground.stopped.clone()));
-        ForwardTask { task, status }
+        let task = on_duty(&pulses, forward::run(one.clone(), place.clone(), ports, ground.stopped.clone()));
+        ForwardTask { task, status, name: one.name.clone(), pulses }
     };
     config.destinations.iter().map(start).collect()
 }
@@ -106,4 +126,19 @@ pub(super) fn feed(site: &Site) -> Feed {
         }
     }
     Feed::new(Arc::clone(&site.names), models)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Standing;
+
+    #[tokio::test]
+    async fn a_sender_that_panics_is_stuck_and_one_that_was_told_to_end_is_not() {
+        let (well, broken) = (LinkPulses::default(), LinkPulses::default());
+        on_duty(&well, async {}).await.unwrap();
+        assert_eq!(well.link.standing(), Standing::Resting);
+        assert!(on_duty(&broken, async { panic!("a fault in the program") }).await.is_err());
+        assert_eq!(broken.link.standing(), Standing::Ended);
+    }
 }

@@ -1,7 +1,9 @@
 //! The running daemon as the watchdog sees it, and what it says of itself in one line.
 
+use super::cloud_link::CloudTask;
+use super::destinations::{ForwardTask, IntegrationTask};
 use super::packages::Packages;
-use crate::model::Pulse;
+use crate::model::{LinkPulses, Pulse};
 use crate::outbox::Outbox;
 use crate::south::South;
 use crate::telemetry::Counters;
@@ -16,14 +18,49 @@ const BEAT: Duration = Duration::from_secs(5);
 const BEGUN: Duration = Duration::from_secs(4);
 const LOOK: Duration = Duration::from_millis(20);
 
+/// A link, and what is sent with it, as they are named when they are stuck.
+pub(super) struct Watch {
+    link: String,
+    flow: String,
+    pulses: LinkPulses,
+}
+
+/// Every way out.
+#[derive(Default)]
+pub(super) struct Links {
+    watches: Vec<Watch>,
+    has_cloud: bool,
+}
+
+impl Links {
+    pub fn of(cloud: Option<&CloudTask>, brokers: &[ForwardTask], integration: Option<&IntegrationTask>) -> Links {
+        let watch = |link: &str, flow: &str, pulses: &LinkPulses| Watch {
+            link: link.to_owned(),
+            flow: flow.to_owned(),
+            pulses: pulses.clone(),
+        };
+        let mut watches = Vec::new();
+        watches.extend(cloud.map(|cloud| watch("the cloud link", "sending to the cloud", &cloud.pulses)));
+        watches.extend(brokers.iter().map(|one| {
+            let (link, flow) =
+                (format!("the link to broker \"{}\"", one.name), format!("sending to broker \"{}\"", one.name));
+            watch(&link, &flow, &one.pulses)
+        }));
+        let rest =
+            |one: &IntegrationTask| watch("the rest integration", "sending to the rest integration", &one.pulses);
+        watches.extend(integration.map(rest));
+        Links { watches, has_cloud: cloud.is_some() }
+    }
+}
+
 /// Everything that has a pulse.
 pub(super) struct Parts {
     runtime: Arc<Pulse>,
     pub packages: Arc<Packages>,
     pub south: Arc<South>,
     pub outbox: Arc<Outbox>,
-    /// The link to the cloud and what is sent with it, when one is configured.
-    pub cloud: Option<[Arc<Pulse>; 2]>,
+    pub links: Vec<Watch>,
+    pub has_cloud: bool,
     pub counters: Arc<Counters>,
 }
 
@@ -33,7 +70,7 @@ impl Parts {
         packages: Arc<Packages>,
         south: Arc<South>,
         outbox: Arc<Outbox>,
-        cloud: Option<[Arc<Pulse>; 2]>,
+        links: Links,
         counters: Arc<Counters>,
     ) -> Parts {
         let runtime = Arc::new(Pulse::default());
@@ -45,7 +82,7 @@ impl Parts {
                 tokio::time::sleep_until(next).await;
             }
         });
-        Parts { runtime, packages, south, outbox, cloud, counters }
+        Parts { runtime, packages, south, outbox, has_cloud: links.has_cloud, links: links.watches, counters }
     }
 }
 
@@ -53,9 +90,9 @@ impl Watched for Parts {
     fn parts(&self, say: &mut dyn FnMut(&str, &Pulse)) {
         say(RUNTIME, &self.runtime);
         say("the outbox", self.outbox.pulse());
-        if let Some([link, flow]) = &self.cloud {
-            say("the cloud link", link);
-            say("sending to the cloud", flow);
+        for watch in &self.links {
+            say(&watch.link, &watch.pulses.link);
+            say(&watch.flow, &watch.pulses.flow);
         }
         let mut name = String::new();
         self.south.now().pulses(&mut |connection, pulse| {
@@ -67,7 +104,7 @@ impl Watched for Parts {
 
     fn summary(&self) -> String {
         let waiting = self.counters.outbox_readings.get();
-        let cloud = match (self.cloud.is_some(), self.counters.cloud_connected.get()) {
+        let cloud = match (self.has_cloud, self.counters.cloud_connected.get()) {
             (false, _) => "no cloud configured",
             (true, 0) => "cloud out of reach",
             (true, _) => "cloud online",

@@ -19,7 +19,7 @@ use crate::model::accounting::Accounting;
 use crate::model::command::NoCommands;
 use crate::model::identity::{ClientCertificate, Failed, Fixed, LoginSecret, Proof};
 use crate::model::{
-    Commands, Credential, DeviceDetails, Field, Identity, Names, Outlet, Pulse, Secret, SecretShelf, ThingModel,
+    Commands, Credential, DeviceDetails, Field, Identity, LinkPulses, Names, Outlet, Secret, SecretShelf, ThingModel,
     Timestamp,
 };
 use crate::mqtt::connection::{Connection, Endpoint, Heard, Lost};
@@ -84,8 +84,7 @@ pub struct CloudExtras {
     /// In the order of the names, or empty.
     pub details: Vec<DeviceDetails>,
     /// By when the link means to get on, and what is sent with it. For the watchdog.
-    pub pulse: Arc<Pulse>,
-    pub flow: Arc<Pulse>,
+    pub pulses: LinkPulses,
 }
 
 impl CloudPorts {

@@ -21,7 +21,7 @@ use super::upstream::Whose;
 use super::upstream::measurepoints::Route;
 use crate::config::{Acknowledge, CloudConfig};
 use crate::model::accounting::{Accounting, Count, Kind};
-use crate::model::{Commands, Identity, Lane, Outlet, Parcel, Standing, Timestamp};
+use crate::model::{Commands, Identity, Lane, Outlet, Parcel, Timestamp};
 use crate::mqtt::connection::{Connection, Heard, Lost, NotTaken};
 use crate::telemetry::Counters;
 pub use ask::Storing;
@@ -41,8 +41,6 @@ use tracing::{debug, info, warn};
 /// How long what is under way may take when the daemon stops: with the farewell it fits into the time of one part.
 const FAREWELL: Duration = Duration::from_millis(800);
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
-/// Something is ready, nothing is under way and nothing is waited for: so long that is not taken for a fault.
-const STANDSTILL: Duration = Duration::from_secs(300);
 /// A SUBACK that does not come in this time is not waited for: the real cloud answers without subscriptions.
 const SUBSCRIBE_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -134,10 +132,7 @@ impl Link {
 
     /// For the watchdog: the link means to get on within this time.
     pub fn back_in(&self, time: Duration) {
-        match Instant::now().checked_add(time) {
-            Some(at) => self.extras.pulse.back_by(at.into_std()),
-            None => self.extras.pulse.rests(),
-        }
+        self.extras.pulses.back_in(Instant::now().into_std(), time);
     }
 
     fn account(&mut self, kind: Kind, count: Count, now: Now) {
@@ -207,7 +202,7 @@ impl<'a> Session<'a> {
             let now = self.link.now();
             let (live, backlog) = (self.wants(Lane::Live, now), self.wants(Lane::Backlog, now));
             let wake = self.link.started + self.wake(now);
-            self.link.extras.pulse.back_by(wake.into_std());
+            self.link.extras.pulses.link.back_by(wake.into_std());
             // The order is the order of importance: hear what is done, then live data, then backlog.
             tokio::select! {
                 biased;
@@ -282,14 +277,10 @@ impl<'a> Session<'a> {
 
     /// For the watchdog: whether what is ready moves. What is under way has its own patience.
     fn tell_flow(&self, now: Now) {
-        let (flow, publisher) = (&self.link.extras.flow, &self.link.publisher);
-        if !self.flowing || !publisher.has_ready() || publisher.messages_in_flight() > 0 {
-            flow.rests();
-        } else if let Some(at) = publisher.wake(now) {
-            flow.back_by((self.link.started + at + STANDSTILL).into_std());
-        } else if flow.standing() == Standing::Resting {
-            flow.back_by((self.link.started + now.at + STANDSTILL).into_std());
-        }
+        let (link, publisher) = (&self.link, &self.link.publisher);
+        let idle = !self.flowing || !publisher.has_ready() || publisher.messages_in_flight() > 0;
+        let at = |time| (link.started + time).into_std();
+        link.extras.pulses.tell_flow(idle, publisher.wake(now).map(at), at(now.at));
     }
 
     fn begin_to_flow(&mut self) {

@@ -9,7 +9,7 @@ use super::session::{End, MOST_JOBS, Session, Traffic, stopped};
 use super::status::{State, Status};
 use super::topics::Place;
 use crate::config::DestinationConfig;
-use crate::model::{Commands, Inlet, Lane, Outlet, Timestamp};
+use crate::model::{Commands, Inlet, Lane, LinkPulses, Outlet, Timestamp};
 use crate::mqtt::connection::{Connection, Endpoint, Heard, Login, Lost};
 use crate::mqtt::reconnect::{Ended, Reconnect, STABLE};
 use crate::mqtt::tls::{self, OwnCertificate};
@@ -27,6 +27,9 @@ pub(super) const REMINDER: Duration = Duration::from_secs(3600);
 /// A broker that takes its time gets more of it, up to this.
 pub(super) const LONGEST_PATIENCE: Duration = Duration::from_secs(600);
 
+/// Until a connection stands or has failed: addresses, TLS, CONNACK, each within less. For the watchdog.
+const CONNECTING: Duration = Duration::from_secs(180);
+
 /// What a destination is joined to.
 #[derive(Clone)]
 pub struct ForwardPorts {
@@ -37,6 +40,8 @@ pub struct ForwardPorts {
     pub commands: Arc<dyn Commands>,
     pub counters: Arc<Counters>,
     pub status: Arc<Status>,
+    /// For the watchdog.
+    pub pulses: LinkPulses,
 }
 
 /// What outlives a connection.
@@ -88,6 +93,7 @@ pub async fn run(config: DestinationConfig, place: Place, ports: ForwardPorts, m
         let wait = reconnect.wait(link.started.elapsed(), ended, fastrand::f64());
         let until = Timestamp::now().0.saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX));
         link.ports.status.update(|s| s.state = State::Waiting { until });
+        link.ports.pulses.back_in(Instant::now().into_std(), wait);
         tokio::select! {
             () = stopped(&mut stop) => break,
             () = sleep(wait) => {}
@@ -103,6 +109,7 @@ async fn connect_and_converse(
     stop: &mut watch::Receiver<bool>,
 ) -> Option<Ended> {
     link.ports.status.update(|s| s.state = State::Connecting);
+    link.ports.pulses.back_in(Instant::now().into_std(), CONNECTING);
     let endpoint = match endpoint(&link.config) {
         Ok(endpoint) => endpoint,
         Err(error) => return Some(failed(link, &format!("{error:#}"), Ended::Unreached)),
@@ -126,6 +133,8 @@ async fn connect_and_converse(
     link.ports.outlet.link(true);
     let end = Session::new(link, connection).run(stop).await;
     link.ports.outlet.link(false);
+    // What is ready waits for a broker now, and that is no hang.
+    link.ports.pulses.flow.rests();
     link.ports.status.update(|s| s.in_flight = 0);
     match end {
         End::Stopped => {

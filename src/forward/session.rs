@@ -237,6 +237,11 @@ impl Traffic {
         true
     }
 
+    /// Something could go, and nothing is under way: a suspect is held for half a minute at most.
+    fn stands(&self) -> bool {
+        self.sent.is_empty() && (!self.held.is_empty() || self.lanes.iter().any(Composer::has_ready))
+    }
+
     /// When a broker that acknowledges nothing is given up.
     fn gives_up(&self, patience: Duration) -> Option<Duration> {
         (!self.sent.is_empty()).then_some(self.progress + patience)
@@ -270,6 +275,7 @@ impl<'a> Session<'a> {
             }
             let (live, backlog) = (self.wants(Lane::Live), self.wants(Lane::Backlog));
             let wake = self.link.started + self.wake();
+            self.link.ports.pulses.link.back_by(wake.into_std());
             // The order is the order of importance: hear what is done, then live data, then backlog.
             tokio::select! {
                 biased;
@@ -326,6 +332,8 @@ impl<'a> Session<'a> {
         }
         let in_flight = self.link.traffic.all().messages;
         self.link.ports.status.update(|s| s.in_flight = in_flight);
+        let at = (self.link.started + now).into_std();
+        self.link.ports.pulses.tell_flow(!self.link.traffic.stands(), None, at);
         Ok(())
     }
 

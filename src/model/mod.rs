@@ -40,7 +40,7 @@ pub use late::{LatePolicy, LateRules};
 pub use names::{DeviceNames, Names, PointName, PointNames};
 pub use notice::{Notice, Notices};
 pub use publish::{Publish, Stage};
-pub use pulse::{OnDuty, Pulse, Standing};
+pub use pulse::{LinkPulses, OnDuty, Pulse, Standing};
 pub use secret::Secret;
 pub use selection::{AssetKind, Glob, Selection};
 pub use service::{Asked, Services};

@@ -4,7 +4,10 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// Something is ready, nothing is under way and nothing is waited for: so long that is not taken for a fault.
+pub const STANDSTILL: Duration = Duration::from_secs(300);
 
 /// What a part said last.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,6 +62,35 @@ impl Pulse {
     }
 }
 
+/// Of a link and of what is sent with it. A server that is out of reach is no hang of either.
+#[derive(Clone, Debug, Default)]
+pub struct LinkPulses {
+    pub link: Arc<Pulse>,
+    pub flow: Arc<Pulse>,
+}
+
+impl LinkPulses {
+    /// The link means to get on within this time from now on.
+    pub fn back_in(&self, now: Instant, time: Duration) {
+        match now.checked_add(time) {
+            Some(at) => self.link.back_by(at),
+            None => self.link.rests(),
+        }
+    }
+
+    /// Whether what is ready moves: `idle` when nothing is ready, or something is under way, which has its own patience.
+    /// Until `wake` it waits by intention.
+    pub fn tell_flow(&self, idle: bool, wake: Option<Instant>, now: Instant) {
+        if idle {
+            self.flow.rests();
+        } else if let Some(at) = wake {
+            self.flow.back_by(at + STANDSTILL);
+        } else if self.flow.standing() == Standing::Resting {
+            self.flow.back_by(now + STANDSTILL);
+        }
+    }
+}
+
 /// Held by the part itself: gone with it, also in a panic, it tells the watchdog.
 #[derive(Debug)]
 pub struct OnDuty(Arc<Pulse>);
@@ -91,6 +123,25 @@ impl Drop for OnDuty {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_ready_and_does_not_move_is_late_once_and_what_is_under_way_is_not() {
+        let (pulses, now) = (LinkPulses::default(), Instant::now());
+        let at = |seconds| now + Duration::from_secs(seconds);
+        pulses.tell_flow(false, None, now);
+        pulses.tell_flow(false, None, at(100));
+        assert_eq!(
+            pulses.flow.standing(),
+            Standing::Back(now + STANDSTILL),
+            "it says no new moment without getting on"
+        );
+        pulses.tell_flow(false, Some(at(200)), at(100));
+        assert_eq!(pulses.flow.standing(), Standing::Back(at(200) + STANDSTILL), "a pace is no hang");
+        pulses.tell_flow(true, None, at(100));
+        assert_eq!(pulses.flow.standing(), Standing::Resting);
+        pulses.back_in(now, Duration::MAX);
+        assert_eq!(pulses.link.standing(), Standing::Resting);
+    }
 
     #[test]
     fn a_part_that_panics_has_ended_and_one_that_is_done_rests() {

@@ -6,6 +6,8 @@ mod broker;
 #[path = "../cloud_link/outlet.rs"]
 #[allow(dead_code, reason = "shared with the tests of the cloud link")]
 mod outlet;
+#[path = "../watching/mod.rs"]
+mod watching;
 
 use broker::{Broker, Say};
 use enos_edge::config::template::{Part, Template, Word};
@@ -13,15 +15,17 @@ use enos_edge::config::{DestinationConfig, Payload, Pick, Subscription};
 use enos_edge::forward::{Feed, FeedDesk, ForwardPorts, Place, State, Status, run};
 use enos_edge::model::command::Data;
 use enos_edge::model::{
-    Batch, BatchBuilder, Command, Commands, DataType, Inlet, Measurepoint, Names, Outcome, Signal, ThingModel,
-    Timestamp, TopicFilter, Upload, Value,
+    Batch, BatchBuilder, Command, Commands, DataType, Inlet, LinkPulses, Measurepoint, Names, Outcome, Signal,
+    Standing, ThingModel, Timestamp, TopicFilter, Upload, Value,
 };
 use enos_edge::telemetry::Counters;
+use enos_edge::watchdog::Act;
 use outlet::{Store, batch, names};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
+use watching::watched;
 
 #[derive(Default)]
 struct Inbox {
@@ -50,6 +54,7 @@ struct Gateway {
     store: Arc<Store>,
     inbox: Arc<Inbox>,
     status: Arc<Status>,
+    pulses: LinkPulses,
     stop: watch::Sender<bool>,
     task: tokio::task::JoinHandle<()>,
 }
@@ -80,6 +85,7 @@ fn model(points: usize) -> Arc<ThingModel> {
 
 impl Gateway {
     fn start(config: DestinationConfig, names: &Arc<Names>) -> Gateway {
+        let pulses = LinkPulses::default();
         let (store, status) = (Store::new(Arc::clone(names)), Arc::new(Status::default()));
         let inbox = Arc::new(Inbox::default());
         let (stop, stopped) = watch::channel(false);
@@ -92,9 +98,10 @@ impl Gateway {
             commands: Arc::new(Echo),
             counters: Arc::new(Counters::default()),
             status: Arc::clone(&status),
+            pulses: pulses.clone(),
         };
         let task = tokio::spawn(run(config, Place::default(), ports, stopped));
-        Gateway { store, inbox, status, stop, task }
+        Gateway { store, inbox, status, pulses, stop, task }
     }
 
     async fn stop(self) {
@@ -331,4 +338,37 @@ async fn a_command_of_the_broker_is_answered_on_its_reply_topic() {
     codes.sort_unstable();
     assert_eq!(codes, [200, 2000]);
     gateway.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_is_away_or_says_nothing_is_no_hang_and_an_idle_link_neither() {
+    let names = names(1, 4);
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let silent = Broker::start(|_, _| Say::Nothing).await;
+    let well = Broker::start(|_, _| Say::Ack).await;
+    for (address, readings) in [(free, true), (silent.address, true), (well.address, true), (well.address, false)] {
+        let gateway = Gateway::start(config(address), &names);
+        if readings {
+            gateway.store.add(true, batch(&names, &[0], 4, now()));
+        }
+        assert_eq!(watched(&gateway.pulses, Duration::from_secs(7200)).await, [], "{address} {readings}");
+        gateway.stop().await;
+    }
+}
+
+/// As a link whose task waits for something that never comes.
+#[tokio::test(start_paused = true)]
+async fn a_link_that_stands_still_is_found_and_named() {
+    let names = names(1, 4);
+    let broker = Broker::start(|_, _| Say::Ack).await;
+    let gateway = Gateway::start(config(broker.address), &names);
+    gateway.store.add(true, batch(&names, &[0], 4, now()));
+    gateway.store.until_acknowledged(1).await;
+    assert!(matches!(gateway.pulses.link.standing(), Standing::Back(_)));
+    gateway.task.abort();
+    let acts = watched(&gateway.pulses, Duration::from_secs(60)).await;
+    assert!(
+        matches!(&acts[..], [Act::Say(words), Act::Trigger] if words.starts_with("stuck: link (for 3")),
+        "{acts:?}"
+    );
 }

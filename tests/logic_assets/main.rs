@@ -5,12 +5,14 @@
 #[path = "../outbox_support/mod.rs"]
 mod outbox_support;
 mod server;
+#[path = "../watching/mod.rs"]
+mod watching;
 
 use enos_edge::config::{IntegrationConfig, OutboxConfig, RestConfig};
 use enos_edge::forward::integration::{self, IntegrationPorts, State};
 use enos_edge::model::{
-    AssetKind, Batch, BatchBuilder, DeviceNames, Names, Outlet, PointName, PointNames, Secret, Selection, Timestamp,
-    Value,
+    AssetKind, Batch, BatchBuilder, DeviceNames, LinkPulses, Names, Outlet, PointName, PointNames, Secret, Selection,
+    Timestamp, Value,
 };
 use enos_edge::outbox::{self, DestinationSettings, Outbox};
 use enos_edge::south::South;
@@ -22,6 +24,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
+use watching::watched;
 
 const ENOS: &str = "enos";
 const INTEGRATION: &str = "integration";
@@ -29,6 +32,7 @@ const INTEGRATION: &str = "integration";
 struct Gateway {
     outbox: Outbox,
     status: Arc<integration::Status>,
+    pulses: LinkPulses,
     stop: watch::Sender<bool>,
     task: tokio::task::JoinHandle<()>,
 }
@@ -42,12 +46,17 @@ fn start(folder: &Path, server: &Server, names: Arc<Names>, config: IntegrationC
     let kept = OutboxConfig { ..outbox_support::config() };
     let outbox = outbox::open(folder, &kept, &settings(), names, Arc::default()).unwrap();
     let status = Arc::new(integration::Status::new(INTEGRATION, server.url.clone()));
-    let ports = IntegrationPorts { outlet: outbox.outlet(INTEGRATION), status: Arc::clone(&status) };
+    let pulses = LinkPulses::default();
+    let ports = IntegrationPorts {
+        outlet: outbox.outlet(INTEGRATION),
+        status: Arc::clone(&status),
+        pulses: LinkPulses::default(),
+    };
     let mut rest = RestConfig::new(&server.url, "ak", Secret::new("sk".into()), "o1");
     rest.timeout = Duration::from_secs(5);
     let (stop, stopped) = watch::channel(false);
     let task = tokio::spawn(integration::run(config, rest, ports, stopped));
-    Gateway { outbox, status, stop, task }
+    Gateway { outbox, status, pulses, stop, task }
 }
 
 impl Gateway {
@@ -276,5 +285,17 @@ fn write_package(folder: &Path) {
         let path = folder.join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cloud_that_is_busy_away_or_refuses_is_no_hang_and_an_idle_integration_neither() {
+    for mood in [Mood::Well, Mood::Http(429), Mood::Http(403), Mood::Code(24001, "orgId is not known"), Mood::HangsUp] {
+        let (folder, server) = (tempfile::tempdir().unwrap(), Server::start().await);
+        server.mood(mood.clone());
+        let gateway = start(folder.path(), &server, names(), IntegrationConfig::default());
+        (0..20).for_each(|i| gateway.outbox.inlet().append(batch(now() + i, None)));
+        assert_eq!(watched(&gateway.pulses, Duration::from_secs(3600)).await, [], "{mood:?}");
+        gateway.end().await;
     }
 }

@@ -5,7 +5,7 @@ use super::status::{State, Status};
 use super::work::{Job, Work};
 use crate::config::{IntegrationConfig, RestConfig};
 use crate::model::accounting::Kind;
-use crate::model::{Lane, Outlet, Timestamp};
+use crate::model::{Lane, LinkPulses, Outlet, Timestamp};
 use crate::rest::{Client, Part, RestError};
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +30,8 @@ const BUSY_WORDS: &[&str] = &["rate limit", "too many", "flow control", "throttl
 pub struct IntegrationPorts {
     pub outlet: Arc<dyn Outlet>,
     pub status: Arc<Status>,
+    /// For the watchdog.
+    pub pulses: LinkPulses,
 }
 
 /// What an answer means.
@@ -51,8 +53,13 @@ enum Answer {
     Away(String),
 }
 
+/// A token, the message, and both once more with a new token; each ends within the client's dead-line.
+const CALLS: u32 = 4;
+
 struct Link {
     config: IntegrationConfig,
+    /// Within this a message is answered, well or not.
+    patience: Duration,
     ports: IntegrationPorts,
     work: Work,
     flights: JoinSet<(Job, usize, Answer)>,
@@ -77,6 +84,7 @@ pub async fn run(
     let now = Instant::now();
     let mut link = Link {
         config,
+        patience: rest.timeout * CALLS,
         ports,
         work: Work::default(),
         flights: JoinSet::new(),
@@ -100,8 +108,10 @@ pub async fn run(
         if let Some(client) = &client {
             link.go_on(client);
         }
+        link.tell_pulses();
         link.wait(&mut stop).await;
     }
+    link.ports.pulses.flow.rests();
     link.flights.abort_all();
     link.ports.outlet.link(false);
     link.ports.status.update(|s| s.state = State::Stopped);
@@ -137,6 +147,21 @@ impl Link {
     /// A quarter of the slots stays free for live data.
     fn backlog_slots(&self) -> usize {
         (self.slots() - self.slots() / 4).min(self.slots().saturating_sub(1)).max(1)
+    }
+
+    /// By when something has to happen: nothing has to while the outbox has nothing for it.
+    fn tell_pulses(&self) {
+        let (now, pulses) = (Instant::now(), &self.ports.pulses);
+        if !self.flights.is_empty() {
+            pulses.back_in(now.into_std(), self.patience);
+        } else if self.pause > now {
+            pulses.link.back_by(self.pause.into_std());
+        } else {
+            pulses.link.rests();
+        }
+        // A cloud that is away, refuses or wants patience sets a pause.
+        let idle = !self.up || self.pause > now || !self.flights.is_empty() || self.work.waiting_bytes() == 0;
+        pulses.tell_flow(idle, None, now.into_std());
     }
 
     async fn wait(&mut self, stop: &mut watch::Receiver<bool>) {
