@@ -36,6 +36,7 @@ pub fn plan(protocol: &str, parameters: &[(&str, &str)], table: &Arc<PointTable>
         address: Some(&unit),
         table: Arc::clone(table),
         offsets: Offsets::default(),
+        transfer: None,
         first_point: 0,
     };
     let parameters = testkit::parameters(parameters);
