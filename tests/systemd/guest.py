@@ -45,7 +45,7 @@ class Disk:
         self.root.mkdir()
         with open(self.image, "wb") as image:
             image.truncate(size_mb << 20)
-        subprocess.run(["mkfs.ext4", "-q", "-F", self.image], check=True)
+        subprocess.run(["mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", self.image], check=True)
         self.mount()
 
     def mount(self):
