@@ -3,31 +3,27 @@
 mod adopt;
 mod ask;
 mod care;
+mod hear;
 
-use super::activation::{self, Message as ActivationMessage};
-use super::answers::{Answers, Reply as CommandReply};
-use super::downstream::{self, Action, Notice};
-use super::first_login;
+use super::answers::Answers;
 use super::properties::Properties;
 use super::publisher::{Now, Publisher};
-use super::reply::Receipt;
 use super::requests::Requests;
-use super::run::{CloudExtras, REMINDER};
-use super::status::{Login, State, Status};
+use super::run::CloudExtras;
+use super::status::{State, Status};
 use super::sub_devices::SubDevices;
 use super::templates::Templates;
-use super::topics::{Topics, reply, sub_device_commands};
+use super::topics::{Topics, sub_device_commands};
 use super::upstream::Whose;
 use super::upstream::measurepoints::Route;
 use crate::config::{Acknowledge, CloudConfig};
 use crate::model::accounting::{Accounting, Count, Kind};
 use crate::model::{Commands, Identity, Lane, Outlet, Parcel, Timestamp};
-use crate::mqtt::connection::{Connection, Heard, Lost, NotTaken};
+use crate::mqtt::connection::{Connection, Lost, NotTaken};
 use crate::telemetry::Counters;
 pub use ask::Storing;
 
 use ask::Chores;
-use bytes::Bytes;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::future::Future;
@@ -36,7 +32,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 /// How long what is under way may take when the daemon stops: with the farewell it fits into the time of one part.
 const FAREWELL: Duration = Duration::from_millis(800);
@@ -319,118 +315,6 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn hear(&mut self, heard: Heard) {
-        let now = self.link.now();
-        match heard {
-            Heard::Connected => {}
-            Heard::Subscribed { refused } => {
-                self.subscribing = self.subscribing.saturating_sub(1);
-                self.requests.subscribed();
-                if refused > 0 {
-                    debug!(refused, "some subscriptions were refused; the cloud may send without them");
-                }
-            }
-            Heard::Acknowledged(id) => {
-                self.delivered |= self.link.config.acknowledge == Acknowledge::Puback;
-                self.link.publisher.acknowledged(id, now);
-            }
-            Heard::Message { topic, payload, retained, again } => self.read(&topic, &payload, (retained, again), now),
-        }
-    }
-
-    fn read(&mut self, topic: &str, payload: &Bytes, flags: (bool, bool), now: Now) {
-        if topic == reply(&self.link.topics.post_batch) || topic == reply(&self.link.topics.resume_batch) {
-            self.receipt(payload, now);
-        } else if topic == self.link.topics.activation {
-            self.activation(payload);
-        } else if topic.ends_with("_reply") {
-            self.answer(topic, payload, now);
-        } else {
-            self.command(topic, payload, flags);
-        }
-    }
-
-    fn receipt(&mut self, payload: &Bytes, now: Now) {
-        let Some(receipt) = Receipt::parse(payload) else {
-            debug!(bytes = payload.len(), "an answer to data that can not be read");
-            return;
-        };
-        if self.link.config.acknowledge == Acknowledge::Reply && self.link.publisher.awaits(receipt.id) {
-            if receipt.code == super::reply::OK {
-                self.delivered = true;
-            } else {
-                let reason: String = receipt.message.chars().take(200).collect();
-                self.say_refusal(receipt.code, &reason);
-                self.link.status.update(|s| s.last_error = Some(format!("code {}: {reason}", receipt.code)));
-            }
-            self.link.publisher.answered(receipt.id, receipt.code, &receipt.message, now);
-        }
-    }
-
-    /// Each code once in a while: a point that the model does not know is refused for ever.
-    fn say_refusal(&mut self, code: i64, reason: &str) {
-        let said = &mut self.link.said_codes;
-        said.retain(|_, at| at.elapsed() < REMINDER);
-        // Full: a cloud that invents codes is told of in status only.
-        let news = !said.contains_key(&code) && said.len() < SAID_CODES;
-        if news {
-            said.insert(code, Instant::now());
-            warn!(code, reason, "the cloud refused data; what is to blame is searched and set aside");
-        } else {
-            debug!(code, reason, "the cloud refused a message");
-        }
-    }
-
-    fn command(&mut self, topic: &str, payload: &Bytes, (retained, again): (bool, bool)) {
-        let (config, sub_devices) = (&self.link.config, &self.link.sub_devices);
-        let itself = |p: &str, d: &str| p == config.product_key && d == config.device_key;
-        // A removed device is logged out later: until then it is said that it is not in the package.
-        let ours = |p: &str, d: &str| itself(p, d) || sub_devices.owns(p, d) || sub_devices.takes_leave(p, d);
-        for action in downstream::decide(topic, payload, retained, ours) {
-            match action {
-                Action::Answer { topic, payload } => {
-                    if self.connection.publish(None, &topic, payload).is_err() {
-                        warn!(topic, "more commands than can be answered; this one is not");
-                    }
-                }
-                Action::Command { mut command, to } => {
-                    command.again = again;
-                    let commands = Arc::clone(&self.link.commands);
-                    if let Some(busy) = self.link.answers.start(commands.as_ref(), *command, to) {
-                        self.reply(busy);
-                    }
-                }
-                Action::Notice { notice, product_key, device_key } => {
-                    self.notice(notice, &product_key, &device_key);
-                }
-            }
-        }
-    }
-
-    /// Sends the answer to a command. False when it waits for another time, because the client takes nothing more.
-    fn reply(&mut self, reply: CommandReply) -> bool {
-        for (topic, payload) in &reply.messages {
-            if self.connection.publish(None, topic, payload.clone()).is_err() {
-                self.link.answers.keep(reply);
-                return false;
-            }
-        }
-        self.link.answers.sent(reply);
-        true
-    }
-
-    fn notice(&mut self, notice: Notice, product_key: &str, device_key: &str) {
-        let (login, shut) = match notice {
-            Notice::Enable => (Login::Waiting, false),
-            Notice::Disable => (Login::Disabled, true),
-            Notice::Delete => (Login::Deleted, true),
-        };
-        if self.link.sub_devices.notice(product_key, device_key, login) {
-            warn!(product_key, device_key, ?notice, "the cloud changed what a sub-device may do");
-            self.link.publisher.shut(product_key, device_key, shut);
-        }
-    }
-
     /// What the publisher decided and can not do itself. Set aside comes before acknowledge.
     fn perform(&mut self, now: Now) {
         self.account_beside(now);
@@ -517,43 +401,6 @@ impl<'a> Session<'a> {
         info!("the gateway can prove itself better now; this connection ends when its messages are answered");
         self.leaving = true;
         self.stopping = Some(now.at + self.link.config.reply_timeout);
-    }
-
-    /// The cloud sends the device's own secret, again or anew.
-    fn activation(&mut self, payload: &[u8]) {
-        let config = &self.link.config;
-        match activation::read(payload, &config.product_key, &config.device_key) {
-            // While one is stored the cloud waits for its answer; a second one then is the same again.
-            ActivationMessage::Secret { .. } if self.storing.is_some() => {}
-            ActivationMessage::Secret { id, activation } => {
-                let identity = Arc::clone(&self.link.identity);
-                self.storing = Some(Box::pin(async move { (id, first_login::store(&*identity, activation).await) }));
-            }
-            ActivationMessage::Unfit { answer, problem } => {
-                warn!(problem, "an activation message is not taken");
-                self.answer_activation(answer);
-            }
-            ActivationMessage::Refused { problem, .. } => {
-                warn!("{problem}");
-                self.link.status.update(|s| s.last_error = Some(problem));
-            }
-        }
-    }
-
-    fn stored(&mut self, id: &Value, stored: Result<(), String>) {
-        self.storing = None;
-        if let Err(problem) = &stored {
-            warn!(problem, "the device secret that the cloud sent is not taken");
-        }
-        self.answer_activation(activation::answer(id, &stored));
-    }
-
-    fn answer_activation(&mut self, answer: Vec<u8>) {
-        let topic = activation::answers(&self.link.topics.activation);
-        // Best effort: the cloud may send it again.
-        if self.connection.publish(None, &topic, answer).is_err() {
-            debug!("the answer to an activation did not fit into the client's queue");
-        }
     }
 
     fn is_finished(&self) -> bool {

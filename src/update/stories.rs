@@ -4,6 +4,7 @@ mod bench;
 mod cloud;
 mod engines;
 mod lives;
+mod memory;
 mod server;
 mod target;
 

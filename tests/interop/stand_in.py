@@ -28,6 +28,7 @@ class StandIn:
         self.port = int(ready[1].rsplit(":", 1)[1])
         self.tls_port = int(also["tls"].rsplit(":", 1)[1]) if "tls" in also else None
         self.rest = also.get("rest")
+        self.http = also.get("http")
         threading.Thread(target=self.read, daemon=True).start()
 
     def read(self):

@@ -41,8 +41,23 @@ dying! {
     make_executable(path: &Path) -> ();
 }
 
+/// A folder that goes with the bench, or is another's.
+pub(super) enum Home {
+    Own(tempfile::TempDir),
+    Theirs(PathBuf),
+}
+
+impl Home {
+    pub(super) fn path(&self) -> &Path {
+        match self {
+            Home::Own(folder) => folder.path(),
+            Home::Theirs(folder) => folder,
+        }
+    }
+}
+
 pub(super) struct Bench {
-    pub(super) home: tempfile::TempDir,
+    pub(super) home: Home,
     pub(super) key: SigningKey,
     pub(super) board: Arc<Mutex<Board>>,
     pub(super) cloud: Arc<Cloud>,
@@ -67,7 +82,19 @@ impl Bench {
         // Hundreds of fsyncs a story; whether they are made is tested with a disk whose power is cut.
         let memory = Path::new("/dev/shm");
         let home = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
+        Bench::at(home)
+    }
+
+    /// Its key is made there.
+    pub(super) fn at(home: tempfile::TempDir) -> Bench {
         trust::generate(&home.path().join("k")).unwrap();
+        let bench = Bench::in_folder(home.path());
+        Bench { home: Home::Own(home), ..bench }
+    }
+
+    /// Where another one stands already, in another process.
+    pub(super) fn in_folder(folder: &Path) -> Bench {
+        let home = Home::Theirs(folder.to_owned());
         let key = SigningKey::read(&home.path().join("k")).unwrap();
         let board = Board { running: "1.0.0".into(), ..Board::default() };
         let config = UpdateConfig {

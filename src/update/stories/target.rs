@@ -15,6 +15,8 @@ pub(super) struct Board {
     /// The next steps that fail, by name.
     pub(super) faults: VecDeque<(&'static str, Stage)>,
     pub(super) restart: bool,
+    /// The payload is not looked at.
+    pub(super) light: bool,
     /// The engine is not another one yet.
     pub(super) holds: bool,
 }
@@ -45,7 +47,9 @@ impl Target for FakeTarget {
 
     fn install<'a>(&'a self, update: &'a Staged, tell: &'a dyn Tell) -> Answer<'a, Result<(), Failure>> {
         Box::pin(async move {
-            let bytes = std::fs::read(&update.payload).map_err(|e| Failure::new(Stage::Writing, e.to_string()))?;
+            let light = self.0.lock().unwrap().light;
+            let read = if light { Ok(Vec::new()) } else { std::fs::read(&update.payload) };
+            let bytes = read.map_err(|e| Failure::new(Stage::Writing, e.to_string()))?;
             assert!(update.proof.join("update.sig").exists());
             for percent in (0..=100).step_by(10) {
                 tell.tell(percent, "writing");
