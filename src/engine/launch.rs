@@ -141,8 +141,10 @@ impl Launcher<'_> {
             let outcome = outcome(&record, record.current, How::RolledBack, &doubts.join("; "));
             record = Record { current: place, previous: Place::Packaged, trial: None, last: Some(outcome), ..record };
             self.keep(&record);
-            // Whoever chooses it again gives it as many starts as any other.
-            starts::forget(self.disk, &self.folder);
+            if sound.is_none() {
+                // Whoever chooses it again gives it as many starts as any other.
+                starts::forget(self.disk, &self.folder);
+            }
         }
         sound.map_or(Go::Packaged, Go::Slot)
     }

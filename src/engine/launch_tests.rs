@@ -100,7 +100,7 @@ fn a_confirmed_engine_that_ends_again_and_again_gives_way_to_the_one_before_and_
         assert!(matches!(launch_where(&disk, true), Ok(Go::Slot(Slot::A))));
         let last = Record::read(&disk, &folder).unwrap().unwrap().last.unwrap();
         assert_eq!((last.how, last.told, last.version.as_str()), (How::RolledBack, false, "1.2.0"));
-        assert_eq!(last.why, "slot b: engine 1.2.0 ended by itself 5 times within 60 min");
+        assert_eq!(last.why, "slot b: engine 1.2.0 ended by itself 10 times within 60 min");
     }
     assert!(matches!(launch_where(&disk, true), Ok(Go::Packaged)));
     let record = Record::read(&disk, &folder).unwrap().unwrap();

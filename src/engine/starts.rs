@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 use std::io;
 use std::time::Duration;
 
-/// So many ends by itself within [`WITHIN`], and what ran before is back.
-pub const CRASHES: usize = 5;
+/// So many ends by itself within [`WITHIN`], and what ran before is back. Somebody who kills it by hand now and then does not come
+/// so far; one that dies at its start is there in a quarter of a minute.
+pub const CRASHES: usize = 10;
 pub const WITHIN: Duration = Duration::from_secs(3600);
 
 const STARTS: &str = "starts";
@@ -116,17 +117,17 @@ mod tests {
     }
 
     #[test]
-    fn five_ends_within_an_hour_are_the_last_and_other_boots_and_engines_do_not_count() {
+    fn ten_ends_within_an_hour_are_the_last_and_other_boots_and_engines_do_not_count() {
         let home = tempfile::tempdir().unwrap();
         let folder = Folder::of(home.path());
         let start = |engine: &str, now: &Moment| {
             let one_more = Starts::read(&RealDisk, &folder, engine, now).one_more("2.0.0", now, 7);
             one_more.map(|starts| starts.write(&RealDisk, &folder).unwrap())
         };
-        for minute in 0..5 {
+        for minute in 0..10 {
             start("x", &at("one", minute)).unwrap();
         }
-        assert_eq!(start("x", &at("one", 5)).unwrap_err(), "engine 2.0.0 ended by itself 5 times within 60 min");
+        assert_eq!(start("x", &at("one", 10)).unwrap_err(), "engine 2.0.0 ended by itself 10 times within 60 min");
         // The first was an hour ago.
         start("x", &at("one", 60)).unwrap();
         start("x", &at("one", 60)).unwrap_err();

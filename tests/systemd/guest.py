@@ -1,5 +1,6 @@
 """A Debian that boots, and what is done to it. Everything happens from outside: by nsenter and in its files."""
 
+import contextlib
 import fcntl
 import os
 import pathlib
@@ -73,6 +74,35 @@ class Disk:
         self.mount()
 
 
+class ControlGroup:
+    """One for each boot: guests that share one see and kill each other's services."""
+
+    def __init__(self):
+        top = pathlib.Path("/sys/fs/cgroup")
+        # With control groups of the first kind systemd has a hierarchy of its own.
+        tops = [top / name for name in ("systemd", "unified") if (top / name / "cgroup.procs").exists()] or [top]
+        self.folders = [top / f"gateway-{os.getpid()}-{time.monotonic_ns()}" for top in tops]
+        for old in (old for top in tops for old in top.glob("gateway-*-*")):
+            owner = old.name.split("-")[1]
+            # That of another run may be empty because it is about to be entered.
+            if owner == str(os.getpid()) or not pathlib.Path("/proc", owner).exists():
+                remove_empty(old)
+        for folder in self.folders:
+            folder.mkdir()
+
+    def enter(self):
+        for folder in self.folders:
+            (folder / "cgroup.procs").write_text(str(os.getpid()))
+
+
+def remove_empty(folder):
+    """What has a process in it stays."""
+    for below in folder.glob("*/"):
+        remove_empty(below)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
 class Guest:
     """One throw-away copy of the root, booted as often as wanted."""
 
@@ -98,9 +128,11 @@ class Guest:
         command += ["--console=pipe", "--register=no", "--keep-unit", "--link-journal=no", "--resolv-conf=off", "--timezone=off"]
         if self.disk:
             command.append(f"--bind={self.disk.root}:{STATE}")
+        control_group = ControlGroup()
         with open(self.folder / "console", "ab") as console:
             self.nspawn = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=console, stderr=console, start_new_session=True
+                command, stdin=subprocess.DEVNULL, stdout=console, stderr=console, start_new_session=True,
+                preexec_fn=control_group.enter,
             )
         until("the guest is up", self._is_up, 60 * PATIENCE)
         return time.monotonic() - begun

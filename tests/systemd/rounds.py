@@ -89,7 +89,7 @@ class Rounds:
         self.ota.site.killed()
         if how == "power":
             self.guest.pull_the_plug()
-            self.ota.forget_connects()
+            self._forget()
             found = self.ota.job().get("state", "nothing")
             self.guest.boot()
             return found
@@ -100,8 +100,13 @@ class Rounds:
             except OSError:
                 continue
         # A second until it starts again.
-        self.ota.forget_connects()
+        self._forget()
         return self.ota.job().get("state", "nothing")
+
+    def _forget(self):
+        """So many ends are ours: none of them is the engine's. In here every boot has the boot id of the host."""
+        self.ota.forget_connects()
+        (self.ota.state() / "engines/starts").unlink(missing_ok=True)
 
     def _end(self):
         return until("the job ends", lambda: (state := self.ota.job().get("state")) in ENDS and state, PATIENCE, 0.1)

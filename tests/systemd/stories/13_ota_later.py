@@ -18,7 +18,7 @@ def story(stage):
     until("the one before is back", lambda: ota.status() and ota.running() == ("a", "0.2.0"), 60)
     ota.forget_connects()
     ota.deaths()
-    why = "engine 0.3.0 ended by itself 5 times within 60 min"
+    why = "engine 0.3.0 ended by itself 10 times within 60 min"
     until("the cloud hears why", lambda: why in str(ota.events()), 30)
     until("and which version runs", lambda: ota.told()["version"] == "0.2.0", 30)
     stage.claim("the doctor says so", why in guest.run("enos-edge doctor", check=False), guest.run("enos-edge doctor", check=False))
