@@ -3,6 +3,7 @@
 mod boot;
 mod cloud_link;
 mod destinations;
+mod devices;
 mod engine;
 mod extras;
 mod fetch;

@@ -5,6 +5,7 @@
 
 use driver::{
     Answer, ConnectionText, Diagnostic, FrameTap, Plan, Protocol, Resource, ScanGroup, Session, SessionError,
+    TransferShape,
 };
 use enos_edge::package::check::report::{to_json, write_text};
 use enos_edge::package::{Checked, check};
@@ -17,7 +18,7 @@ use std::sync::Arc;
 /// Understands a few parameters, and refuses numbers that start with a letter.
 struct Fake(&'static str);
 
-struct FakePlan(Vec<Resource>);
+struct FakePlan(Vec<Resource>, Vec<bool>);
 
 impl Protocol for Fake {
     fn name(&self) -> &'static str {
@@ -38,7 +39,9 @@ impl Protocol for Fake {
         }
         let serial = connection.parameters.get("serial_port");
         let claim = |text: &driver::Text| Resource { name: format!("serial:{}", text.text), place: text.place.clone() };
-        if faults.is_empty() { Ok(Arc::new(FakePlan(serial.map(claim).into_iter().collect()))) } else { Err(faults) }
+        let files = connection.devices.iter().map(|device| device.transfer.is_some()).collect();
+        let plan = FakePlan(serial.map(claim).into_iter().collect(), files);
+        if faults.is_empty() { Ok(Arc::new(plan)) } else { Err(faults) }
     }
 }
 
@@ -49,6 +52,12 @@ impl Plan for FakePlan {
 
     fn resources(&self) -> &[Resource] {
         &self.0
+    }
+
+    fn transfer(&self, index: usize) -> Option<TransferShape> {
+        let shape =
+            TransferShape { most: 1 << 20, piece: 200, patience: std::time::Duration::from_secs(1), resumes: false };
+        self.1.get(index)?.then_some(shape)
     }
 
     fn endpoint(&self) -> String {

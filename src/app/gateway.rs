@@ -132,7 +132,7 @@ impl Gateway for Running {
     fn update(&self, wish: UpdateWish) -> Answer<'_, Result<Json, Refusal>> {
         Box::pin(async move {
             let done = match wish {
-                UpdateWish::Install { file, now } => self.updates.install(file, now).await,
+                UpdateWish::Install { file, now, device } => self.updates.install(file, now, device).await,
                 UpdateWish::Status => Ok(self.updates.status()),
                 UpdateWish::History => Ok(self.updates.history()),
                 UpdateWish::Cancel => self.updates.cancel().await,

@@ -153,6 +153,10 @@ impl Packages {
         Packages { parts, generations, site: RwLock::new(site), told: Mutex::new(told), publishes }
     }
 
+    pub fn south(&self) -> Arc<South> {
+        Arc::clone(&self.parts.south)
+    }
+
     /// All parts have this package, from now on; told in the folder of packages.
     pub async fn ready(self: &Arc<Self>, facts: Option<Facts>) {
         if let Some(again) = self.told().readier.take() {

@@ -1,6 +1,7 @@
 //! Starts the task of updates and tells it what can be updated here.
 
 use super::cloud_link::CloudTask;
+use super::devices::Devices;
 use super::engine::Engine;
 use super::packages::Packages;
 use crate::config::Config;
@@ -12,10 +13,11 @@ use crate::operate::command::Carrier;
 use crate::package::trust::PublicKey;
 use crate::shutdown::Restart;
 use crate::store::RealDisk;
+use crate::update::device::SubDevice;
 use crate::update::firmware::Firmware;
 use crate::update::runner::{self, Around, Ports, Updates};
 use crate::update::shelf::Shelf;
-use crate::update::{Failure, Kind, Target, keys};
+use crate::update::{Failure, Kind, Stage, Target, keys};
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -31,6 +33,7 @@ pub(super) struct UpdateTask {
 struct Here {
     engine: Arc<dyn Target>,
     packages: Arc<Packages>,
+    devices: Devices,
     firmware_dir: PathBuf,
     state_dir: PathBuf,
     restart: Restart,
@@ -44,6 +47,9 @@ impl Around for Here {
                 let firmware = Firmware::open(&self.firmware_dir, target, &self.state_dir)?;
                 Ok(Arc::new(firmware))
             }
+            Kind::Device { .. } => {
+                Err(Failure::new(Stage::Refused, "it is firmware of a sub-device, and none is named"))
+            }
         }
     }
 
@@ -52,6 +58,18 @@ impl Around for Here {
         let whose =
             |names: &&crate::model::DeviceNames| names.product_key == product_key && names.device_key == device_key;
         site.names.devices.iter().find(whose).map(|names| names.name.clone())
+    }
+
+    fn sub_device(&self, name: &str) -> Option<Arc<dyn SubDevice>> {
+        self.devices.find(name)
+    }
+
+    fn keys_of(&self, name: &str) -> Option<(String, String)> {
+        self.devices.keys_of(name)
+    }
+
+    fn versions(&self) -> Vec<(String, String, String)> {
+        self.devices.versions()
     }
 
     fn restart(&self) {
@@ -77,6 +95,7 @@ pub(super) fn start(
         around: Arc::new(Here {
             engine: Arc::clone(&engine.target) as _,
             packages: Arc::clone(packages),
+            devices: Devices { packages: Arc::clone(packages), south: packages.south() },
             firmware_dir: config.update.firmware_dir.clone(),
             state_dir: config.state_dir.clone(),
             restart: restart.clone(),

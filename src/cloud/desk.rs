@@ -98,17 +98,17 @@ mod tests {
         assert!(desk.take().is_none(), "nobody waits for that one");
         let asked = tokio::spawn({
             let desk = Arc::clone(&desk);
-            async move { desk.ask(Wish::Versions).await }
+            async move { desk.ask(Wish::Versions { device: None }).await }
         });
         desk.news().await;
         desk.news().await;
         let (wish, told) = desk.take().unwrap();
-        assert_eq!(wish, Wish::Versions);
+        assert_eq!(wish, Wish::Versions { device: None });
         told.send(Ok(Json::Null)).unwrap();
         assert_eq!(asked.await.unwrap(), Ok(Json::Null));
         let asked = tokio::spawn({
             let desk = Arc::clone(&desk);
-            async move { desk.ask(Wish::Versions).await }
+            async move { desk.ask(Wish::Versions { device: None }).await }
         });
         desk.news().await;
         desk.set_up(false);

@@ -3,7 +3,7 @@
 
 use crate::model::update::{Ear, Said, Saying};
 use driver::Answer;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
@@ -30,6 +30,10 @@ struct Inner {
     version: Option<String>,
     /// What sub-devices run, told after each connect.
     versions: BTreeMap<(String, String), Saying>,
+    /// Whose version is still to be told: a set, for there may be more sub-devices than the queue has places.
+    untold: BTreeSet<(String, String)>,
+    /// The one of them that was sent and not answered.
+    telling: Option<(u64, Saying)>,
 }
 
 impl UpdateDesk {
@@ -45,12 +49,9 @@ impl UpdateDesk {
         inner.under_way = None;
         // The gateway's own is told by the link itself.
         inner.versions.remove(&(product_key.to_owned(), device_key.to_owned()));
-        let versions: Vec<Saying> = inner.versions.values().cloned().collect();
-        for saying in versions {
-            if !inner.waiting.iter().any(|(_, one)| *one == saying) {
-                inner.push(saying);
-            }
-        }
+        let waits = |whose: &Saying| inner.waiting.iter().any(|(_, one)| one == whose);
+        let untold = inner.versions.iter().filter(|(_, saying)| !waits(saying)).map(|(whose, _)| whose.clone());
+        inner.untold = untold.collect();
         let newest = inner.newest.clone().filter(|newest| !newest.is_last_word());
         if let Some(newest) = newest.filter(|newest| !inner.waiting.iter().any(|(_, one)| one.job == newest.job)) {
             inner.push(newest);
@@ -64,7 +65,14 @@ impl UpdateDesk {
         if inner.under_way.is_some() {
             return None;
         }
-        let found = inner.waiting.iter().find(|(_, saying)| may(saying)).cloned()?;
+        let found = inner.waiting.iter().find(|(_, saying)| may(saying)).cloned();
+        let found = found.or_else(|| {
+            let mut untold = inner.untold.iter().filter_map(|whose| inner.versions.get(whose));
+            let saying = untold.find(|saying| may(saying))?.clone();
+            inner.last += 1;
+            inner.telling = Some((inner.last, saying));
+            inner.telling.clone()
+        })?;
         inner.under_way = Some(found.0);
         Some(found)
     }
@@ -73,6 +81,14 @@ impl UpdateDesk {
     pub fn done(&self, number: u64) {
         let mut inner = self.lock();
         inner.under_way = None;
+        if let Some((_, saying)) = inner.telling.take_if(|(each, _)| *each == number) {
+            // Another one may have been said meanwhile.
+            let whose = (saying.product_key.clone(), saying.device_key.clone());
+            if inner.versions.get(&whose) == Some(&saying) {
+                inner.untold.remove(&whose);
+            }
+            return;
+        }
         let Some(at) = inner.waiting.iter().position(|(each, _)| *each == number) else { return };
         if let Some((_, saying)) = inner.waiting.remove(at) {
             if inner.heard.len() < MOST {
@@ -125,7 +141,14 @@ impl Ear for UpdateDesk {
             Said::Progress { .. } => inner.newest = Some(saying.clone()),
             Said::Version(_) => {
                 let whose = (saying.product_key.clone(), saying.device_key.clone());
-                inner.versions.insert(whose, saying.clone());
+                inner.versions.insert(whose.clone(), saying.clone());
+                if saying.job.is_empty() {
+                    inner.untold.insert(whose);
+                    drop(inner);
+                    return self.news.notify_one();
+                }
+                // It follows what was said of its job.
+                inner.untold.remove(&whose);
             }
         }
         inner.push(saying);
@@ -229,6 +252,34 @@ mod tests {
             let (number, saying) = desk.next(|_| true).unwrap();
             assert_eq!(saying, version("meter"), "the link tells the gateway's own");
             desk.done(number);
+        }
+    }
+
+    #[test]
+    fn more_sub_devices_than_the_queue_has_places_are_all_told_once_a_connect() {
+        let desk = UpdateDesk::default();
+        let version = |device: u32, version: &str| Saying {
+            product_key: "p".to_owned(),
+            device_key: format!("{device:03}"),
+            job: String::new(),
+            what: Said::Version(version.to_owned()),
+        };
+        (0..300).for_each(|device| desk.say(version(device, "1.0.0")));
+        desk.say(progress("a", 10));
+        for round in 0..2 {
+            let mut told = Vec::new();
+            while let Some((number, saying)) = desk.next(|_| true) {
+                if told.len() == 7 && round == 0 {
+                    // It changed while it was told: the new one is told, too.
+                    desk.say(Saying { what: Said::Version("2.0.0".to_owned()), ..saying.clone() });
+                }
+                told.push(saying);
+                desk.done(number);
+            }
+            let versions = told.iter().filter(|saying| matches!(saying.what, Said::Version(_))).count();
+            assert_eq!(versions, if round == 0 { 301 } else { 300 });
+            assert_eq!(told[0], progress("a", 10), "a job goes first");
+            desk.connected("g", "g");
         }
     }
 

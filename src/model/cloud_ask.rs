@@ -21,8 +21,10 @@ pub enum Wish {
     },
     /// The sub-devices of this gateway as the cloud has them.
     Topology,
-    /// The versions the cloud offers to the gateway.
-    Versions,
+    /// The versions the cloud offers.
+    Versions {
+        device: Option<String>,
+    },
 }
 
 /// The link, as those who ask see it.

@@ -21,7 +21,7 @@ fn wish(arguments: &Json) -> Result<Wish, Refusal> {
         "tags" => Ok(Wish::Tags { device, names }),
         "template" => Ok(Wish::Template { device }),
         "topology" => Ok(Wish::Topology),
-        "versions" => Ok(Wish::Versions),
+        "versions" => Ok(Wish::Versions { device }),
         other => {
             let known = crate::diagnostic::did_you_mean(other, WHATS.iter().copied());
             Err(Refusal::new("unknown_question", format!("cloud has no \"{other}\"; {known}")))

@@ -10,6 +10,8 @@ pub enum UpdateWish {
     Install {
         file: PathBuf,
         now: bool,
+        /// The sub-device it is for.
+        device: Option<String>,
     },
     Status,
     History,
@@ -24,7 +26,8 @@ pub(super) const INSTALL: Operation = Operation {
             let file = arguments["path"].as_str().map(PathBuf::from).filter(|path| path.is_absolute());
             let file =
                 file.ok_or_else(|| Refusal::new("bad_request", "path: the absolute path of an update file is needed"))?;
-            gateway.update(UpdateWish::Install { file, now: arguments["now"] == true }).await
+            let device = arguments["device"].as_str().map(str::to_owned);
+            gateway.update(UpdateWish::Install { file, now: arguments["now"] == true, device }).await
         })
     },
 };

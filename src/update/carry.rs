@@ -1,6 +1,7 @@
 //! Does what a job's state says has to be done next, and answers what came of it. Everything here may be done again after
 //! a power cut, and may be dropped in the middle.
 
+use super::device::DeviceFirmware;
 use super::file::{self, Opened};
 use super::job::{Event, Job, State};
 use super::manifest::{Kind, Manifest};
@@ -123,8 +124,31 @@ fn staged(ports: &Ports, job: &Job) -> Result<Staged, Failure> {
 
 fn target(ports: &Ports, job: &Job) -> Result<(Staged, Arc<dyn Target>), Failure> {
     let staged = staged(ports, job)?;
-    let target = ports.around.target(&staged.manifest.kind)?;
+    let target = match &staged.manifest.kind {
+        Kind::Device { template, device } => device_target(ports, job, template, device.as_deref())?,
+        kind => ports.around.target(kind)?,
+    };
     Ok((staged, target))
+}
+
+/// The sub-device that the offer, the person or the file names.
+fn device_target(ports: &Ports, job: &Job, template: &str, named: Option<&str>) -> Result<Arc<dyn Target>, Failure> {
+    let refused = |why: String| Failure::new(Stage::Refused, why);
+    let offered = match job.offer() {
+        Some(offer) => {
+            let name = ports.around.device(&offer.product_key, &offer.device_key);
+            Some(name.ok_or_else(|| {
+                let words = format!("it is firmware for devices of template {template}: offer it to such a device");
+                refused(words)
+            })?)
+        }
+        None => job.device.clone(),
+    };
+    let name = offered.or_else(|| named.map(str::to_owned)).ok_or_else(|| {
+        refused(format!("it is firmware for any device of template {template}: name one with --device"))
+    })?;
+    let device = ports.around.sub_device(&name).ok_or_else(|| refused(format!("the package has no device {name}")))?;
+    Ok(Arc::new(DeviceFirmware::new(device, template)?))
 }
 
 /// Whether this update is for this gateway, this device, and what runs.
@@ -144,7 +168,10 @@ async fn fits(ports: &Ports, job: &Job) -> Result<Event, Failure> {
     }
     if let Some(offer) = job.offer() {
         for_whom(ports, offer, manifest).map_err(refused)?;
-        if offer.version != manifest.version.to_string() {
+        let of_device = matches!(manifest.kind, Kind::Device { .. });
+        let version = manifest.version.to_string();
+        // Makers of devices write 2.1 for 2.1.0.
+        if offer.version != version && !(of_device && super::device::same(&offer.version, &version)) {
             let words = format!("the cloud offers version {}, and the file holds {}", offer.version, manifest.version);
             return Err(Failure::new(Stage::Verification, words));
         }
@@ -153,8 +180,10 @@ async fn fits(ports: &Ports, job: &Job) -> Result<Event, Failure> {
     let known = running.as_deref().and_then(|running| Version::parse(running).ok());
     if let Some(known) = &known {
         if *known == manifest.version {
-            let half_done =
-                ports.shelf.is_half_done(manifest).map_err(|error| Failure::new(Stage::Other, error.to_string()))?;
+            // A device says itself what it runs.
+            let of_device = matches!(manifest.kind, Kind::Device { .. });
+            let half_done = !of_device
+                && ports.shelf.is_half_done(manifest).map_err(|error| Failure::new(Stage::Other, error.to_string()))?;
             if half_done {
                 let words = format!(
                     "version {known} runs, but its update ended half done and nobody confirmed it; look at `enos-edge update history`, and install another version"
@@ -171,13 +200,16 @@ async fn fits(ports: &Ports, job: &Job) -> Result<Event, Failure> {
 fn for_whom(ports: &Ports, offer: &Offer, manifest: &Manifest) -> Result<(), String> {
     let gateway = ports.gateway.as_ref().is_some_and(|(p, d)| (p, d) == (&offer.product_key, &offer.device_key));
     match (&manifest.kind, gateway) {
+        (Kind::Device { template, .. }, true) => {
+            Err(format!("it is firmware for sub-devices of template {template}: offer it to such a device"))
+        }
         (Kind::Engine { .. }, false) => {
             Err("it is an engine of the gateway, and was offered to a sub-device".to_owned())
         }
         (Kind::Firmware { device: Some(device), .. }, true) => {
             Err(format!("it is firmware of device {device}: offer it to that device"))
         }
-        (Kind::Firmware { device: Some(device), .. }, false) => {
+        (Kind::Firmware { device: Some(device), .. } | Kind::Device { device: Some(device), .. }, false) => {
             let name = ports.around.device(&offer.product_key, &offer.device_key);
             if name.as_ref() == Some(device) || *device == offer.device_key {
                 return Ok(());

@@ -93,7 +93,7 @@ impl Firmware {
         if let Some(update) = update {
             let device = match &update.manifest.kind {
                 Kind::Firmware { device, .. } => device.clone().unwrap_or_default(),
-                Kind::Engine { .. } => String::new(),
+                Kind::Engine { .. } | Kind::Device { .. } => String::new(),
             };
             environment.extend([
                 ("ENOS_FIRMWARE_PAYLOAD", update.payload.display().to_string()),

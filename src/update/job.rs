@@ -38,6 +38,9 @@ pub struct Job {
     /// The cloud knows how it ended, or nobody asked there.
     #[serde(default)]
     pub told: bool,
+    /// The sub-device that a person named; an offer of the cloud names its own.
+    #[serde(default)]
+    pub device: Option<String>,
     /// How often the gateway was started in this state.
     #[serde(default)]
     pub starts: u32,
@@ -247,6 +250,7 @@ impl Job {
             now,
             was_done: false,
             told,
+            device: None,
             starts: 0,
         }
     }

@@ -34,7 +34,12 @@ pub enum Kind {
     Engine { architecture: String },
     /// Something else: the name of a firmware target, and the sub-device when it is one's.
     Firmware { target: String, device: Option<String> },
+    /// Firmware that sub-devices of a template take by their protocol; of one of them only, if it is named.
+    Device { template: String, device: Option<String> },
 }
+
+/// The word for firmware of sub-devices.
+pub const DEVICE: &str = "device";
 
 /// Debian's names of what the engine is built for.
 pub const ARCHITECTURES: &[&str] = &["amd64", "arm64", "armhf"];
@@ -58,6 +63,7 @@ const KEYS: &[&str] = &[
     "architecture",
     "target",
     "device",
+    "template",
     "payload",
     "size",
     "sha256",
@@ -71,6 +77,16 @@ impl Kind {
         match self {
             Kind::Engine { .. } => "engine",
             Kind::Firmware { target, .. } => target,
+            Kind::Device { .. } => DEVICE,
+        }
+    }
+
+    /// The one sub-device it is for.
+    #[must_use]
+    pub fn device(&self) -> Option<&str> {
+        match self {
+            Kind::Engine { .. } => None,
+            Kind::Firmware { device, .. } | Kind::Device { device, .. } => device.as_deref(),
         }
     }
 
@@ -96,6 +112,13 @@ impl Manifest {
             Kind::Firmware { target, device } => {
                 line("kind", "firmware");
                 line("target", &quoted(target));
+                if let Some(device) = device {
+                    line("device", &quoted(device));
+                }
+            }
+            Kind::Device { template, device } => {
+                line("kind", DEVICE);
+                line("template", &quoted(template));
                 if let Some(device) = device {
                     line("device", &quoted(device));
                 }
@@ -185,6 +208,7 @@ fn kind(own: &Fields<'_, '_>, faults: &mut Faults) -> Option<Kind> {
         "engine" => {
             useless("target", faults);
             useless("device", faults);
+            useless("template", faults);
             let text = own.required("architecture", faults)?;
             if !ARCHITECTURES.contains(&text.text.as_str()) {
                 faults.push(misfit("architecture", &text, format!("known: {}", ARCHITECTURES.join(" "))));
@@ -194,12 +218,20 @@ fn kind(own: &Fields<'_, '_>, faults: &mut Faults) -> Option<Kind> {
         }
         "firmware" => {
             useless("architecture", faults);
+            useless("template", faults);
             let target = own.required("target", faults).and_then(|text| target(text, faults));
             let device = own.text("device", faults).and_then(|text| line("device", text, faults));
             Some(Kind::Firmware { target: target?, device })
         }
+        DEVICE => {
+            useless("architecture", faults);
+            useless("target", faults);
+            let template = own.required("template", faults).and_then(|text| line("template", text, faults));
+            let device = own.text("device", faults).and_then(|text| line("device", text, faults));
+            Some(Kind::Device { template: template?, device })
+        }
         _ => {
-            faults.push(misfit("kind", &word, "write engine or firmware"));
+            faults.push(misfit("kind", &word, "write engine, firmware or device"));
             None
         }
     }
@@ -210,7 +242,7 @@ fn target(text: Text, faults: &mut Faults) -> Option<String> {
     if is_target(&text.text) {
         return Some(text.text);
     }
-    faults.push(misfit("target", &text, "up to 64 letters, digits, - and _; not `engine`"));
+    faults.push(misfit("target", &text, "up to 64 letters, digits, - and _; not `engine` or `device`"));
     None
 }
 
@@ -218,7 +250,12 @@ fn target(text: Text, faults: &mut Faults) -> Option<String> {
 #[must_use]
 pub fn is_target(name: &str) -> bool {
     let good = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    !name.is_empty() && name.len() <= 64 && name.chars().all(good) && !name.starts_with('-') && name != "engine"
+    !name.is_empty()
+        && name.len() <= 64
+        && name.chars().all(good)
+        && !name.starts_with('-')
+        && name != "engine"
+        && name != DEVICE
 }
 
 fn line(key: &str, text: Text, faults: &mut Faults) -> Option<String> {
@@ -281,7 +318,8 @@ mod tests {
             replaces_from: None,
             ..engine()
         };
-        for manifest in [engine(), firmware] {
+        let device = Manifest { kind: Kind::Device { template: "meter".into(), device: None }, ..engine() };
+        for manifest in [engine(), firmware, device] {
             let name = "a: #\"name\"";
             assert_eq!(Manifest::parse(&manifest.text(name)).unwrap(), (name.to_owned(), manifest));
         }
@@ -304,8 +342,11 @@ mod tests {
             assert!(told.contains(word), "{word} is missing in\n{told}");
         }
         let text = engine().text("n").replace("kind: engine", "kind: certificate");
-        assert!(crate::diagnostic::joined(&Manifest::parse(&text).unwrap_err()).contains("write engine or firmware"));
-        for target in ["../sh", "engine", "", "-x", "a b"] {
+        assert!(
+            crate::diagnostic::joined(&Manifest::parse(&text).unwrap_err())
+                .contains("write engine, firmware or device")
+        );
+        for target in ["../sh", "engine", "device", "", "-x", "a b"] {
             assert!(!is_target(target), "{target}");
         }
     }

@@ -7,6 +7,7 @@ mod broker;
 pub mod build;
 pub mod carry;
 pub mod conditions;
+pub mod device;
 mod elf;
 pub mod file;
 pub mod firmware;

@@ -35,7 +35,8 @@ pub fn choose(
 
 impl Tried<'_> {
     fn knows(&self, offer: &Offer) -> bool {
-        self.history.iter().any(|past| past.sign.as_ref() == Some(&offer.sign) && self.is_final(past))
+        let same = |past: &Past| past.sign.as_ref() == Some(&offer.sign) && past.may_be_of(offer);
+        self.history.iter().any(|past| same(past) && self.is_final(past))
     }
 
     /// What was cancelled or could not be downloaded may come again; an address that was forbidden, once the
@@ -79,6 +80,7 @@ mod tests {
             version: None,
             replaced: None,
             sign: Some(sign.into()),
+            device: None,
         }
     }
 
@@ -95,6 +97,8 @@ mod tests {
         assert_eq!(chosen("1.2.0", false, &[]).as_deref(), Some("1.10.0"));
         let bad = past(&sign("b"), "rolled back", "it crashed");
         assert_eq!(chosen("1.2.0", false, std::slice::from_ref(&bad)).as_deref(), Some("1.9.0"));
+        let elsewhere = Past { device: Some("p/other".into()), ..bad.clone() };
+        assert_eq!(chosen("1.2.0", false, &[elsewhere]).as_deref(), Some("1.10.0"), "another device took it");
         assert_eq!(chosen("1.10.0", false, &[]), None);
         assert_eq!(chosen("1.10.0", true, &[]).as_deref(), Some("1.9.0"));
         for passing in [past(&sign("b"), "refused", "cancelled by a person"), past(&sign("b"), "failed", "download: x")]

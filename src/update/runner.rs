@@ -1,14 +1,17 @@
 //! The task that carries a job from step to step: writes each down before it is acted on, takes offers and wishes
 //! meanwhile, and tells the cloud.
 
+mod ask;
 mod asked;
 mod handle;
 mod page;
 mod telling;
+mod versions;
 
 pub use handle::{Refused, Updates};
 
 use super::carry::perform;
+use super::device::SubDevice;
 use super::job::{Event, Job, Origin, State};
 use super::shelf::{Shelf, Versions};
 use super::{Activation, Failure, Kind, Manifest, Target};
@@ -18,8 +21,10 @@ use crate::model::cloud_ask::CloudAsk;
 use crate::model::identity::Identity;
 use crate::model::update::{Ear, Offer, Said};
 use crate::package::trust::PublicKey;
+use ask::Asked;
 use handle::Request;
 use serde_json::Value as Json;
+use std::collections::{BTreeSet, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -58,12 +63,26 @@ pub trait Around: Send + Sync {
     fn target(&self, kind: &Kind) -> Result<Arc<dyn Target>, Failure>;
     /// Name of a sub-device.
     fn device(&self, product_key: &str, device_key: &str) -> Option<String>;
+    /// A sub-device of the package that runs, by its name.
+    fn sub_device(&self, name: &str) -> Option<Arc<dyn SubDevice>> {
+        let _ = name;
+        None
+    }
+    /// Product key and device key of a sub-device.
+    fn keys_of(&self, name: &str) -> Option<(String, String)> {
+        let _ = name;
+        None
+    }
+    /// Versions that sub-devices show, of those that show one now, by product key and device key.
+    fn versions(&self) -> Vec<(String, String, String)> {
+        Vec::new()
+    }
     /// Stops the engine in order, for whoever starts it again. Never blocks.
     fn restart(&self);
 }
 
 type Doing = Pin<Box<dyn Future<Output = Event> + Send>>;
-type Pulling = Pin<Box<dyn Future<Output = Result<Json, String>> + Send>>;
+type Pulling = Pin<Box<dyn Future<Output = (Asked, Result<Json, String>)> + Send>>;
 
 struct Runner {
     ports: Arc<Ports>,
@@ -75,6 +94,15 @@ struct Runner {
     words: String,
     pulling: Option<Pulling>,
     pull_at: Option<Instant>,
+    /// When everybody is asked for again.
+    round_at: Option<Instant>,
+    /// Whose updates the cloud is still to be asked for; as many as there are devices at most.
+    asking: VecDeque<Asked>,
+    /// Devices that have shown a version since the start.
+    seen: BTreeSet<(String, String)>,
+    /// When the versions that sub-devices show are looked at next.
+    look_at: Instant,
+    look_after: Duration,
     /// When this engine started, in milliseconds since 1970: the configuration is of then.
     since: i64,
 }
@@ -107,10 +135,24 @@ impl Runner {
         let versions = ports.shelf.versions().inspect_err(unread).unwrap_or_default();
         let job = ports.shelf.load().inspect_err(unread).unwrap_or_default();
         let job = job.map(|job| if job.state.is_end() { job } else { job.found(now()) });
-        let pull_at = (ports.config.pull != Pull::Off && ports.ask.is_some()).then(Instant::now);
+        let round_at = (ports.config.pull != Pull::Off && ports.ask.is_some()).then(Instant::now);
         let words = String::new();
-        let mut runner =
-            Runner { ports, job, versions, shown, doing: None, words, pulling: None, pull_at, since: now() };
+        let mut runner = Runner {
+            ports,
+            job,
+            versions,
+            shown,
+            doing: None,
+            words,
+            pulling: None,
+            pull_at: round_at,
+            round_at,
+            asking: VecDeque::new(),
+            seen: BTreeSet::new(),
+            look_at: Instant::now(),
+            look_after: Duration::from_secs(1),
+            since: now(),
+        };
         runner.begin();
         runner
     }
@@ -156,8 +198,9 @@ impl Runner {
                     Some(event) => self.step(event).await,
                     None => self.further(),
                 },
-                data = pulled(&mut self.pulling) => self.pulled(data),
+                (asked, data) = pulled(&mut self.pulling) => self.pulled(&asked, data),
                 () = at(pull_at) => self.pull(),
+                () = sleep_until(self.look_at) => self.look_at_versions(),
             }
         }
     }
@@ -216,15 +259,7 @@ impl Runner {
     fn finish(&mut self, job: &Job) {
         self.record(job);
         self.ports.shelf.tidy_up(None);
-        if job.state == State::Done
-            && let Some(offer) = job.offer()
-            && !self.is_gateway(offer)
-        {
-            self.versions.insert(format!("{}/{}", offer.product_key, offer.device_key), offer.version.clone());
-            if let Err(error) = self.ports.shelf.save_versions(&self.versions) {
-                tracing::warn!(%error, "the version of a device is not on disk and will not be told after a restart");
-            }
-        }
+        self.know_version(job);
         self.tell_end(job);
     }
 
@@ -247,7 +282,12 @@ impl Runner {
         let Some((_, news)) = &mut self.doing else { return };
         let (percent, words) = news.borrow_and_update().clone();
         self.words = words;
-        if let Some(job) = self.job.as_mut()
+        if let Some(job) = self.job.as_mut().filter(|job| job.starts > 0 && percent > job.percent) {
+            // Further than any life before: this step does not kill the gateway.
+            (job.starts, job.percent) = (0, percent);
+            // Best effort, as below.
+            let _ = self.ports.shelf.save(job);
+        } else if let Some(job) = self.job.as_mut()
             && percent >= job.percent.saturating_add(STRIDE)
         {
             job.percent = percent;
@@ -274,7 +314,7 @@ async fn news(doing: &mut Option<(Doing, watch::Receiver<(u8, String)>)>) -> Opt
     }
 }
 
-async fn pulled(pulling: &mut Option<Pulling>) -> Result<Json, String> {
+async fn pulled(pulling: &mut Option<Pulling>) -> (Asked, Result<Json, String>) {
     match pulling {
         Some(pulling) => pulling.await,
         None => std::future::pending().await,

@@ -2,6 +2,7 @@
 
 use super::job::{Job, Origin, State};
 use super::manifest::Manifest;
+use crate::model::update::Offer;
 use crate::store::{self, Disk};
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -33,6 +34,9 @@ pub struct Past {
     pub replaced: Option<String>,
     /// The cloud's digest of the file.
     pub sign: Option<String>,
+    /// The device it was offered to, as `productKey/deviceKey`; older engines did not write it down.
+    #[serde(default)]
+    pub device: Option<String>,
 }
 
 /// The folder.
@@ -175,6 +179,13 @@ const HALF_DONE: &str = "half done";
 pub type Versions = std::collections::BTreeMap<String, String>;
 
 impl Past {
+    /// What one meter took, the next one still needs.
+    #[must_use]
+    pub fn may_be_of(&self, offer: &Offer) -> bool {
+        let whose = format!("{}/{}", offer.product_key, offer.device_key);
+        self.device.as_ref().is_none_or(|device| *device == whose)
+    }
+
     fn of(job: &Job) -> Past {
         let manifest =
             job.manifest.as_deref().and_then(|text| Manifest::parse(text).ok()).map(|(_, manifest)| manifest);
@@ -198,6 +209,7 @@ impl Past {
             version: manifest.map(|m| m.version.to_string()).or_else(|| job.offer().map(|o| o.version.clone())),
             replaced: job.from.clone(),
             sign: job.offer().map(|offer| offer.sign.clone()),
+            device: job.offer().map(|offer| format!("{}/{}", offer.product_key, offer.device_key)),
         }
     }
 }

@@ -36,7 +36,7 @@ use tokio::sync::{Notify, watch};
 async fn a_file_of_this_machine_is_installed_to_its_end() {
     let bench = Bench::new();
     let gateway = bench.start();
-    gateway.updates.install(bench.file("2.0.0"), false).await.unwrap();
+    gateway.updates.install(bench.file("2.0.0"), false, None).await.unwrap();
     let job = end(&gateway).await;
     assert_eq!((&job["state"], &job["version"], &job["replaces"]), (&"done".into(), &"2.0.0".into(), &"1.0.0".into()));
     let board = bench.board.lock().unwrap();
@@ -173,9 +173,9 @@ async fn a_condition_holds_it_back_and_a_person_may_cancel_or_hurry() {
     std::fs::write(&battery, "#!/bin/sh\necho 'battery at 20 %'\nexit 75\n").unwrap();
     std::fs::set_permissions(&battery, std::fs::Permissions::from_mode(0o755)).unwrap();
     let gateway = bench.start();
-    gateway.updates.install(bench.file("2.0.0"), false).await.unwrap();
+    gateway.updates.install(bench.file("2.0.0"), false, None).await.unwrap();
     until(&gateway, |job| job["why"] == "condition battery: battery at 20 %").await;
-    assert_eq!(gateway.updates.install(bench.file("3.0.0"), true).await.unwrap_err().code, "busy");
+    assert_eq!(gateway.updates.install(bench.file("3.0.0"), true, None).await.unwrap_err().code, "busy");
     drop(gateway);
     let gateway = bench.start();
     until(&gateway, |job| job["state"] == "waiting").await;
@@ -183,7 +183,7 @@ async fn a_condition_holds_it_back_and_a_person_may_cancel_or_hurry() {
     assert_eq!(end(&gateway).await["why"], "cancelled by a person");
     assert!(gateway.updates.cancel().await.is_err());
     assert!(bench.board.lock().unwrap().calls.is_empty());
-    gateway.updates.install(bench.file("2.0.0"), true).await.unwrap();
+    gateway.updates.install(bench.file("2.0.0"), true, None).await.unwrap();
     assert_eq!(until(&gateway, |job| job["end"] == true && job["state"] != "refused").await["state"], "done");
     gateway.updates.roll_back().await.unwrap();
     assert_eq!(until(&gateway, |job| job["end"] == true && job["state"] != "done").await["state"], "rolled back");
@@ -225,7 +225,7 @@ async fn a_gateway_that_is_killed_at_any_step_goes_on_and_ends_whole() {
         let bench = Bench::new();
         let dying = Arc::new(Dying { left: AtomicUsize::new(steps), dead: Notify::new() });
         let gateway = bench.start_on(Arc::clone(&dying) as _);
-        let taken = gateway.updates.install(bench.file("2.0.0"), true).await;
+        let taken = gateway.updates.install(bench.file("2.0.0"), true, None).await;
         if taken.is_ok() {
             tokio::select! {
                 () = dying.dead.notified() => kills += 1,

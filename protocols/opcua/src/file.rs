@@ -320,7 +320,8 @@ async fn methods(talk: &Talk, object: &NodeId) -> Result<(Methods, Option<NodeId
         Err(failure) if failure.status == StatusCode::BadServiceUnsupported => Vec::new(),
         Err(failure) => return Err(Trouble::of_request("find the methods of the file", failure).error),
     };
-    if answer.first().is_some_and(|first| first.status_code == StatusCode::BadNodeIdUnknown) {
+    let nowhere = [StatusCode::BadNodeIdUnknown, StatusCode::BadNodeIdInvalid];
+    if answer.first().is_some_and(|first| nowhere.contains(&first.status_code)) {
         return Err(TransferError::Refused(format!("the server has no node {object} that could take the file")));
     }
     let mut found = answer.into_iter().map(|result| {

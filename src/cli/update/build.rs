@@ -32,6 +32,9 @@ pub(super) struct Arguments {
     /// The firmware target that takes it: a drop-in of the gateway
     #[arg(long, value_name = "NAME")]
     target: Option<String>,
+    /// The template of the package whose sub-devices take it
+    #[arg(long, value_name = "NAME")]
+    template: Option<String>,
     /// The one sub-device it is for
     #[arg(long, value_name = "NAME")]
     device: Option<String>,
@@ -56,6 +59,8 @@ pub(super) struct Arguments {
 enum Word {
     Engine,
     Firmware,
+    /// Firmware that sub-devices take by their protocol
+    Device,
 }
 
 fn one(path: &Path, problem: String, help: &str) -> Vec<Diagnostic> {
@@ -69,6 +74,7 @@ pub(super) fn run(own: &Arguments) -> Outcome {
     let name = own.name.clone().unwrap_or_else(|| match &kind {
         Kind::Engine { .. } => "enos-edge".to_owned(),
         Kind::Firmware { target, .. } => target.clone(),
+        Kind::Device { template, .. } => template.clone(),
     });
     let wanted = Wanted { kind, name: &name, version, replaces_from: own.replaces_from.clone(), payload: &own.binary };
     let limits = crate::update::limits(MOST, own.output.parent().filter(|p| !p.as_os_str().is_empty()).map(Into::into));
@@ -90,15 +96,23 @@ pub(super) fn run(own: &Arguments) -> Outcome {
 }
 
 fn kind(own: &Arguments) -> Result<Kind, Vec<Diagnostic>> {
-    let useless = |flag: &str, given: bool, fits: Word| {
-        let wrong = given && own.kind != fits;
-        let problem =
-            format!("--{flag} has no use with --kind {}", if own.kind == Word::Engine { "engine" } else { "firmware" });
+    let useless = |flag: &str, given: bool, fits: &[Word]| {
+        let wrong = given && !fits.contains(&own.kind);
+        let kind = own.kind.to_possible_value().map(|word| word.get_name().to_owned()).unwrap_or_default();
+        let problem = format!("--{flag} has no use with --kind {kind}");
         if wrong { Err(one(&own.binary, problem, "leave it out")) } else { Ok(()) }
     };
-    useless("arch", own.arch.is_some(), Word::Engine)?;
-    useless("target", own.target.is_some(), Word::Firmware)?;
-    useless("device", own.device.is_some(), Word::Firmware)?;
+    useless("arch", own.arch.is_some(), &[Word::Engine])?;
+    useless("target", own.target.is_some(), &[Word::Firmware])?;
+    useless("template", own.template.is_some(), &[Word::Device])?;
+    useless("device", own.device.is_some(), &[Word::Firmware, Word::Device])?;
+    if own.kind == Word::Device {
+        let Some(template) = own.template.clone().filter(|name| !name.is_empty()) else {
+            let help = "name the template of the package whose devices take it";
+            return Err(one(&own.binary, "firmware of sub-devices needs --template".to_owned(), help));
+        };
+        return Ok(Kind::Device { template, device: own.device.clone() });
+    }
     if own.kind == Word::Firmware {
         let Some(target) = own.target.clone() else {
             return Err(one(

@@ -33,6 +33,9 @@ pub(super) struct Door {
 pub(super) struct InstallArguments {
     /// Update file, as `enos-edge update build` makes it
     file: PathBuf,
+    /// The sub-device it is for, where the file names none
+    #[arg(long, value_name = "NAME")]
+    device: Option<String>,
     /// Do not wait for the maintenance window and the conditions
     #[arg(long)]
     now: bool,
@@ -46,7 +49,7 @@ pub(super) struct InstallArguments {
 pub(super) fn install(own: &InstallArguments) -> ExitCode {
     let asked = std::path::absolute(&own.file).context("find the file").and_then(|path| {
         std::fs::metadata(&path).with_context(|| format!("open {}", path.display()))?;
-        own.door.ask("update_install", &json!({ "path": path, "now": own.now }))
+        own.door.ask("update_install", &json!({ "path": path, "now": own.now, "device": own.device }))
     });
     let asked = asked.and_then(|answer| {
         let id = answer["job"]["id"].clone();

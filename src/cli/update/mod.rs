@@ -65,15 +65,17 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
 /// A manifest as one line of JSON.
 fn as_json(name: &str, manifest: &crate::update::Manifest, key_id: Option<&str>) -> serde_json::Value {
     use crate::update::Kind;
-    let (kind, architecture, target, device) = match &manifest.kind {
-        Kind::Engine { architecture } => ("engine", Some(architecture), None, None),
-        Kind::Firmware { target, device } => ("firmware", None, Some(target), device.as_ref()),
+    let (kind, architecture, target, template, device) = match &manifest.kind {
+        Kind::Engine { architecture } => ("engine", Some(architecture), None, None, None),
+        Kind::Firmware { target, device } => ("firmware", None, Some(target), None, device.as_ref()),
+        Kind::Device { template, device } => ("device", None, None, Some(template), device.as_ref()),
     };
     serde_json::json!({
         "name": name,
         "kind": kind,
         "architecture": architecture,
         "target": target,
+        "template": template,
         "device": device,
         "version": manifest.version.to_string(),
         "payload": manifest.payload,
@@ -91,5 +93,9 @@ fn purpose(manifest: &crate::update::Manifest) -> String {
         Kind::Engine { architecture } => format!("engine for {architecture}"),
         Kind::Firmware { target, device: None } => format!("firmware for {target}"),
         Kind::Firmware { target, device: Some(device) } => format!("firmware for {target}, device {device}"),
+        Kind::Device { template, device: None } => format!("firmware of sub-devices with template {template}"),
+        Kind::Device { template, device: Some(device) } => {
+            format!("firmware of sub-device {device} with template {template}")
+        }
     }
 }

@@ -97,7 +97,7 @@ impl Session<'_> {
             Wish::Tags { device, names } => tag::query(self.whose(device.as_deref())?, names),
             Wish::Template { device } => tsl_template::get(self.whose(device.as_deref())?),
             Wish::Topology => topology::get(gateway),
-            Wish::Versions => ota::get_version(gateway),
+            Wish::Versions { device } => ota::get_version(self.whose(device.as_deref())?),
         })
     }
 

@@ -1,26 +1,19 @@
-//! What is asked of the task of updates: offers, files, to give a job up or take it back, and what the cloud has waiting.
+//! What is asked of the task of updates: offers, files, to give a job up or take it back.
 
 use super::handle::{Refused, Request, Wanted};
-use super::telling::{cut, saying};
-use super::{Job, Runner, State, now};
-use crate::config::Pull;
-use crate::model::cloud_ask::Wish;
+use super::telling::saying;
+use super::{Job, Runner, State, manifest, now};
 use crate::model::update::{Offer, Said};
 use crate::update::bring::ADDRESS;
 use crate::update::job::{self, Event, Origin, Verdict};
-use crate::update::{Stage, pull, source};
+use crate::update::{Kind, source};
 use serde_json::{Value as Json, json};
-use std::time::Duration;
-use tokio::time::Instant;
-
-/// The cloud is asked again so soon when the link is not there yet.
-const PULL_AGAIN: Duration = Duration::from_secs(30);
 
 impl Runner {
     pub(super) async fn hear(&mut self, request: Request) {
         let answer = match request.wanted {
             Wanted::Offer(offer, gateway) => self.offered(*offer, gateway),
-            Wanted::Install { file, now } => self.install(&file, now),
+            Wanted::Install { file, now, device } => self.install(&file, now, device),
             Wanted::Cancel => self.cancel().await,
             Wanted::RollBack => self.roll_back().await,
         };
@@ -51,18 +44,19 @@ impl Runner {
                     self.turn_away(offer, &words);
                     return Err(Refused { code: "refused", words });
                 }
-                self.take_on(Origin::Cloud(offer), false)
+                self.take_on(Origin::Cloud(offer), false, None)
             }
         }
     }
 
     /// Its address is none this gateway asks: that is the end of it, on disk, and no job. Whether it is news; the job
     /// before it stays the one that can be taken back.
-    fn turn_away(&mut self, offer: Offer, words: &str) -> bool {
+    pub(super) fn turn_away(&mut self, offer: Offer, words: &str) -> bool {
         let why = format!("{ADDRESS}{words}");
         let known = self.ports.shelf.history().unwrap_or_default().iter().any(|past| {
             (past.why.as_str(), past.sign.as_ref(), past.version.as_ref())
                 == (why.as_str(), Some(&offer.sign), Some(&offer.version))
+                && past.may_be_of(&offer)
         });
         if !known {
             tracing::warn!(version = offer.version, why = words, "an update is refused");
@@ -73,20 +67,29 @@ impl Runner {
         !known
     }
 
-    pub(super) fn install(&mut self, file: &std::path::Path, at_once: bool) -> Result<Json, Refused> {
+    pub(super) fn install(
+        &mut self,
+        file: &std::path::Path,
+        at_once: bool,
+        device: Option<String>,
+    ) -> Result<Json, Refused> {
         if let Some(job) = self.job.as_ref().filter(|job| !job.state.is_end()) {
             let words =
                 format!("another update is under way and {}; `enos-edge update status` shows it", job.state.word());
             return Err(Refused { code: "busy", words });
         }
-        self.take_on(Origin::File(file.display().to_string()), at_once)
+        if let Some(name) = device.as_ref().filter(|name| self.ports.around.keys_of(name).is_none()) {
+            let words = format!("the package has no sub-device \"{name}\"; `enos-edge status` names them");
+            return Err(Refused { code: "refused", words });
+        }
+        self.take_on(Origin::File(file.display().to_string()), at_once, device)
     }
 
-    pub(super) fn take_on(&mut self, origin: Origin, at_once: bool) -> Result<Json, Refused> {
+    pub(super) fn take_on(&mut self, origin: Origin, at_once: bool, device: Option<String>) -> Result<Json, Refused> {
         let refused = |words: String| Refused { code: "refused", words };
         self.ports.keys.as_ref().map_err(|why| refused(why.clone()))?;
         let id = format!("{}-{:04x}", now(), fastrand::u16(..));
-        let job = Job::new(id, origin, at_once, now());
+        let job = Job { device, ..Job::new(id, origin, at_once, now()) };
         self.ports
             .shelf
             .save(&job)
@@ -117,6 +120,11 @@ impl Runner {
     pub(super) async fn roll_back(&mut self) -> Result<Json, Refused> {
         let refused = |words: &str| Refused { code: "not_possible", words: words.to_owned() };
         let job = self.job.as_ref().ok_or_else(|| refused("there was no update that could be taken back"))?;
+        if manifest(job).is_some_and(|manifest| matches!(manifest.kind, Kind::Device { .. })) {
+            return Err(refused(
+                "a sub-device's firmware is not taken back; install an update with the version before",
+            ));
+        }
         let Some(after) = job.after(Event::TakeBack("a person asked for it".to_owned()), now()) else {
             return Err(refused(&format!("the last update is {}; there is nothing to take back", job.state.word())));
         };
@@ -128,54 +136,5 @@ impl Runner {
             return Ok(self.shown());
         }
         Err(Refused { code: "disk", words: "it could not be written down; nothing was done".to_owned() })
-    }
-
-    /// Asks the cloud what there is for the gateway.
-    pub(super) fn pull(&mut self) {
-        let period = match self.ports.config.pull {
-            Pull::Every(period) => Some(Instant::now() + period.mul_f32(0.95 + 0.1 * fastrand::f32())),
-            Pull::AtStart | Pull::Off => None,
-        };
-        let idle = self.job.as_ref().is_none_or(|job| job.state.is_end());
-        self.pull_at = period;
-        if let Some(ask) = self.ports.ask.clone().filter(|_| idle && self.ports.keys.is_ok()) {
-            self.pulling = Some(Box::pin(async move { ask.ask(Wish::Versions).await }));
-        }
-    }
-
-    pub(super) fn pulled(&mut self, data: Result<Json, String>) {
-        self.pulling = None;
-        let data = match data {
-            Ok(data) => data,
-            Err(why) => {
-                tracing::debug!(why, "the cloud was not asked for updates");
-                self.pull_at = Some(Instant::now() + PULL_AGAIN);
-                return;
-            }
-        };
-        let idle = self.job.as_ref().is_none_or(|job| job.state.is_end());
-        let Some((product_key, device_key)) = self.ports.gateway.clone().filter(|_| idle) else { return };
-        let history = self.ports.shelf.history().unwrap_or_default();
-        let allow = self.ports.config.allow_downgrade;
-        let gateway = (product_key.as_str(), device_key.as_str());
-        let tried = pull::Tried { history: &history, since: self.since };
-        let barred = |offer: &Offer| source::way(offer, &self.ports.config).err();
-        let choose = |fits: &dyn Fn(&Offer) -> bool| {
-            pull::choose(gateway, &data, crate::version::current(), allow, &tried, fits)
-        };
-        let chosen = choose(&|offer| barred(offer).is_none());
-        let best = choose(&|_| true).and_then(|offer| barred(&offer).map(|why| (offer, why)));
-        if let Some((offer, why)) = best
-            && self.turn_away(offer.clone(), &why)
-        {
-            let words = format!("refused: {why}");
-            let said = Said::Progress { step: Stage::Refused.code(), words: cut(&words) };
-            self.ports.ear.say(saying(&offer.product_key, &offer.device_key, "refused", said));
-        }
-        if let Some(offer) = chosen
-            && let Err(refused) = self.offered(offer, true)
-        {
-            tracing::warn!(why = refused.words, "an update that the cloud has for the gateway is not taken");
-        }
     }
 }

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 /// What people ask.
 pub(super) enum Wanted {
     Offer(Box<Offer>, bool),
-    Install { file: PathBuf, now: bool },
+    Install { file: PathBuf, now: bool, device: Option<String> },
     Cancel,
     RollBack,
 }
@@ -39,12 +39,12 @@ pub struct Updates {
 }
 
 impl Updates {
-    /// Takes an update file of this machine.
+    /// Takes an update file of this machine; `device`: for this sub-device.
     ///
     /// # Errors
     /// Why not.
-    pub async fn install(&self, file: PathBuf, now: bool) -> Result<Json, Refused> {
-        self.ask(Wanted::Install { file, now }).await
+    pub async fn install(&self, file: PathBuf, now: bool, device: Option<String>) -> Result<Json, Refused> {
+        self.ask(Wanted::Install { file, now, device }).await
     }
 
     /// # Errors

@@ -28,7 +28,7 @@ async fn bench_with_an_engine(version: &str) -> (Bench, String) {
 async fn the_cloud_is_told_of_an_engine_that_a_person_brought() {
     let (bench, _) = bench_with_an_engine("2.0.0").await;
     let gateway = bench.start();
-    gateway.updates.install(bench.file("2.0.0"), false).await.unwrap();
+    gateway.updates.install(bench.file("2.0.0"), false, None).await.unwrap();
     assert_eq!(end(&gateway).await["state"], "done");
     assert_eq!((bench.cloud.versions(), bench.cloud.steps()), (vec!["2.0.0".to_owned()], vec![]));
 }
@@ -57,7 +57,7 @@ async fn an_engine_that_is_taken_back_calls_itself_as_the_one_before() {
         (board.running, board.holds) = ("0.0.1".to_owned(), true);
     }
     let gateway = bench.start();
-    gateway.updates.install(bench.file(own), false).await.unwrap();
+    gateway.updates.install(bench.file(own), false, None).await.unwrap();
     until(&gateway, |job| job["state"] == "on trial").await;
     gateway.updates.roll_back().await.unwrap();
     assert_eq!(end(&gateway).await["state"], "rolled back");

@@ -37,7 +37,7 @@ async fn live(bench: &Bench, happenings: Vec<Happening>, base: &str) {
                 let code = gateway.updates.offered(offer, true).await.code;
                 assert!(code == 200 || code == 2012, "{code}");
             }
-            Happening::File(version) => drop(gateway.updates.install(bench.file(version), true).await),
+            Happening::File(version) => drop(gateway.updates.install(bench.file(version), true, None).await),
             Happening::Kill => {
                 drop(gateway);
                 tokio::task::yield_now().await;

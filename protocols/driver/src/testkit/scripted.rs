@@ -2,7 +2,8 @@
 
 use crate::Direction;
 use crate::{
-    Answer, Datum, FrameTap, Plan, Reason, Resource, Sample, ScanGroup, Session, SessionError, Timestamp, Value,
+    Answer, Datum, FrameTap, Phase, Plan, Reason, Resource, Sample, ScanGroup, Session, SessionError, Timestamp,
+    Transfer, TransferError, TransferShape, Value,
 };
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -54,6 +55,16 @@ struct Inner {
     open: usize,
     most_open: usize,
     closed: usize,
+    files: Files,
+}
+
+/// A store of one file, which every device of the plan has.
+#[derive(Default)]
+struct Files {
+    takes: Duration,
+    results: VecDeque<TransferError>,
+    content: Vec<u8>,
+    steps: Vec<Instant>,
 }
 
 impl Script {
@@ -78,6 +89,26 @@ impl Script {
     /// Every write ends so; `Timeout` after its time.
     pub fn writes_fail(&self, error: SessionError) {
         self.lock().write_result = Some(error);
+    }
+
+    /// A step of sending a file takes so long.
+    pub fn file_steps_take(&self, time: Duration) {
+        self.lock().files.takes = time;
+    }
+
+    /// The next step of sending a file ends so; `Timeout` after its time.
+    pub fn file_step_fails(&self, error: TransferError) {
+        self.lock().files.results.push_back(error);
+    }
+
+    /// What was sent of the file.
+    pub fn file(&self) -> Vec<u8> {
+        self.lock().files.content.clone()
+    }
+
+    /// When each step of sending it began.
+    pub fn file_steps(&self) -> Vec<Instant> {
+        self.lock().files.steps.clone()
     }
 
     /// The device sends this on its own.
@@ -120,6 +151,8 @@ pub struct ScriptedPlan {
     pub groups: Vec<ScanGroup>,
     /// Dead-line of one request.
     pub timeout: Duration,
+    /// How its devices take a file.
+    pub transfer: Option<TransferShape>,
     script: Arc<Script>,
 }
 
@@ -147,7 +180,7 @@ impl ScriptedPlan {
         };
         let script = Script::default();
         script.lock().behaviours = vec![Behaviour::Answers; devices as usize];
-        ScriptedPlan { groups: (0..devices).map(group).collect(), timeout, script: Arc::new(script) }
+        ScriptedPlan { groups: (0..devices).map(group).collect(), timeout, transfer: None, script: Arc::new(script) }
     }
 
     #[must_use]
@@ -163,6 +196,10 @@ impl Plan for ScriptedPlan {
 
     fn resources(&self) -> &[Resource] {
         &[]
+    }
+
+    fn transfer(&self, _: usize) -> Option<TransferShape> {
+        self.transfer
     }
 
     fn endpoint(&self) -> String {
@@ -185,6 +222,7 @@ impl Plan for ScriptedPlan {
             inner.most_open = inner.most_open.max(inner.open);
             let session = ScriptedSession {
                 groups: self.groups.clone(),
+                transfer: self.transfer,
                 timeout: self.timeout,
                 script: self.script(),
                 tap,
@@ -198,6 +236,7 @@ impl Plan for ScriptedPlan {
 
 struct ScriptedSession {
     groups: Vec<ScanGroup>,
+    transfer: Option<TransferShape>,
     timeout: Duration,
     script: Arc<Script>,
     tap: Arc<dyn FrameTap>,
@@ -256,6 +295,35 @@ impl ScriptedSession {
     }
 }
 
+impl ScriptedSession {
+    async fn take(&mut self, file: &mut Transfer) -> Result<(), TransferError> {
+        let shape = self.transfer.expect("the runtime asks only where the plan has a transfer");
+        let (takes, result) = {
+            let files = &mut self.script.lock().files;
+            files.steps.push(Instant::now());
+            (files.takes, files.results.pop_front())
+        };
+        sleep(takes).await;
+        if let Some(error) = result {
+            self.over |= matches!(error, TransferError::Session(_));
+            return Err(error);
+        }
+        if let Some(bytes) = file.bytes(shape.piece.min(usize::try_from(file.size - file.done).unwrap_or(shape.piece)))
+        {
+            let at = usize::try_from(file.done).expect("files of tests are small");
+            let content = &mut self.script.lock().files.content;
+            content.truncate(at);
+            content.extend_from_slice(bytes);
+            let len = bytes.len();
+            file.advance(len);
+        }
+        if file.is_through() {
+            file.enter(Phase::Done);
+        }
+        Ok(())
+    }
+}
+
 impl Session for ScriptedSession {
     fn read<'a>(&'a mut self, group: usize, samples: &'a mut Vec<Sample>) -> Answer<'a, Result<(), SessionError>> {
         Box::pin(self.answer(group, samples))
@@ -273,6 +341,10 @@ impl Session for ScriptedSession {
             }
             result.map_or(Ok(()), Err)
         })
+    }
+
+    fn transfer<'a>(&'a mut self, _: u32, file: &'a mut Transfer) -> Answer<'a, Result<(), TransferError>> {
+        Box::pin(self.take(file))
     }
 
     fn pushed<'a>(&'a mut self, samples: &'a mut Vec<Sample>) -> Answer<'a, Result<(), SessionError>> {
