@@ -1,5 +1,7 @@
 //! Files by functions 20 and 21, against a unit that keeps records: whole, cut, busy, forgetful, refusing.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
 mod site;
 
 use driver::{Phase, Plan, Session, SessionError, Silent, Transfer, TransferError};
