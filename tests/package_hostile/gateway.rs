@@ -64,7 +64,13 @@ impl Running {
     /// As `enos-edge package install` asks; an error is what it says.
     pub fn install(&self, path: &Path) -> Result<Json, String> {
         let mut visitor = Visitor::connect(&self.socket).unwrap();
-        visitor.ask("package_install", &json!({ "path": path, "force": false })).map_err(|error| format!("{error:#}"))
+        let mut answer = visitor.ask("package_install", &json!({ "path": path, "force": false }));
+        while let Some(job) =
+            answer.as_ref().ok().filter(|answer| answer["under_way"] == true).map(|a| a["job"].clone())
+        {
+            answer = visitor.ask("package_job", &json!({ "job": job }));
+        }
+        answer.map_err(|error| format!("{error:#}"))
     }
 
     /// Status and body of a push.

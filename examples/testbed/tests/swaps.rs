@@ -1,4 +1,4 @@
-//! Packages that change under load, short. The long story is `testbed swaps`, its figures are in SPECIFICATION.md.
+//! Packages that change under load, short. The long story is `testbed swaps`, it alone judges periods that were missed, and its figures are in SPECIFICATION.md.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic, and prints its figures")]
 
@@ -9,7 +9,7 @@ use std::process::Command;
 fn sixty_swaps_at_ten_thousand_values_a_second_cost_unchanged_devices_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_testbed"))
-        .args(["swaps", "--swaps", "60", "--json", "--keep"])
+        .args(["swaps", "--swaps", "60", "--missed", "10", "--json", "--keep"])
         .arg(folder.path())
         .output()
         .unwrap();

@@ -33,6 +33,9 @@ pub struct Arguments {
     /// Milliseconds between two swaps.
     #[arg(long, default_value_t = 100)]
     pause: u64,
+    /// Periods a device may miss at a swap; a busy machine is late by itself.
+    #[arg(long, default_value_t = 1)]
+    missed: u64,
     /// The `enos-edge` to be measured, instead of the gateway within this program.
     #[arg(long, value_name = "FILE")]
     gateway: Option<PathBuf>,
@@ -167,6 +170,7 @@ impl Story {
             skipped_without_swaps: before.skipped - calm.1,
             skipped: after.skipped - before.skipped,
             most_skipped_at_a_swap: seen.most_skipped,
+            may_skip: self.arguments.missed,
             longest_gap_without_swaps_ms: longest_gap_ms.0,
             longest_gap_ms: longest_gap_ms.1,
             not_kept: seen.not_kept,

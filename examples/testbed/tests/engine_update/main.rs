@@ -169,7 +169,7 @@ async fn a_file_of_a_person_survives_kills_in_the_middle_of_its_trial() {
     }
     let installed = typed.join().unwrap();
     let said = String::from_utf8_lossy(&installed.stdout).into_owned();
-    assert!(installed.status.success() && said.contains("engine 0.2.0: done"), "{installed:?}");
+    assert!(installed.status.success() && said.contains("0.2.0: done"), "{installed:?}");
     assert_eq!(site.running(), (Place::A, "0.2.0".to_owned()));
     site.told_version("0.2.0").await;
     site.is_well();
