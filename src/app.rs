@@ -9,6 +9,7 @@ mod fetch;
 mod field;
 mod gateway;
 mod jobs;
+mod judging;
 mod notice_store;
 mod offline;
 mod oneself;

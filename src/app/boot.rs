@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::diagnostic::{self, Diagnostic, Severity};
+use crate::model::progress::{Progress, Unit};
 use crate::model::{RefusedAt, Site, Timestamp};
 use crate::package::generations::{self, Admission, Facts, Generations, Watch, content_of};
 use crate::package::manifest;
@@ -51,6 +52,7 @@ pub(super) type Foresee<'a> = dyn Fn(&Site) -> Option<Watch> + 'a;
 ///
 /// # Errors
 /// Every reason against it. What ran before is still current then.
+#[expect(clippy::too_many_arguments, reason = "what comes, how, after what, and who is told")]
 pub(super) fn install(
     generations: &mut Generations,
     config: &Config,
@@ -59,12 +61,15 @@ pub(super) fn install(
     old: Option<&Site>,
     how: Admission,
     foresee: &Foresee<'_>,
+    progress: &Progress,
 ) -> Result<(Facts, Arc<Site>), Unfit> {
     let trust = Trust::load(&config.package_trust, &config.state_dir).map_err(Unfit::at(RefusedAt::Signature))?;
     let how = Admission { explicit: how.explicit || trust.allow_downgrade, ..how };
+    generations.report_to(progress);
     let staged = generations.stage(from, shown, Timestamp::now().0).map_err(Unfit::staged)?;
-    let limits = generations::limits_for_new(&config.state_dir);
+    let limits = Limits { progress: progress.clone(), ..generations::limits_for_new(&config.state_dir) };
     let check = || {
+        progress.step("verifying", 0, Unit::Things);
         trusted(&limits, staged.path(), &trust).map_err(Unfit::at(RefusedAt::Signature))?;
         generations.admit_by_name(&staged, how).map_err(Unfit::at(RefusedAt::Check))?;
         let site = load_in(config, staged.path(), &limits).map_err(Unfit::staged)?;
@@ -83,6 +88,7 @@ pub(super) fn install(
             return Err(unfit);
         }
     };
+    progress.step("preparing", 0, Unit::Things);
     let published = generations.publish(staged, &site, foresee(&site)).map_err(|error| {
         let place = driver::Place::new(&shown.into(), 0, 0);
         let problem = format!("can not be made the current package: {error}");
@@ -173,7 +179,7 @@ pub(super) fn first(config: &Config, patient: bool) -> anyhow::Result<First> {
             Ok(site) => {
                 if facts.generation != generations.record().current {
                     generations
-                        .go_back(&facts, false, "the current generation can not be loaded")
+                        .go_back(&facts, &site, false, "the current generation can not be loaded")
                         .context("go back")?;
                 }
                 return Ok(First { generations, site: Arc::new(site), waits });
@@ -221,9 +227,18 @@ fn seed(
         let old = generations.current().and_then(|facts| load(config, &generations.path(facts.generation)).ok());
         let how = Admission { explicit: true, force: needed };
         Some(
-            install(generations, config, path, &path.display().to_string(), old.as_ref(), how, &|_| None)
-                .map_err(|unfit| unfit.faults)?
-                .1,
+            install(
+                generations,
+                config,
+                path,
+                &path.display().to_string(),
+                old.as_ref(),
+                how,
+                &|_| None,
+                &Progress::default(),
+            )
+            .map_err(|unfit| unfit.faults)?
+            .1,
         )
     };
     if let Err(error) = generations.seeded(&content) {

@@ -4,6 +4,7 @@ use super::boot;
 use crate::config::Config;
 use crate::diagnostic;
 use crate::doors::local::Refused;
+use crate::model::progress::Progress;
 use crate::package::generations::{self, Admission, FOLDER, Generations, READY, Record};
 use crate::store::{self, RealDisk};
 use anyhow::Context;
@@ -42,9 +43,17 @@ pub fn install_offline(config: &Config, path: &Path, force: bool) -> anyhow::Res
     let mut generations = open(config)?;
     let old = generations.current().and_then(|facts| boot::load(config, &generations.path(facts.generation)).ok());
     let how = Admission { force, explicit: false };
-    let (facts, _) =
-        boot::install(&mut generations, config, path, &path.display().to_string(), old.as_ref(), how, &|_| None)
-            .map_err(|unfit| Refused { code: "refused".to_owned(), message: diagnostic::joined(&unfit.faults) })?;
+    let (facts, _) = boot::install(
+        &mut generations,
+        config,
+        path,
+        &path.display().to_string(),
+        old.as_ref(),
+        how,
+        &|_| None,
+        &Progress::default(),
+    )
+    .map_err(|unfit| Refused { code: "refused".to_owned(), message: diagnostic::joined(&unfit.faults) })?;
     // What edge.yaml names now was there before; only a change of it counts from here on.
     let limits = generations::limits(&config.state_dir);
     let seed = config.package.as_deref().and_then(|seed| generations::content_of(seed, &limits).ok());
@@ -61,11 +70,11 @@ pub fn install_offline(config: &Config, path: &Path, force: bool) -> anyhow::Res
 pub fn roll_back_offline(config: &Config, to: Option<u64>) -> anyhow::Result<Json> {
     let mut generations = open(config)?;
     let facts = generations.before(to).map_err(|message| Refused { code: "no_generation".to_owned(), message })?;
-    boot::load(config, &generations.path(facts.generation)).map_err(|faults| Refused {
+    let site = boot::load(config, &generations.path(facts.generation)).map_err(|faults| Refused {
         code: "failed".to_owned(),
         message: format!("generation {} can not run:\n{}", facts.generation, diagnostic::joined(&faults)),
     })?;
-    generations.go_back(&facts, false, "asked for").context("go back")?;
+    generations.go_back(&facts, &site, false, "asked for").context("go back")?;
     Ok(json!({ "package": facts }))
 }
 

@@ -2,25 +2,22 @@
 //! watched, and taken back when the readings say so.
 
 use super::boot::Unfit;
-use super::publishes::{self, Publishes};
+use super::publishes::Publishes;
 use super::{boot, destinations, extras, field};
 use crate::cloud::{CloudSite, CloudUpdate, NoticeQueue, RosterDesk};
-use crate::config::{Config, PackageWatchConfig};
+use crate::config::Config;
 use crate::diagnostic::{self, Diagnostic};
 use crate::forward::FeedDesk;
-use crate::model::site::Running;
-use crate::model::{
-    Accepted, Connection, Field, Notice, Notices, Origin, Publish, Refused, RefusedAt, Site, Stage, Timestamp,
-};
+use crate::model::progress::{Progress, Unit};
+use crate::model::{Accepted, Field, Notice, Notices, Origin, Publish, Refused, RefusedAt, Site, Stage, Timestamp};
 use crate::operate::Refusal;
 use crate::operate::command::Carrier;
 use crate::outbox::Outbox;
-use crate::package::generations::{self, Admission, Facts, Generations, Judge, Look, Share, Verdict, Watch};
+use crate::package::generations::{self, Admission, Facts, Generations, Watch};
 use crate::south::{Applied, South};
 use crate::store::RealDisk;
 use crate::telemetry::Counters;
 use serde_json::{Value as Json, json};
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
@@ -51,22 +48,26 @@ pub(super) struct Parts {
 
 /// The packages of the running gateway. One switch at a time.
 pub(super) struct Packages {
-    parts: Parts,
-    generations: Arc<tokio::sync::Mutex<Generations>>,
+    pub(super) parts: Parts,
+    pub(super) generations: Arc<tokio::sync::Mutex<Generations>>,
     site: RwLock<Arc<Site>>,
     told: Mutex<Told>,
-    publishes: Publishes,
+    pub(super) publishes: Publishes,
 }
 
 /// What status shows.
 #[derive(Default)]
-struct Told {
+pub(super) struct Told {
     generation: u64,
     since: i64,
-    watch: Json,
+    pub(super) watch: Json,
     last_refusal: Option<Json>,
     switched_ms: Option<f64>,
-    watcher: Option<AbortHandle>,
+    pub(super) watcher: Option<AbortHandle>,
+    /// What the one that runs is held against, until it has proved itself.
+    pub(super) judged: Option<Arc<Watch>>,
+    /// How far the package is that arrives.
+    installing: Option<Progress>,
     /// A full disk did not take that the package is ready; whoever tries again.
     readier: Option<AbortHandle>,
 }
@@ -75,8 +76,28 @@ fn refusal(words: &str) -> Json {
     json!({ "at": Timestamp::now().0, "why": words })
 }
 
-/// Devices with an answer, by name: good values and all values.
-type Health = HashMap<String, (u64, u64)>;
+/// Shown for as long as it lives.
+struct Installing(Arc<Packages>);
+
+impl Installing {
+    fn begin(packages: &Arc<Packages>, progress: &Progress) -> Installing {
+        packages.told().installing = Some(progress.clone());
+        Installing(Arc::clone(packages))
+    }
+}
+
+impl Drop for Installing {
+    fn drop(&mut self) {
+        self.0.told().installing = None;
+    }
+}
+
+impl Told {
+    /// It has proved itself: whatever comes next is held against it.
+    pub(super) fn kept(&mut self) {
+        (self.watch, self.judged) = (json!({ "state": "kept" }), None);
+    }
+}
 
 /// Only while its numbers are those in use.
 pub(super) struct FieldOf {
@@ -208,6 +229,11 @@ impl Packages {
             "watch": told.watch,
             "switched_ms": told.switched_ms,
             "last_refusal": told.last_refusal,
+            "installing": told.installing.as_ref().map(|progress| {
+                let look = progress.look();
+                let unit = if look.unit == Unit::Bytes { "bytes" } else { "things" };
+                json!({ "step": look.step, "number": look.number, "done": look.done, "total": look.total, "unit": unit })
+            }),
         })
     }
 
@@ -244,10 +270,21 @@ impl Packages {
         let asked = Instant::now();
         let mut generations = Arc::clone(&self.generations).lock_owned().await;
         let (this, old) = (Arc::clone(&self), self.site());
+        let progress = Progress::seen();
+        let _shown = Installing::begin(&self, &progress);
+        let seen = progress.clone();
         let prepared = tokio::task::spawn_blocking(move || {
             let foresee = |new: &Site| this.foresee(&old, new);
-            let done =
-                boot::install(&mut generations, &this.parts.config, &from, &told_from, Some(&old), how, &foresee);
+            let done = boot::install(
+                &mut generations,
+                &this.parts.config,
+                &from,
+                &told_from,
+                Some(&old),
+                how,
+                &foresee,
+                &seen,
+            );
             (generations, done)
         });
         let (generations, done) = prepared.await.map_err(|_| NotInstalled::Broke)?;
@@ -255,10 +292,12 @@ impl Packages {
         let (facts, site) = done.map_err(|unfit| self.refused(unfit))?;
         self.publishes.open(&publish, &facts).await;
         let prepared = milliseconds(asked);
+        progress.step("switching", 0, Unit::Things);
         let (applied, took) = self.switch(&site, &facts, None).await;
         self.tell("packageInstalled", &facts, "");
         self.publishes.step(Stage::Switched, "", &switched(&applied, took));
-        if self.watch(&generations, self.parts.config.package_watch.window) {
+        let watched = self.watch(&generations, self.parts.config.package_watch.window);
+        if watched {
             let window = self.parts.config.package_watch.window.as_secs();
             self.publishes.step(Stage::Watching, "", &[("window_s", json!(window))]);
         } else {
@@ -266,7 +305,8 @@ impl Packages {
                 .end(Stage::Kept, "nobody watches: package_watch is off, or there is nothing to go back to", &[])
                 .await;
         }
-        Ok(json!({ "package": facts, "applied": shown(&applied), "prepared_ms": prepared, "switched_ms": took }))
+        Ok(json!({ "package": facts, "applied": shown(&applied), "prepared_ms": prepared, "switched_ms": took,
+            "watch_s": watched.then(|| self.parts.config.package_watch.window.as_secs()) }))
     }
 
     /// A package that came by one of the ways in. A fault of the package does not pass by itself. Goes on to its end
@@ -342,7 +382,7 @@ impl Packages {
         task.await.unwrap_or_else(|_| Err(Refusal::new("failed", "going back failed in the middle")))
     }
 
-    async fn back(
+    pub(super) async fn back(
         self: &Arc<Self>,
         mut generations: OwnedMutexGuard<Generations>,
         to: Option<u64>,
@@ -356,7 +396,7 @@ impl Packages {
         let prepared = tokio::task::spawn_blocking(move || {
             let site = boot::load(&this.parts.config, &generations.path(target.generation))
                 .map_err(|faults| diagnostic::joined(&faults))?;
-            generations.go_back(&target, reject, &words).map_err(|error| error.to_string())?;
+            generations.go_back(&target, &site, reject, &words).map_err(|error| error.to_string())?;
             Ok::<_, String>((generations, Arc::new(site)))
         });
         let (_generations, site) = prepared
@@ -423,135 +463,6 @@ impl Packages {
         drop(tokio::task::spawn_blocking(move || drop(before)));
     }
 
-    /// How the new package is to be judged: by what its devices show under the old one, just now.
-    fn foresee(&self, old: &Site, new: &Site) -> Option<Watch> {
-        let window = self.parts.config.package_watch.window;
-        if window.is_zero() {
-            return None;
-        }
-        let running: HashMap<&str, Running<'_>> =
-            old.connections.iter().map(|connection| (connection.name.as_str(), connection.running())).collect();
-        let mut watch = Watch {
-            until: Timestamp::now().0 + window.as_millis() as i64,
-            before: self.accepted(),
-            ..Watch::default()
-        };
-        let goes_on = |connection: &&Connection| {
-            running.get(connection.name.as_str()).is_some_and(|running| connection.continues(running))
-        };
-        watch.kept = new.connections.iter().filter(goes_on).map(|connection| connection.name.clone()).collect();
-        let before = self.health();
-        let mut look = watch.before;
-        for connection in &new.connections {
-            for device in &connection.devices {
-                let name = &new.names.devices[device.device as usize].name;
-                match before.get(name) {
-                    Some(share) => watch.count(&mut look, &connection.name, name, *share),
-                    None => drop(watch.new.insert(name.clone())),
-                }
-            }
-        }
-        watch.before = look;
-        Some(watch)
-    }
-
-    fn health(&self) -> Health {
-        let mut health = Health::new();
-        self.parts.south.now().health(&mut |_, device, good, all| {
-            health.insert(device.to_owned(), (good, all));
-        });
-        health
-    }
-
-    /// Readings that were answered since the start, and those that were taken.
-    fn accepted(&self) -> Look {
-        let (accepted, refused) = (self.parts.counters.acknowledged.get(), self.parts.counters.set_aside.get());
-        Look { accepted: Share { good: accepted, all: accepted + refused }, ..Look::default() }
-    }
-
-    /// The devices that were there before as well.
-    fn look(&self, watch: &Watch) -> Look {
-        let mut look = self.accepted();
-        self.parts.south.now().health(&mut |connection, device, good, all| {
-            watch.count(&mut look, connection, device, (good, all));
-        });
-        look
-    }
-
-    /// A restart came into a watch: it goes on.
-    pub async fn watch_on(self: &Arc<Self>) {
-        let generations = self.generations.lock().await;
-        if let Some(watch) = &generations.record().watch {
-            let rest = watch.rest(Timestamp::now().0, self.parts.config.package_watch.window);
-            self.watch(&generations, rest);
-        }
-    }
-
-    /// Looks at the readings for a while; in a task of its own, one at a time. False when nobody does.
-    fn watch(self: &Arc<Self>, generations: &Generations, window: Duration) -> bool {
-        self.stop_watching();
-        let config = PackageWatchConfig { window, ..self.parts.config.package_watch.clone() };
-        let (Some(facts), Some(watch)) = (generations.current().cloned(), generations.record().watch.clone()) else {
-            return false;
-        };
-        if window.is_zero() || generations.before(None).is_err() {
-            return false;
-        }
-        let this = Arc::clone(self);
-        let mut told = self.told();
-        told.watch = json!({ "state": "watching", "until": Timestamp::now().0 + window.as_millis() as i64 });
-        let task = tokio::spawn(async move { this.judge(config, facts, Arc::new(watch)).await });
-        told.watcher = Some(task.abort_handle());
-        true
-    }
-
-    async fn judge(self: Arc<Self>, config: PackageWatchConfig, facts: Facts, watch: Arc<Watch>) {
-        let (since, began) = (self.accepted().accepted, Instant::now());
-        let mut judge = Judge::new(config.clone(), watch.before);
-        let mut ticks = tokio::time::interval(Judge::period(&config));
-        let (why, evidence) = loop {
-            ticks.tick().await;
-            let (this, watched) = (Arc::clone(&self), Arc::clone(&watch));
-            let Ok(mut now) = tokio::task::spawn_blocking(move || this.look(&watched)).await else { return };
-            // What was answered since the switch, or the restart.
-            now.accepted.good = now.accepted.good.saturating_sub(since.good);
-            now.accepted.all = now.accepted.all.saturating_sub(since.all);
-            match judge.look(began.elapsed(), &now) {
-                Verdict::Watching => {}
-                Verdict::Kept => return self.keep(facts, publishes::evidence(&watch.before, &now)).await,
-                Verdict::Back(why) => break (why, publishes::evidence(&watch.before, &now).1),
-            }
-        };
-        tracing::error!(generation = facts.generation, why, "the new package is taken back");
-        // From here on a new installation waits for it.
-        let generations = Arc::clone(&self.generations).lock_owned().await;
-        if generations.record().current != facts.generation {
-            return;
-        }
-        self.told().watcher = None;
-        if let Err(error) = self.back(generations, None, true, &why, evidence).await {
-            tracing::error!(%error, "the package before could not be brought back");
-            let words = format!("{why}; the package before could not be brought back: {error}");
-            self.publishes.end(Stage::Failed, &words, &[]).await;
-            self.told().watch = json!({ "state": "failed", "why": why });
-        }
-    }
-
-    /// On disk first: whoever reads that it is kept may cut the power.
-    async fn keep(&self, facts: Facts, (words, fields): (String, Vec<(&'static str, Json)>)) {
-        let mut generations = Arc::clone(&self.generations).lock_owned().await;
-        if generations.record().current != facts.generation {
-            return;
-        }
-        let why = words.clone();
-        let kept = tokio::task::spawn_blocking(move || generations.keep(&facts, why)).await;
-        self.told().watch = json!({ "state": "kept" });
-        if let Ok(Err(error)) = kept {
-            tracing::warn!(%error, "that the package is kept could not be noted; the next start watches it again");
-        }
-        self.publishes.end(Stage::Kept, &words, &fields).await;
-    }
-
     /// Returns when what the cloud was to be told is on disk.
     pub async fn flush(&self) {
         if let Some(notices) = &self.parts.notices {
@@ -562,12 +473,6 @@ impl Packages {
     /// The gateway stops: nothing is judged any more.
     pub fn stop(&self) {
         self.stop_watching();
-    }
-
-    fn stop_watching(&self) {
-        if let Some(watcher) = self.told().watcher.take() {
-            watcher.abort();
-        }
     }
 
     fn tell(&self, event: &str, facts: &Facts, why: &str) {
@@ -582,7 +487,7 @@ impl Packages {
         notices.tell(Notice { event: event.to_owned(), fields, at: Timestamp::now() });
     }
 
-    fn told(&self) -> std::sync::MutexGuard<'_, Told> {
+    pub(super) fn told(&self) -> std::sync::MutexGuard<'_, Told> {
         // Each change is whole.
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -9,11 +9,17 @@ use super::progress::with_bar;
 use super::status::text;
 use super::terminal::table;
 use crate::doors::local::Visitor;
+use crate::model::progress::{INSTALLING, Progress, Unit};
 use crate::{app, config, diagnostic};
 use anyhow::Context;
 use serde_json::{Value as Json, json};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+/// How often the gateway is asked how far it is.
+const LOOKED_AT: Duration = Duration::from_millis(300);
 
 #[derive(clap::Args, Debug)]
 pub(super) struct Door {
@@ -62,15 +68,26 @@ pub(super) fn install(arguments: &Install) -> ExitCode {
             text(&package["generation"])
         );
         said.push_str(&match answer["applied"]["kept"].as_u64() {
-            Some(kept) => format!(
-                "; {kept} connections went on, {} were started, {} stopped\n",
-                answer["applied"]["started"].as_array().map_or(0, Vec::len),
-                answer["applied"]["stopped"].as_array().map_or(0, Vec::len)
+            Some(kept) => watched(
+                &answer["watch_s"],
+                format!(
+                    "; {kept} connections went on, {} were started, {} stopped\n",
+                    answer["applied"]["started"].as_array().map_or(0, Vec::len),
+                    answer["applied"]["stopped"].as_array().map_or(0, Vec::len)
+                ),
             ),
             None => "; no gateway runs, the next start uses it\n".to_owned(),
         });
         said
     })
+}
+
+/// What comes after the switch.
+fn watched(seconds: &Json, mut said: String) -> String {
+    if let Some(seconds) = seconds.as_u64() {
+        said.push_str(&format!("its readings are watched for {seconds} s; if they fall, the one before comes back\n"));
+    }
+    said
 }
 
 pub(super) fn rollback(arguments: &Rollback) -> ExitCode {
@@ -119,13 +136,42 @@ impl Door {
         offline: impl FnOnce(&config::Config) -> anyhow::Result<Json>,
     ) -> anyhow::Result<Json> {
         match Visitor::connect(&self.door.path()?) {
-            Ok(mut visitor) => with_bar(verb, self.json, |_| asked(&mut visitor, operation, words)),
+            Ok(mut visitor) => with_bar(verb, self.json, |progress| {
+                std::thread::scope(|scope| {
+                    // One message, when the answer is here: whoever follows the steps ends with it.
+                    let (answered, waiting) = std::sync::mpsc::sync_channel::<()>(1);
+                    if progress.is_seen() {
+                        scope.spawn(move || self.follow(progress, &waiting));
+                    }
+                    let answer = asked(&mut visitor, operation, words);
+                    drop(answered);
+                    answer
+                })
+            }),
             Err(error) if nobody_there(&error) && self.door.socket.is_none() => {
                 let config = config::read(&self.door.config)
                     .map_err(|faults| anyhow::anyhow!("{}", diagnostic::joined(&faults)))?;
                 with_bar(verb, self.json, |_| offline(&config))
             }
             Err(error) => Err(error),
+        }
+    }
+
+    /// Shows the steps of the gateway's installation here, until there is an answer. Best effort: the answer counts.
+    fn follow(&self, progress: &Progress, answered: &Receiver<()>) {
+        let Ok(Ok(mut visitor)) = self.door.path().map(|path| Visitor::connect(&path)) else { return };
+        let mut seen = 0;
+        while answered.recv_timeout(LOOKED_AT) == Err(RecvTimeoutError::Timeout) {
+            let Ok(status) = visitor.ask("status", &json!({ "listings": false })) else { return };
+            let now = &status["package"]["installing"];
+            let Some(step) = INSTALLING.iter().find(|step| now["step"] == **step) else { continue };
+            let number = |key: &str| now[key].as_u64().unwrap_or(0);
+            if number("number") != seen {
+                let unit = if now["unit"] == "bytes" { Unit::Bytes } else { Unit::Things };
+                seen = number("number");
+                progress.step(step, number("total"), unit);
+            }
+            progress.set(number("done"));
         }
     }
 

@@ -43,7 +43,16 @@ pub struct Look {
     pub number: u32,
 }
 
+/// Steps of an installation by a gateway, which tells them to whoever waits.
+pub const INSTALLING: &[&str] = &["unpacking", "taking over", "verifying", "checking", "preparing", "switching"];
+
 impl Progress {
+    /// Whether anybody looks at it.
+    #[must_use]
+    pub fn is_seen(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// One that can be looked at.
     #[must_use]
     pub fn seen() -> Progress {

@@ -2,6 +2,7 @@
 //! (R19), or go back in version. The one place of these rules: installing refuses by them, `package diff` foretells them.
 
 use super::models::data_type_word;
+use super::places::{Places, whole};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::model::{ConnectedDevice, DataType, DeviceNames, Site, Template, Upload};
 use semver::Version;
@@ -33,12 +34,12 @@ pub struct Before<'a> {
 
 /// Every reason against the package; none when it may come. `older`: it may be older than the one that runs.
 #[must_use]
-pub fn refuse(before: &Before<'_>, new: Named<'_>, site: &Site, older: bool) -> Vec<Diagnostic> {
+pub fn refuse(before: &Before<'_>, new: Named<'_>, site: &Site, older: bool, places: &Places) -> Vec<Diagnostic> {
     let mut faults = by_name(before, new, older);
-    faults.extend(types_of_models(before.types, site));
+    faults.extend(types_of_models(before.types, site, places));
     if let Some(old) = before.site {
-        faults.extend(types_of_devices(old, site));
-        faults.extend(converted(old, site));
+        faults.extend(types_of_devices(old, site, places));
+        faults.extend(converted(old, site, places));
     }
     faults
 }
@@ -49,7 +50,7 @@ pub fn by_name(before: &Before<'_>, new: Named<'_>, older: bool) -> Vec<Diagnost
     let mut faults = Vec::new();
     if before.taken_back {
         let problem = format!("package {} {} was taken back before", new.name, new.version);
-        faults.push(fault("package.yaml", problem, "mend it, or install it with --force"));
+        faults.push(fault(whole("package.yaml"), problem, "mend it, or install it with --force"));
     }
     if let Some(running) = before.running {
         faults.extend(version(running, new, older));
@@ -58,8 +59,8 @@ pub fn by_name(before: &Before<'_>, new: Named<'_>, older: bool) -> Vec<Diagnost
     faults
 }
 
-fn fault(file: &str, problem: String, help: &str) -> Diagnostic {
-    Diagnostic::error(Place::new(&file.into(), 0, 0), problem).help(help)
+fn fault(place: Place, problem: String, help: &str) -> Diagnostic {
+    Diagnostic::error(place, problem).help(help)
 }
 
 /// Build metadata says nothing of age (semver 2.0.0, clause 10).
@@ -69,32 +70,33 @@ fn version(running: Named<'_>, new: Named<'_>, older: bool) -> Option<Diagnostic
         return None;
     }
     let help = "raise the version, use `package rollback`, or install it with --force";
-    Some(fault("package.yaml", format!("version {now} is older than {then}, which runs"), help))
+    Some(fault(whole("package.yaml"), format!("version {now} is older than {then}, which runs"), help))
 }
 
 /// R23: devices of one OU are invisible in another, and a gateway has one identity.
 fn organisation(running: Named<'_>, new: Named<'_>) -> Option<Diagnostic> {
     let (then, now) = (running.org?, new.org?);
     let problem = format!("org \"{now}\" is not the OU of this gateway's package, \"{then}\"");
-    (now != then).then(|| fault("package.yaml", problem, "one gateway, one OU: use another gateway"))
+    (now != then).then(|| fault(whole("package.yaml"), problem, "one gateway, one OU: use another gateway"))
 }
 
-const KEEPS_ITS_TYPE: &str = "stored data keeps its type: give the point another id";
+const KEEPS_ITS_TYPE: &str =
+    "stored data keeps its type: give the point another id, give it its type back, or insist with --force";
 
 /// R31: the cloud stores a column of one type.
-fn types_of_models(types: &Types, site: &Site) -> Vec<Diagnostic> {
+fn types_of_models(types: &Types, site: &Site, places: &Places) -> Vec<Diagnostic> {
     let changed = sent(site).into_iter().filter_map(|(model, point, now)| {
         let (then, now) = (types.get(model)?.get(point)?, data_type_word(now));
         let problem = format!(
             "model \"{model}\": data type of measurement point \"{point}\" was {then} when it was sent, and is {now} now"
         );
-        (then != now).then(|| fault("models", problem, KEEPS_ITS_TYPE))
+        (then != now).then(|| fault(places.point(model, point), problem, KEEPS_ITS_TYPE))
     });
     changed.collect()
 }
 
 /// R31, where a device has another model than before: its points keep their types all the same.
-fn types_of_devices(old: &Site, new: &Site) -> Vec<Diagnostic> {
+fn types_of_devices(old: &Site, new: &Site, places: &Places) -> Vec<Diagnostic> {
     let before: HashMap<_, &Arc<Template>> =
         connected(old).map(|device| (identity(&old.names.devices[device.device as usize]), &device.template)).collect();
     let mut seen: HashSet<(*const Template, *const Template)> = HashSet::new();
@@ -115,7 +117,7 @@ fn types_of_devices(old: &Site, new: &Site) -> Vec<Diagnostic> {
                      and is {is} now (model \"{now}\")",
                     names.name
                 );
-                faults.push(fault("assets.yaml", problem, KEEPS_ITS_TYPE));
+                faults.push(fault(places.point(now, point), problem, KEEPS_ITS_TYPE));
             }
         }
     }
@@ -123,7 +125,7 @@ fn types_of_devices(old: &Site, new: &Site) -> Vec<Diagnostic> {
 }
 
 /// R19: the cloud knows an asset as a device or as a logic asset, for good.
-fn converted(old: &Site, new: &Site) -> Vec<Diagnostic> {
+fn converted(old: &Site, new: &Site, places: &Places) -> Vec<Diagnostic> {
     let mut earlier: HashMap<&str, bool> = HashMap::new();
     for device in &old.names.devices {
         earlier.insert(&device.name, is_logic(device));
@@ -136,7 +138,7 @@ fn converted(old: &Site, new: &Site) -> Vec<Diagnostic> {
         let problem = format!("device \"{}\" was a {} asset and is a {} asset now", device.name, word(was), word(is));
         let help = "an asset is replaced, not converted: make a new device of another name (and asset id), move its \
                     configuration there, and remove the old one";
-        (was != is).then(|| fault("assets.yaml", problem, help))
+        (was != is).then(|| fault(places.device(&device.name), problem, help))
     });
     changed.collect()
 }
@@ -209,7 +211,10 @@ mod tests {
         let mut types = Types::new();
         learn(&mut types, old);
         let before = Before { running: Some(named("1.0.0", None)), site: Some(old), types: &types, taken_back: false };
-        refuse(&before, named("1.0.0", None), new, false).into_iter().map(|fault| fault.problem).collect()
+        refuse(&before, named("1.0.0", None), new, false, &Places::default())
+            .into_iter()
+            .map(|fault| fault.problem)
+            .collect()
     }
 
     #[test]
@@ -250,7 +255,7 @@ mod tests {
         let (site, types) = (site(&[]), Types::new());
         let refused = |running: &str, new: &str, older: bool| {
             let before = Before { running: Some(named(running, None)), site: None, types: &types, taken_back: false };
-            refuse(&before, named(new, None), &site, older).len()
+            refuse(&before, named(new, None), &site, older, &Places::default()).len()
         };
         assert_eq!(refused("1.10.0", "1.2.0", false), 1);
         for (running, new, older) in [
@@ -264,10 +269,10 @@ mod tests {
         }
         let before =
             |org, taken_back| Before { running: Some(named("1.0.0", org)), site: None, types: &types, taken_back };
-        let told = refuse(&before(Some("o1"), true), named("1.0.0", Some("o2")), &site, false);
+        let told = refuse(&before(Some("o1"), true), named("1.0.0", Some("o2")), &site, false, &Places::default());
         assert!(told[0].problem.contains("was taken back before"));
         assert!(told[1].problem.contains("org \"o2\" is not the OU of this gateway's package, \"o1\""));
-        assert!(refuse(&before(None, false), named("1.0.0", Some("o2")), &site, false).is_empty());
+        assert!(refuse(&before(None, false), named("1.0.0", Some("o2")), &site, false, &Places::default()).is_empty());
     }
 
     #[test]

@@ -22,6 +22,7 @@ pub mod mapping_table;
 pub mod mapping_yaml;
 pub mod models;
 pub mod offsets;
+pub mod places;
 pub mod point_index;
 pub mod points;
 pub mod scaffold;
@@ -36,3 +37,10 @@ pub mod upload;
 use crate::yaml::{self, fields};
 pub use check::{Checked, Counts, check, check_in};
 pub use load::{load, load_in};
+
+/// Where it says its points and devices.
+fn places_of(source: &source::Source) -> places::Places {
+    let mut unheard = fields::Faults::new();
+    let (models, assets) = (texts::read_models(source, &mut unheard), texts::read_assets(source, &mut unheard));
+    places::Places::new(&models, Some(&assets))
+}

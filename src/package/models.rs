@@ -27,6 +27,14 @@ pub struct ModelText {
     interlocks: Vec<InterlockText>,
 }
 
+impl ModelText {
+    /// The parent's id, and where its own points are said.
+    pub(super) fn point_places(&self) -> (Option<&str>, HashMap<String, crate::diagnostic::Place>) {
+        let points = self.measurepoints.iter().map(|(id, ..)| (id.text.clone(), id.place.clone()));
+        (self.parent.as_ref().map(|parent| parent.text.as_str()), points.collect())
+    }
+}
+
 /// A model with all it inherits.
 #[derive(Clone, Debug)]
 pub struct Flat {

@@ -122,7 +122,7 @@ fn with_yaml<T>(
     Some(then(&file, &root, faults))
 }
 
-fn read_assets(source: &Source, faults: &mut Faults) -> Assets {
+pub(super) fn read_assets(source: &Source, faults: &mut Faults) -> Assets {
     let mut all = Assets::default();
     let mut any = false;
     for path in files(source, "assets") {
@@ -135,7 +135,7 @@ fn read_assets(source: &Source, faults: &mut Faults) -> Assets {
     all
 }
 
-fn read_models(source: &Source, faults: &mut Faults) -> Vec<ModelText> {
+pub(super) fn read_models(source: &Source, faults: &mut Faults) -> Vec<ModelText> {
     let mut all = Vec::new();
     for path in files(source, "models") {
         with_yaml(source, &path, faults, |file, root, faults| models::read(file, root, &mut all, faults));

@@ -120,6 +120,7 @@ fn a_package_that_halves_the_good_values_is_taken_back_and_an_unsound_one_change
     let retyped = site::write(home.path(), "1.2.0", Make { retyped: true, ..good });
     let refused = gateway.package_command(&["install", retyped.to_str().unwrap()]).unwrap_err();
     assert!(refused.contains("measurement point \"p7\" was int when it was sent, and is double now"), "{refused}");
+    assert!(refused.contains("models/m.yaml:10:") && refused.contains("give the point another id"), "{refused}");
     assert_eq!(gateway.package()["version"], "1.1.0");
     assert!(gateway.package()["last_refusal"]["why"].as_str().unwrap().contains("p7"));
 
@@ -196,4 +197,38 @@ fn a_kill_in_the_middle_of_a_watch_does_not_save_a_bad_package_and_a_good_one_is
     gateway.until("the good one is kept", |package| package["watch"]["state"] == "kept");
     let gateway = gateway.killed_and_started(home.path(), &seed);
     assert_eq!(gateway.package()["watch"], "none", "the watch was over");
+}
+
+#[test]
+fn what_is_installed_over_a_bad_package_under_watch_is_held_against_the_one_that_proved_itself() {
+    let home = tempfile::tempdir().unwrap();
+    let good = Make { before: 2, period_ms: 50, ..Make::default() };
+    let bad = Make { broken: POINTS / 2, ..good };
+    let seed = site::write(home.path(), "1.0.0", good);
+    let gateway = gateway::Running::start(home.path(), &seed);
+    let install = |gateway: &gateway::Running, version: &str, make: Make| {
+        let folder = site::write(home.path(), version, make);
+        let answer = gateway.package_command(&["install", folder.to_str().unwrap()]).unwrap();
+        assert_eq!(gateway.package()["watch"]["state"], "watching", "{answer}");
+    };
+    gateway.until("its values are good", |package| package["watch"] == "none" || package["watch"]["state"] == "kept");
+    std::thread::sleep(Duration::from_millis(500));
+
+    install(&gateway, "1.1.0", bad);
+    // No worse than the one before it, and yet no good; after a kill too, which leaves only the note on disk.
+    install(&gateway, "1.2.0", Make { period_ms: 60, ..bad });
+    let gateway = gateway.killed_and_started(home.path(), &seed);
+    gateway.until("it is taken back", |package| package["watch"]["state"] == "rolled_back");
+    assert_eq!(gateway.package()["version"], "1.0.0", "to the one that proved itself");
+    let why = gateway.package()["watch"]["why"].as_str().unwrap().to_owned();
+    assert!(why.contains("devices fell from 100 % to"), "{why}");
+
+    install(&gateway, "1.3.0", Make { period_ms: 70, ..bad });
+    install(&gateway, "1.4.0", Make { period_ms: 80, ..good });
+    gateway.until("what mends it is kept", |package| package["watch"]["state"] == "kept");
+    let events = gateway.package_command(&["history"]).unwrap();
+    let last = events.as_array().unwrap().last().unwrap();
+    assert_eq!((last["event"].as_str(), last["version"].as_str()), (Some("kept"), Some("1.4.0")), "{events}");
+    gateway.package_command(&["rollback"]).unwrap();
+    assert_eq!(gateway.package()["version"], "1.0.0", "nor does a person go back to one that proved nothing");
 }

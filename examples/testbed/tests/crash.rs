@@ -34,6 +34,16 @@ fn strict_durability_loses_nothing_that_was_stored() {
     assert_eq!((&figures["lost_beyond_bound"], &figures["stored_and_lost"]), (&0.into(), &0.into()), "{figures}");
 }
 
+/// Packages come and go all the while: devices change their numbers under the kills, a line is opened anew.
+#[test]
+fn kills_in_the_middle_of_swaps_lose_nothing_older_than_the_bound_and_in_strict_mode_nothing_stored() {
+    for (more, lost) in [(&["--swaps"][..], "lost_beyond_bound"), (&["--swaps", "--strict"], "stored_and_lost")] {
+        let figures = three_rounds(more);
+        assert_eq!((&figures["lost_beyond_bound"], &figures[lost]), (&0.into(), &0.into()), "{figures}");
+        assert!(figures["swaps"].as_u64() >= Some(5), "{figures}");
+    }
+}
+
 /// The control: this seed's last kill comes three seconds into an outage, and the outbox is deleted there.
 #[test]
 fn a_deleted_outbox_is_found_out() {

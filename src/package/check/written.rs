@@ -2,6 +2,7 @@
 
 use crate::package::assets::AssetKind;
 use crate::package::manifest::Manifest;
+use crate::package::places::Places;
 use crate::package::texts::Texts;
 use driver::{Offsets, Text};
 use std::collections::BTreeMap;
@@ -10,6 +11,8 @@ use std::collections::BTreeMap;
 #[derive(Clone, Debug)]
 pub struct Written {
     pub manifest: Manifest,
+    /// Where the points of the models are said.
+    pub places: Places,
     /// Parameters of each connection, sorted.
     pub parameters: BTreeMap<String, BTreeMap<String, String>>,
     /// In the order of the site's devices.
@@ -38,5 +41,6 @@ pub(super) fn of(manifest: &Manifest, texts: &Texts) -> Written {
         offsets: device.offsets.offsets.clone(),
         site: text(&device.site),
     });
-    Written { manifest: manifest.clone(), parameters: parameters.collect(), devices: devices.collect() }
+    let places = Places::new(&texts.models, None);
+    Written { manifest: manifest.clone(), places, parameters: parameters.collect(), devices: devices.collect() }
 }

@@ -94,7 +94,7 @@ fn refused(before: Side<'_>, after: Side<'_>, memory: &Memory) -> Vec<Diagnostic
     });
     let ran =
         Before { running: Some(before.named()), site: Some(before.site), types: &types, taken_back: memory.taken_back };
-    guards::refuse(&ran, after.named(), after.site, memory.older)
+    guards::refuse(&ran, after.named(), after.site, memory.older, &after.written.places)
 }
 
 type Pairs = HashMap<(*const Template, *const Template), (String, usize, Arc<TemplateDiff>)>;

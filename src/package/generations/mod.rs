@@ -7,6 +7,7 @@
 //! ```
 //! Whatever step a power cut hits, the next start finds a whole package: the old one or the new one.
 
+mod back;
 mod history;
 mod judge;
 mod lock;
@@ -19,13 +20,15 @@ mod watch;
 pub use history::Event;
 pub use judge::{Judge, Look, Share, Verdict};
 pub use record::{Facts, Record};
-pub use watch::Watch;
+pub use watch::{Noted, Watch};
 
 use super::guards::{self, Before};
+use super::places::Places;
 use super::source::{Limits, Source};
 use super::{build, manifest};
 use crate::diagnostic::{Diagnostic, Place, Severity, joined};
 use crate::model::Site;
+use crate::model::progress::{Progress, Unit};
 use crate::store::{self, Disk, RealDisk, sha256};
 use lock::Lock;
 use std::io;
@@ -46,6 +49,8 @@ pub struct Generations {
     disk: Arc<dyn Disk>,
     folder: PathBuf,
     record: Record,
+    /// How far the package is that arrives.
+    progress: Progress,
     /// `None` in tests with a disk of their own.
     _lock: Option<Lock>,
 }
@@ -99,7 +104,7 @@ impl Generations {
                 recovered(&*disk, &folder.join("generations"))?
             }
         };
-        let mut all = Generations { disk, folder, record, _lock: None };
+        let mut all = Generations { disk, folder, record, progress: Progress::default(), _lock: None };
         for name in all.disk.names(&all.folder.join("generations"))? {
             let number = name.strip_suffix(".package").and_then(|number| number.parse().ok());
             match number.filter(|number| all.record.facts(*number).is_some()) {
@@ -127,6 +132,11 @@ impl Generations {
             .map_err(|error| io::Error::new(error.kind(), format!("make the folder {}: {error}", folder.display())))?;
         let lock = Lock::take(&folder)?;
         Ok(Generations { _lock: Some(lock), ..Generations::open(Arc::new(RealDisk), state_dir)? })
+    }
+
+    /// The next package that arrives tells this how far it is.
+    pub fn report_to(&mut self, progress: &Progress) {
+        self.progress = progress.clone();
     }
 
     /// Only looks: what a gateway that may be running remembers, and the file of the package it runs.
@@ -177,8 +187,9 @@ impl Generations {
     /// # Errors
     /// What keeps it from being a package, or the disk from taking it.
     pub fn stage(&mut self, from: &Path, shown: &str, at: i64) -> Result<Staged, Vec<Diagnostic>> {
-        let limits = limits_of(&self.folder);
+        let limits = Limits { progress: self.progress.clone(), ..limits_of(&self.folder) };
         let source = Source::open(from, &limits)?;
+        self.progress.step("taking over", 0, Unit::Bytes);
         let (manifest, faults) = manifest::read(&source);
         let broken = faults.iter().any(|fault| fault.severity == Severity::Error);
         let Some(manifest) = manifest.filter(|_| !broken) else { return Err(faults) };
@@ -245,9 +256,14 @@ impl Generations {
         if how.force {
             return Ok(());
         }
-        let refused =
-            guards::refuse(&self.before_it(&staged.facts.content, old), staged.facts.named(), site, how.explicit);
-        if refused.is_empty() { Ok(()) } else { Err(refused) }
+        let (before, named) = (self.before_it(&staged.facts.content, old), staged.facts.named());
+        let refused = |places: &Places| guards::refuse(&before, named, site, how.explicit, places);
+        if refused(&Places::default()).is_empty() {
+            return Ok(());
+        }
+        // Only now: the lines of a sound package are nobody's business.
+        let source = Source::open(&staged.path, &limits_of(&self.folder))?;
+        Err(refused(&super::places_of(&source)))
     }
 
     /// What guards hold a package of this content against.
@@ -288,7 +304,11 @@ impl Generations {
         record.current = facts.generation;
         let again = self.current().is_some_and(|current| current.content == facts.content);
         // The same once more is judged as it was: by what ran before both.
-        record.watch = if again { record.watch } else { watch.filter(|_| self.current().is_some()) };
+        if !again {
+            // What comes under watch and is replaced has not proved itself: nobody goes back to it.
+            record.unproven.extend(record.watch.as_ref().map(|_| self.record.current));
+            record.watch = watch.filter(|_| self.current().is_some()).map(|watch| watch.noted(site));
+        }
         record.rejected.retain(|content| *content != facts.content);
         // What ran last is the one to go back to; what was gone back from comes first, and goes first. Equal content is kept
         // once, or installing the same three times would leave nothing to go back to.
@@ -297,9 +317,7 @@ impl Generations {
         record.generations.retain(|one| one.content != facts.content);
         record.generations.push(facts.clone());
         guards::learn(&mut record.types, site);
-        while record.generations.len() > KEPT + 1 {
-            record.generations.remove(0);
-        }
+        record.prune(KEPT);
         record.write(&*self.disk, &self.folder)?;
         self.record = record;
         self.note("installed", &facts, facts.from.clone());
@@ -315,64 +333,6 @@ impl Generations {
         let why = first.map(|fault| joined(std::slice::from_ref(fault))).unwrap_or_default();
         let facts = Facts { generation: 0, ..staged.facts.clone() };
         self.note("refused", &facts, why);
-    }
-
-    /// The generation to go back to: the one named, or the older one that ran before the current one.
-    ///
-    /// # Errors
-    /// When there is none.
-    pub fn before(&self, wanted: Option<u64>) -> Result<Facts, String> {
-        let known = || {
-            let all: Vec<String> = self.record.generations.iter().map(|one| one.generation.to_string()).collect();
-            if all.is_empty() { "there is none".to_owned() } else { format!("there are {}", all.join(", ")) }
-        };
-        match wanted {
-            Some(number) if number == self.record.current => Err(format!("generation {number} is the one that runs")),
-            Some(number) => {
-                self.record.facts(number).cloned().ok_or_else(|| format!("generation {number}: {}", known()))
-            }
-            None => {
-                let current = self.record.current;
-                let later = self.record.generations.iter().rev().skip_while(|one| one.generation != current);
-                let before =
-                    later.skip(1).find(|one| one.generation < current && !self.record.rejected.contains(&one.content));
-                before.cloned().ok_or_else(|| format!("no generation before the current one is kept; {}", known()))
-            }
-        }
-    }
-
-    /// Points back to an older generation. `reject`: what ran is not installed again unless forced.
-    ///
-    /// # Errors
-    /// When the disk does not take it; nothing has changed then.
-    pub fn go_back(&mut self, to: &Facts, reject: bool, why: &str) -> io::Result<()> {
-        let mut record = self.record.clone();
-        if reject && let Some(bad) = self.current() {
-            record.rejected.push(bad.content.clone());
-            let surplus = record.rejected.len().saturating_sub(REJECTED);
-            record.rejected.drain(..surplus);
-        }
-        record.current = to.generation;
-        record.watch = None;
-        record.write(&*self.disk, &self.folder)?;
-        self.record = record;
-        self.note("rolled_back", to, why.to_owned());
-        Ok(())
-    }
-
-    /// Its readings were as they should be: the watch is over, if it is still this one that runs.
-    ///
-    /// # Errors
-    /// When the disk does not take it; the next start watches again then.
-    pub fn keep(&mut self, facts: &Facts, why: String) -> io::Result<()> {
-        if self.record.current != facts.generation {
-            return Ok(());
-        }
-        let record = Record { watch: None, ..self.record.clone() };
-        record.write(&*self.disk, &self.folder)?;
-        self.record = record;
-        self.note("kept", facts, why);
-        Ok(())
     }
 
     /// Remembers what `package:` of the configuration held, so that only a change of it counts.

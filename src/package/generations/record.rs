@@ -1,6 +1,6 @@
 //! Which generations there are and which one runs: one small file, replaced as a whole, with its own digest in it.
 
-use super::watch::Watch;
+use super::watch::Noted;
 use crate::package::guards::{Named, Types};
 use crate::store::{self, Disk, sha256};
 use serde::{Deserialize, Serialize};
@@ -10,8 +10,6 @@ use std::path::Path;
 /// The pointer. What it said before lies beside it.
 pub const CURRENT: &str = "current";
 const BEFORE: &str = "current.before";
-/// Names of devices and connections a watch may have on disk; one with more ends with the process.
-const WATCHED: usize = 2000;
 
 /// What is known of one generation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,13 +56,39 @@ pub struct Record {
     pub types: Types,
     /// The current one is being judged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub watch: Option<Watch>,
+    pub watch: Option<Noted>,
+    /// Generations that were replaced while they were judged.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unproven: Vec<u64>,
 }
 
 impl Record {
     #[must_use]
     pub fn facts(&self, generation: u64) -> Option<&Facts> {
         self.generations.iter().find(|facts| facts.generation == generation)
+    }
+
+    /// What ran last before the current one, and was neither taken back nor replaced before it had proved itself.
+    #[must_use]
+    pub fn proven_before_current(&self) -> Option<&Facts> {
+        let later = self.generations.iter().rev().skip_while(|one| one.generation != self.current);
+        later.skip(1).find(|one| {
+            one.generation < self.current
+                && !self.rejected.contains(&one.content)
+                && !self.unproven.contains(&one.generation)
+        })
+    }
+
+    /// Forgets the oldest of more than `kept` beside the current one, but never the one to go back to.
+    pub(super) fn prune(&mut self, kept: usize) {
+        let back = self.proven_before_current().map(|one| one.generation);
+        while self.generations.len() > kept + 1 {
+            let needed = |one: &Facts| one.generation == self.current || Some(one.generation) == back;
+            let Some(oldest) = self.generations.iter().position(|one| !needed(one)) else { break };
+            self.generations.remove(oldest);
+        }
+        let known: Vec<u64> = self.generations.iter().map(|one| one.generation).collect();
+        self.unproven.retain(|one| known.contains(one));
     }
 
     /// The last one written, or the one before it when that is damaged. `None` when there was never any.
@@ -93,12 +117,7 @@ impl Record {
         if let Some(bytes) = store::read(disk, &folder.join(CURRENT))?.filter(|bytes| parse(bytes).is_some()) {
             store::replace(disk, folder, BEFORE, &bytes)?;
         }
-        let many = |watch: &Watch| watch.new.len() + watch.kept.len() > WATCHED;
-        let text = if self.watch.as_ref().is_some_and(many) {
-            serde_json::to_string(&Record { watch: None, ..self.clone() })?
-        } else {
-            serde_json::to_string(self)?
-        };
+        let text = serde_json::to_string(self)?;
         store::replace(disk, folder, CURRENT, format!("{}\n{text}\n", sha256(text.as_bytes())).as_bytes())
     }
 }

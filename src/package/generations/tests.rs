@@ -29,7 +29,7 @@ fn site(version: &str) -> Site {
 }
 
 fn watch() -> Watch {
-    Watch { until: 7, new: ["d".to_owned()].into(), ..Watch::default() }
+    Watch { until: 7, ..Watch::default() }
 }
 
 fn install(all: &mut Generations, from: &Path, version: &str) -> io::Result<Facts> {
@@ -68,7 +68,7 @@ fn power_cut_at_each_step_of_a_switch_always_leaves_a_whole_package() {
             let which = usize::from(first.version == "2.0.0");
             assert_eq!(after.read(&found.path(first.generation)).unwrap(), bytes[which], "cut {cut}, {aftermath:?}");
             seen[which] += 1;
-            let watched = (which == 1).then(watch);
+            let watched = (which == 1).then(|| watch().noted(&site("2.0.0")));
             assert_eq!(
                 found.record().watch,
                 watched,
@@ -100,7 +100,7 @@ fn power_cut_at_each_step_of_going_back_leaves_one_of_the_two() {
             install(&mut all, &packages[1], "2.0.0").unwrap();
             disk.cut_at(cut);
             let to = all.before(None).unwrap();
-            let done = all.go_back(&to, true, "bad").is_ok();
+            let done = all.go_back(&to, &site("1.0.0"), true, "bad").is_ok();
             let found = Generations::open(Arc::new(disk.after(aftermath)), state).unwrap();
             let first = found.usable().first().cloned().expect("something boots");
             let back = first.version == "1.0.0";
@@ -141,6 +141,9 @@ fn a_folder_and_its_archive_become_generations_and_two_old_ones_are_kept() {
     let home = tempfile::tempdir().unwrap();
     let mut all = Generations::open(Arc::new(RealDisk), home.path()).unwrap();
     for version in ["1.0.0", "1.1.0", "1.2.0", "1.3.0"] {
+        if let Some(proven) = all.current().cloned() {
+            all.keep(&proven, String::new()).unwrap();
+        }
         install(&mut all, &folder(home.path(), version), version).unwrap();
     }
     let kept: Vec<u64> = all.record().generations.iter().map(|facts| facts.generation).collect();
@@ -148,7 +151,7 @@ fn a_folder_and_its_archive_become_generations_and_two_old_ones_are_kept() {
     let mut files = RealDisk.names(&home.path().join("packages/generations")).unwrap();
     files.sort();
     assert_eq!(files, ["2.package", "3.package", "4.package"]);
-    assert_eq!(all.history().len(), 4);
+    assert_eq!(all.history().len(), 7);
     std::fs::write(all.path(4), "worn").unwrap();
     let again = Generations::open(Arc::new(RealDisk), home.path()).unwrap();
     assert_eq!(again.usable()[0].version, "1.2.0", "a damaged file is not run");
@@ -164,7 +167,7 @@ fn a_package_taken_back_does_not_come_again_and_an_older_one_only_by_force() {
     install(&mut all, &archive(home.path(), "1.0.0"), "1.0.0").unwrap();
     install(&mut all, &archive(home.path(), "2.0.0"), "2.0.0").unwrap();
     let to = all.before(None).unwrap();
-    all.go_back(&to, true, "half of the readings are bad").unwrap();
+    all.go_back(&to, &site("1.0.0"), true, "half of the readings are bad").unwrap();
     let staged = all.stage(&home.path().join("2.0.0.tar.zst"), "test", 1).unwrap();
     let refused = all.admit(&staged, &site("2.0.0"), None, Admission::default()).unwrap_err();
     assert!(refused[0].problem.contains("was taken back before"), "{refused:?}");
@@ -191,7 +194,7 @@ fn what_ran_before_is_gone_back_to_and_never_what_was_taken_back() {
         install(&mut all, &archive(home.path(), version), version).unwrap();
         let to = all.before(None).unwrap();
         assert_eq!(to.version, "1.0.0", "from {version}");
-        all.go_back(&to, true, "bad").unwrap();
+        all.go_back(&to, &site("1.0.0"), true, "bad").unwrap();
         all = Generations::open(Arc::new(RealDisk), home.path()).unwrap();
         assert_eq!(all.usable()[0].version, "1.0.0");
         assert!(all.before(None).is_err(), "nothing ran before it");
@@ -207,11 +210,85 @@ fn the_same_package_again_and_again_leaves_what_to_go_back_to_and_its_watch() {
         install(&mut all, &archive(home.path(), version), version).unwrap();
     }
     assert_eq!(all.before(None).unwrap().version, "1.0.0");
-    assert_eq!(all.record().watch, Some(watch()), "it is judged by what ran before it, not by itself");
+    assert_eq!(
+        all.record().watch,
+        Some(watch().noted(&site("1.1.0"))),
+        "it is judged by what ran before it, not by itself"
+    );
     let facts = all.current().unwrap().clone();
     all.keep(&facts, String::new()).unwrap();
     install(&mut all, &archive(home.path(), "1.1.0"), "1.1.0").unwrap();
     assert!(all.record().watch.is_none(), "what was kept is not judged again");
+}
+
+#[test]
+fn what_was_replaced_under_watch_is_never_gone_back_to_and_what_proved_itself_stays() {
+    let home = tempfile::tempdir().unwrap();
+    let mut all = Generations::open(Arc::new(RealDisk), home.path()).unwrap();
+    install(&mut all, &archive(home.path(), "1.0.0"), "1.0.0").unwrap();
+    // One unproven package upon the other, more than are kept beside the one that runs.
+    for version in ["1.1.0", "1.2.0", "1.3.0", "1.4.0", "1.5.0"] {
+        install(&mut all, &archive(home.path(), version), version).unwrap();
+        all = Generations::open(Arc::new(RealDisk), home.path()).unwrap();
+        assert_eq!(all.before(None).unwrap().version, "1.0.0", "from {version}");
+        assert!(all.record().generations.len() <= KEPT + 1);
+    }
+    let facts = all.current().unwrap().clone();
+    all.keep(&facts, String::new()).unwrap();
+    install(&mut all, &archive(home.path(), "1.6.0"), "1.6.0").unwrap();
+    assert_eq!(all.before(None).unwrap().version, "1.5.0", "that one proved itself");
+    // Somebody who goes back to one by its number vouches for it.
+    let unproven = all.record().unproven[0];
+    let to = all.before(Some(unproven)).unwrap();
+    all.go_back(&to, &site("1.4.0"), false, "asked for").unwrap();
+    assert!(!all.record().unproven.contains(&unproven));
+}
+
+#[test]
+fn a_type_that_was_forced_and_taken_back_needs_no_force_again() {
+    let home = tempfile::tempdir().unwrap();
+    let typed = |version: &str, data_type: &str| {
+        let folder = home.path().join(format!("typed-{version}"));
+        let wanted = crate::package::scaffold::Wanted { name: "s", protocol: "modbus-tcp", model: None };
+        crate::package::scaffold::create(&folder, &wanted).unwrap();
+        for (file, from, to) in [
+            ("package.yaml", "version: 0.1.0", format!("version: {version}")),
+            ("models/model.yaml", "AI, data_type: double", format!("AI, data_type: {data_type}")),
+        ] {
+            let text = std::fs::read_to_string(folder.join(file)).unwrap();
+            assert!(text.contains(from), "{text}");
+            std::fs::write(folder.join(file), text.replace(from, &to)).unwrap();
+        }
+        let site = crate::package::load(&folder, &modbus::protocols(), None).unwrap();
+        (folder, site)
+    };
+    let mut all = Generations::open(Arc::new(RealDisk), home.path()).unwrap();
+    let put = |all: &mut Generations, (folder, site): &(PathBuf, Site), force: bool| {
+        let staged = all.stage(folder, "test", 1).unwrap();
+        all.admit(&staged, site, None, Admission { force, explicit: false }).map(|()| {
+            all.publish(staged, site, Some(watch())).unwrap();
+        })
+    };
+    let good = typed("1.0.0", "double");
+    put(&mut all, &good, false).unwrap();
+    let retyped = typed("1.1.0", "float");
+    let refused = put(&mut all, &retyped, false).unwrap_err();
+    assert!(refused[0].problem.contains("was double when it was sent, and is float now"), "{refused:?}");
+    let place = &refused[0].place;
+    let text = std::fs::read_to_string(retyped.0.join("models/model.yaml")).unwrap();
+    let line = text.lines().nth(place.line as usize - 1).unwrap();
+    assert_eq!(&*place.file, "models/model.yaml");
+    assert!(
+        line[place.column as usize - 1..].starts_with("temperature") && line.contains("data_type: float"),
+        "{place}: {line}"
+    );
+    assert!(refused[0].help.as_ref().unwrap().contains("another id"), "and what to do about it");
+    put(&mut all, &retyped, true).unwrap();
+    let to = all.before(None).unwrap();
+    all.go_back(&to, &good.1, true, "its readings are bad").unwrap();
+    put(&mut all, &typed("1.2.0", "double"), false).unwrap();
+    let refused = put(&mut all, &typed("1.3.0", "float"), false).unwrap_err();
+    assert!(refused[0].problem.contains("was double"), "{refused:?}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod faults;
 pub mod loss;
 mod rounds;
+mod swapper;
 pub mod verdict;
 mod witness;
 
@@ -14,6 +15,7 @@ use clap::Args;
 use rounds::{Moment, Round};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use swapper::Swapper;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use verdict::{Allowance, Figures, Kill, Life, Repeats};
 use witness::Witness;
@@ -29,6 +31,9 @@ pub struct Arguments {
     /// Store before sending: nothing that was stored may be lost.
     #[arg(long)]
     strict: bool,
+    /// Install one package after the other meanwhile: devices change their numbers, a line is opened anew.
+    #[arg(long)]
+    swaps: bool,
     /// Repeats the moments of an earlier run.
     #[arg(long)]
     seed: Option<u64>,
@@ -79,7 +84,10 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     } else {
         println!("{}", serde_json::to_string_pretty(&figures)?);
     }
-    let faults = figures.faults(&rounds);
+    let mut faults = figures.faults(&rounds);
+    if story.arguments.swaps && figures.swaps < figures.kills {
+        faults.push(format!("{} packages were installed, too few to be hit by {} kills", figures.swaps, figures.kills));
+    }
     if !faults.is_empty() {
         bail!("seed {}: {}", figures.seed, faults.join("; "));
     }
@@ -95,10 +103,13 @@ struct Story {
     socket: PathBuf,
     gateway: Option<Gateway>,
     witness: Witness,
+    swapper: Option<Swapper>,
     born: i64,
     kills: Vec<Kill>,
     lives: Vec<Life>,
     timeouts: u64,
+    /// Packages that were installed, and installations a kill came into.
+    swaps: (u64, u64),
     seed: u64,
 }
 
@@ -118,9 +129,14 @@ impl Story {
         let config = write_files_with_state(&parts, folder, &state, &more)?;
         let gateway = Gateway::start(arguments.program.program(), &config, log)?;
         let socket = state.join("control.sock");
+        let swapper = arguments.swaps.then(|| {
+            let site = parts.site.clone();
+            Swapper::start(arguments.program.program(), site, folder, socket.clone())
+        });
         let seed = arguments.seed.unwrap_or_else(|| fastrand::u64(..1 << 32));
         Ok(Story {
             witness: Witness::start(&socket),
+            swapper,
             arguments,
             parts,
             config,
@@ -131,6 +147,7 @@ impl Story {
             kills: Vec::new(),
             lives: Vec::new(),
             timeouts: 0,
+            swaps: (0, 0),
             seed,
         })
     }
@@ -230,6 +247,9 @@ impl Story {
 
     /// Devices fall silent, the backlog drains, the gateway stops.
     async fn end(&mut self) -> anyhow::Result<()> {
+        if let Some(swapper) = self.swapper.take() {
+            self.swaps = swapper.counts();
+        }
         self.parts.silence().await;
         // What was read last may still be on its way into the outbox.
         sleep(Duration::from_secs(1)).await;
@@ -262,6 +282,8 @@ impl Story {
             timeouts: self.timeouts,
             values_per_second: rate,
             strict: self.arguments.strict,
+            swaps: self.swaps.0,
+            swaps_cut: self.swaps.1,
             seed: self.seed,
         };
         figures.repeats(repeats);

@@ -67,6 +67,9 @@ pub struct Figures {
     pub timeouts: u64,
     pub values_per_second: u64,
     pub strict: bool,
+    /// Packages installed meanwhile, and installations that a kill came into.
+    pub swaps: u64,
+    pub swaps_cut: u64,
     pub seed: u64,
 }
 
@@ -184,6 +187,8 @@ mod tests {
             timeouts: 0,
             values_per_second: 1,
             strict: false,
+            swaps: 0,
+            swaps_cut: 0,
             seed: 1,
         };
         figures.repeats(&rounds);

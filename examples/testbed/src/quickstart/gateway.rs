@@ -55,7 +55,7 @@ pub enum Program {
 }
 
 impl Program {
-    fn command(&self) -> anyhow::Result<Command> {
+    pub(crate) fn command(&self) -> anyhow::Result<Command> {
         Ok(match self {
             Program::At(path) => Command::new(path),
             Program::Own => {
