@@ -44,7 +44,8 @@ pub struct Look {
 }
 
 /// Steps of an installation by a gateway, which tells them to whoever waits.
-pub const INSTALLING: &[&str] = &["unpacking", "taking over", "verifying", "checking", "preparing", "switching"];
+pub const INSTALLING: &[&str] =
+    &["unpacking", "packing", "taking over", "verifying", "reading", "checking", "preparing", "switching"];
 
 impl Progress {
     /// Whether anybody looks at it.

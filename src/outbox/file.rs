@@ -46,10 +46,19 @@ pub(super) fn configure(connection: &Connection) -> Result<(), StoreError> {
 }
 
 pub(super) fn quick_check(connection: &Connection) -> Result<(), StoreError> {
+    match look_through(connection, CHECK_TIME)? {
+        Some(text) if text != "ok" => Err(StoreError::Damaged(text)),
+        _ => Ok(()),
+    }
+}
+
+/// What SQLite says of the whole file; `None` when that takes longer than `most`.
+pub(super) fn look_through(connection: &Connection, most: Duration) -> rusqlite::Result<Option<String>> {
+    // Nothing is ever sent: its end is the message.
     let (done, waiting) = mpsc::sync_channel::<()>(1);
     let interrupt = connection.get_interrupt_handle();
     let timer = std::thread::spawn(move || {
-        if waiting.recv_timeout(CHECK_TIME) == Err(mpsc::RecvTimeoutError::Timeout) {
+        if waiting.recv_timeout(most) == Err(mpsc::RecvTimeoutError::Timeout) {
             interrupt.interrupt();
         }
     });
@@ -57,10 +66,8 @@ pub(super) fn quick_check(connection: &Connection) -> Result<(), StoreError> {
     drop(done);
     timer.join().expect("the timer does not panic");
     match answer {
-        Ok(text) if text == "ok" => Ok(()),
-        Ok(text) => Err(StoreError::Damaged(text)),
-        Err(e) if e.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => Ok(()),
-        Err(e) => Err(e.into()),
+        Err(e) if e.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => Ok(None),
+        answer => answer.map(Some),
     }
 }
 

@@ -3,16 +3,15 @@
 //! After an orderly end the file is whole by itself and is read where it lies. After a crash its log holds what is missing;
 //! then a copy of both is read, if it is small enough.
 
-use super::file::beside;
+use super::file::{beside, look_through};
 use super::gap::{Gap, SetAsideRow};
 use super::schema;
 use super::store::{Store, StoreError};
 use super::{keeper, rows};
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::Connection;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
 use std::time::Duration;
 
 /// The whole file is read within this, or as much of it.
@@ -136,21 +135,10 @@ fn check(connection: &Connection) -> Integrity {
         Ok(_) => return Integrity::Damaged("it is no outbox".to_owned()),
         Err(error) => return Integrity::Damaged(error.to_string()),
     }
-    let (done, waiting) = mpsc::sync_channel::<()>(1);
-    let interrupt = connection.get_interrupt_handle();
-    let timer = std::thread::spawn(move || {
-        if waiting.recv_timeout(CHECK_TIME) == Err(mpsc::RecvTimeoutError::Timeout) {
-            interrupt.interrupt();
-        }
-    });
-    let answer = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
-    drop(done);
-    // It has nothing to panic for.
-    let _ = timer.join();
-    match answer {
-        Ok(text) if text == "ok" => Integrity::Whole,
-        Ok(text) => Integrity::Damaged(text),
-        Err(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => Integrity::Unfinished,
+    match look_through(connection, CHECK_TIME) {
+        Ok(None) => Integrity::Unfinished,
+        Ok(Some(text)) if text == "ok" => Integrity::Whole,
+        Ok(Some(text)) => Integrity::Damaged(text),
         Err(error) => Integrity::Damaged(error.to_string()),
     }
 }
