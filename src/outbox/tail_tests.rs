@@ -248,7 +248,7 @@ fn boot(disk: &mut Disk, which: usize, strict: bool, counters: &Arc<Counters>) -
     disk.seq_limit = loaded.seq_limit;
     disk.boots += 1;
     let begin = |loaded| Tail::new(limits, loaded, Judge::new(selections(which).into()), counters.clone());
-    let mut tail = if disk.boots % 2 == 0 {
+    let mut tail = if disk.boots.is_multiple_of(2) {
         // The disk was full: the tail begins without the file, which joins later.
         let blank = |name: &&str| ((*name).to_owned(), Ranges::up_to(first - 1), 0);
         let destinations = DESTINATIONS.iter().map(blank).collect();

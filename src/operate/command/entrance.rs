@@ -81,7 +81,7 @@ impl Entrance {
             inside.under_way.insert(*key, (*contents, told));
         }
         drop(inside);
-        let key = identified.map(|identified| identified.key.clone());
+        let key = identified.map(|identified| identified.key);
         Entry::Admitted(Ticket { entrance: Arc::clone(self), key, outcome, turn, _places: (place, at_device) })
     }
 

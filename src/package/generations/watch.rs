@@ -180,11 +180,11 @@ mod tests {
         scaffold::create(&folder, &Wanted { name: "p", protocol: "modbus-tcp", model: None }).unwrap();
         let mut site = crate::package::load(&folder, &modbus::protocols(), None).unwrap();
         let (names, line) = (&site.names.devices[0], &site.connections[0]);
-        let name = |i: usize| crate::model::DeviceNames { name: format!("d{i}").into(), ..names.clone() };
+        let name = |i: usize| crate::model::DeviceNames { name: format!("d{i}"), ..names.clone() };
         let all = (0..2 * devices).map(name).collect();
         let on = |number: usize| {
             let of = |i: usize| {
-                let device = u32::try_from(number * devices + i).unwrap().try_into().unwrap();
+                let device = u32::try_from(number * devices + i).unwrap();
                 crate::model::ConnectedDevice { device, ..line.devices[0].clone() }
             };
             Connection { name: format!("line-{number}"), devices: (0..devices).map(of).collect(), ..line.clone() }
