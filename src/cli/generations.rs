@@ -175,7 +175,6 @@ impl Door {
         }
     }
 
-    /// Exit status 1: there is an answer, and it is no.
     fn show(&self, asked: anyhow::Result<Json>, shown: impl FnOnce(&Json) -> String) -> ExitCode {
         show(self.json, asked, shown)
     }
