@@ -11,6 +11,7 @@ use crate::fetch::journal::{Chance, Step, Trouble};
 use crate::fetch::{Download, Downloaded};
 use crate::model::progress::Progress;
 use crate::model::update::{Method, Offer};
+use rustix::fs::{Mode, OFlags};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -249,7 +250,7 @@ async fn copy(from: PathBuf, to: PathBuf, most: u64, teller: &Teller) -> Result<
     let span = teller.span;
     let copied = blocking(move || {
         let teller = Teller { told, span };
-        let mut source = std::fs::File::open(&from)?;
+        let mut source = plain(&from)?;
         let size = source.metadata()?.len();
         let mut target = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(to)?;
         let (mut buffer, mut done) = (vec![0; 256 << 10], 0);
@@ -272,9 +273,32 @@ async fn copy(from: PathBuf, to: PathBuf, most: u64, teller: &Teller) -> Result<
         .map_err(|error| Failure::new(Stage::Download, format!("copy the file: {error}")))
 }
 
+/// A pipe without a writer would keep whoever opens it for ever, and a device has no end.
+fn plain(path: &Path) -> io::Result<std::fs::File> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = std::fs::File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other(format!("{} is no plain file", path.display())));
+    }
+    Ok(file)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_plain_files_are_opened_and_none_keeps_the_update_waiting() {
+        let home = tempfile::tempdir().unwrap();
+        let (pipe, link, file) = (home.path().join("pipe"), home.path().join("link"), home.path().join("file"));
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, Mode::from_raw_mode(0o600)).unwrap();
+        std::os::unix::fs::symlink(&pipe, &link).unwrap();
+        std::fs::write(&file, "x").unwrap();
+        for other in [&pipe, &link, home.path(), Path::new("/dev/zero")] {
+            assert!(plain(other).unwrap_err().to_string().contains("no plain file"), "{}", other.display());
+        }
+        assert!(plain(&file).is_ok());
+    }
 
     #[test]
     fn what_hopes_is_tried_often_what_hardly_hopes_three_times_and_what_is_forbidden_once() {

@@ -1,7 +1,7 @@
 //! PURE. `update.yaml`: what an update file says of itself, and so what it is for.
 
 use crate::diagnostic::Diagnostic;
-use crate::yaml::fields::{Faults, Fields, misfit};
+use crate::yaml::fields::{Faults, Fields, is_invisible, misfit};
 use driver::Text;
 use semver::Version;
 use std::fmt::Write as _;
@@ -13,6 +13,8 @@ pub const FILE: &str = "update.yaml";
 pub const SIGNATURE: &str = "update.sig";
 /// The only format there is.
 pub const FORMAT: u32 = 1;
+/// Letters of a version.
+const VERSION_LONGEST: usize = 64;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifest {
@@ -173,7 +175,7 @@ fn read(own: &Fields<'_, '_>, faults: &mut Faults) -> Option<(String, Manifest)>
     let name = own.required("name", faults).and_then(|text| line("name", text, faults));
     let kind = kind(own, faults);
     let version = own.required("version", faults).and_then(|text| version("version", &text, faults));
-    let payload = own.required("payload", faults);
+    let payload = own.required("payload", faults).and_then(|text| line("payload", text, faults));
     let size = own.required("size", faults).and_then(|text| size(&text, faults));
     let sha256 = own.required("sha256", faults).and_then(|text| sha256(text, faults));
     let replaces_from =
@@ -181,7 +183,7 @@ fn read(own: &Fields<'_, '_>, faults: &mut Faults) -> Option<(String, Manifest)>
     let manifest = Manifest {
         kind: kind?,
         version: version?,
-        payload: payload?.text,
+        payload: payload?,
         payload_bytes: size?,
         payload_sha256: sha256?,
         replaces_from,
@@ -260,7 +262,7 @@ pub fn is_target(name: &str) -> bool {
 
 fn line(key: &str, text: Text, faults: &mut Faults) -> Option<String> {
     let length = text.text.chars().count();
-    if (1..=64).contains(&length) && !text.text.chars().any(char::is_control) {
+    if (1..=64).contains(&length) && !text.text.chars().any(|c| c.is_control() || is_invisible(c)) {
         return Some(text.text);
     }
     faults.push(misfit(key, &text, "1 to 64 characters on one line"));
@@ -268,6 +270,11 @@ fn line(key: &str, text: Text, faults: &mut Faults) -> Option<String> {
 }
 
 fn version(key: &str, text: &Text, faults: &mut Faults) -> Option<Version> {
+    // It is told to the cloud, shown in a column and handed to programs.
+    if text.text.len() > VERSION_LONGEST {
+        faults.push(misfit(key, text, format!("{VERSION_LONGEST} characters at most")));
+        return None;
+    }
     let parsed = Version::parse(&text.text);
     if let Err(error) = &parsed {
         faults.push(misfit(key, text, format!("{error}; write three numbers, for example 1.2.0")));
@@ -349,6 +356,28 @@ mod tests {
         for target in ["../sh", "engine", "device", "", "-x", "a b"] {
             assert!(!is_target(target), "{target}");
         }
+    }
+
+    #[test]
+    fn what_a_stranger_wrote_neither_moves_the_cursor_nor_fills_the_screen() {
+        let text = engine().text("n");
+        let told = |from: &str, to: &str| {
+            let faults = Manifest::parse(&text.replacen(from, to, 1)).expect_err(to);
+            crate::diagnostic::joined(&faults)
+        };
+        let long = format!("kind: {}", "k".repeat(60_000));
+        for (from, to) in [
+            ("kind: engine", "kind: \"\\e]0;x\\a\""),
+            ("\"payload\"", "\"a\\e[2Jb\""),
+            ("\"n\"", "\"\\u202egnp.exe\""),
+            ("\"1.2.0\"", "\"1.2.0\\n9\""),
+            ("size:", "\"\\e[31m\": 1\nsize:"),
+            ("kind: engine", &long),
+        ] {
+            let told = told(from, to);
+            assert!(!told.contains(['\u{1b}', '\u{202e}', '\u{7}']) && told.len() < 1000, "{told:?}");
+        }
+        assert!(told("\"1.2.0\"", &format!("1.2.0-{}", "a".repeat(60))).contains("64 characters at most"));
     }
 
     #[test]

@@ -35,8 +35,11 @@ impl<'t, 'a> Fields<'t, 'a> {
         };
         for (key, _) in entries.iter().filter(|(key, _)| !known.contains(&&*key.text)) {
             faults.push(
-                Diagnostic::error(key_place(file, key), format!("key \"{}\" of a {what} is not known", key.text))
-                    .help(did_you_mean(&key.text, known.iter().copied())),
+                Diagnostic::error(
+                    key_place(file, key),
+                    format!("key \"{}\" of a {what} is not known", shown(&key.text)),
+                )
+                .help(did_you_mean(&key.text, known.iter().copied())),
             );
         }
         Some(Fields { file, what, entries, place })
@@ -151,7 +154,7 @@ pub fn word<T: Copy>(key: &str, text: &Text, words: &[(&str, T)], faults: &mut F
     let found = words.iter().find(|(w, _)| w.eq_ignore_ascii_case(&text.text)).map(|(_, meaning)| *meaning);
     if found.is_none() {
         faults.push(
-            Diagnostic::error(text.place.clone(), format!("{key} \"{}\" is not known", text.text))
+            Diagnostic::error(text.place.clone(), format!("{key} \"{}\" is not known", shown(&text.text)))
                 .help(did_you_mean(&text.text, words.iter().map(|(w, _)| *w))),
         );
     }
@@ -169,7 +172,27 @@ pub fn millis(key: &str, text: &Text, faults: &mut Faults) -> Option<Duration> {
 }
 
 pub fn misfit(key: &str, text: &Text, help: impl Into<String>) -> Diagnostic {
-    Diagnostic::error(text.place.clone(), format!("{key}: \"{}\" does not fit", text.text)).help(help)
+    Diagnostic::error(text.place.clone(), format!("{key}: \"{}\" does not fit", shown(&text.text))).help(help)
+}
+
+/// A stranger's text as a message may hold it: nothing that moves the reader's cursor, and not all of a long one.
+#[must_use]
+pub fn shown(text: &str) -> String {
+    const MOST: usize = 120;
+    let mut shown = String::new();
+    for c in text.chars().take(MOST) {
+        if c.is_control() || is_invisible(c) { shown.extend(c.escape_unicode()) } else { shown.push(c) }
+    }
+    if text.chars().nth(MOST).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+/// Marks of Unicode that turn the direction of writing or break lines, unseen.
+#[must_use]
+pub fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 #[must_use]
