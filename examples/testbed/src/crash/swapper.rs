@@ -71,7 +71,7 @@ fn turned(site: &Site, swap: usize) -> Site {
     let devices = site.devices.len().max(1);
     site.devices.rotate_left(swap % devices);
     if let Some(first) = site.connections.first_mut() {
-        let timeout = if swap % 2 == 0 { "1000" } else { "1100" };
+        let timeout = if swap.is_multiple_of(2) { "1000" } else { "1100" };
         first.parameters.retain(|(name, _)| *name != "timeout_ms");
         first.parameters.push(("timeout_ms", timeout.into()));
     }
