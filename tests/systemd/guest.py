@@ -52,6 +52,10 @@ class Disk:
     def mount(self):
         subprocess.run(["mount", "-o", "loop,noatime", self.image, self.root], check=True)
 
+    def settle(self):
+        """All that waits in memory for this disk goes there."""
+        subprocess.run(["sync", "-f", self.root], check=True)
+
     def written(self):
         """(bytes, flushes) that the file system asked of its disk so far, journal and metadata included."""
         attached = ["losetup", "-n", "-O", "NAME", "-j", str(self.image)]

@@ -52,7 +52,7 @@ def measure(stage, flags, more, away, seconds):
         site.order("down")
     time.sleep(20)
     # What the start left in memory is not of the time that is measured.
-    os.sync()
+    guest.disk.settle()
     pid = guest.main_process()
     polled, before, written = site.order("polled")["polled"], guest.disk.written(), of_process(pid)
     begun = time.monotonic()
