@@ -38,7 +38,6 @@ pub fn plan(protocol: &str, parameters: &[(&str, &str)], table: &Arc<PointTable>
         offsets: Offsets::default(),
         transfer: None,
         first_point: 0,
-        transfer: None,
     };
     let parameters = testkit::parameters(parameters);
     let text = ConnectionText { name: "line", place, parameters: &parameters, devices: &[device] };
