@@ -1,5 +1,6 @@
 //! The launcher: reads the pointer, proves the engine it names, starts it, and goes back when a trial fails.
 
+use super::alone::Alone;
 use super::choice::{Choice, choose, one_more};
 use super::starts::{self, Moment, Starts};
 use super::supervise::{self, Ended, Eyes, Program, Signals, Standing};
@@ -119,9 +120,24 @@ impl Launcher<'_> {
             Err(error) => error,
         };
         tracing::error!(%error, "the pointer to the engine can not be read");
-        match Record::read_back(self.disk, &self.folder) {
-            Ok(Some(record)) => Some(record),
-            _ => None,
+        let back = Record::read_back(self.disk, &self.folder).ok().flatten();
+        if Record::is_damage(&error) {
+            self.mend(back.is_some());
+        }
+        back
+    }
+
+    /// A damaged pointer would refuse every update and every choice for ever. It is looked at again by support.
+    fn mend(&self, back: bool) {
+        let _alone = Alone::with(&self.folder);
+        // One rename either way: between two the power could go, and leave no pointer beside a good way back.
+        let mended =
+            if back { Record::go_back(self.disk, &self.folder) } else { Record::lay_aside(self.disk, &self.folder) };
+        match mended {
+            Ok(()) => {
+                tracing::warn!(back, "the damaged pointer is replaced by the way back, or laid aside as pointer.broken")
+            }
+            Err(error) => tracing::warn!(%error, "the damaged pointer can not be moved; the next start tries again"),
         }
     }
 

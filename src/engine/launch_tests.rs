@@ -53,6 +53,32 @@ fn power_cut_at_each_step_of_the_launchers_way_back_ends_with_what_ran_before() 
 }
 
 #[test]
+fn a_damaged_pointer_is_laid_aside_and_power_may_go_at_each_step_of_it() {
+    let (folder, pointer) = (Folder::of(Path::new("/state")), Path::new("/state/engines/pointer"));
+    for (back, expected) in [(false, None), (true, Some(Place::A))] {
+        for cut in 0..8 {
+            for aftermath in AFTERMATHS {
+                let disk = failed_trial();
+                if !back {
+                    disk.remove(Path::new("/state/engines/back")).unwrap();
+                }
+                disk.write(pointer, b"rubbish").unwrap();
+                disk.sync(pointer).unwrap();
+                disk.sync_folder(folder.path()).unwrap();
+                disk.cut_at(cut);
+                let _ = launch(&disk);
+                let after = disk.after(aftermath);
+                let go = launch(&after).unwrap();
+                assert_eq!(matches!(go, Go::Slot(Slot::A)), back, "cut {cut}, {aftermath:?}: {go:?}");
+                // It can be read again: engines can be chosen and updated.
+                let record = Record::read(&after, &folder).unwrap();
+                assert_eq!(record.map(|record| record.current), expected, "cut {cut}, {aftermath:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn another_engine_that_is_alive_is_no_start_of_the_trial() {
     let disk = failed_trial();
     let folder = Folder::of(Path::new("/state"));

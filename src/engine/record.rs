@@ -13,6 +13,8 @@ use std::path::Path;
 const POINTER: &str = "pointer";
 /// The pointer as it will be when the trial has failed.
 const BACK: &str = "back";
+/// A pointer that could not be read.
+const BROKEN: &str = "pointer.broken";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -205,6 +207,22 @@ impl Record {
     /// When there is none, or the disk does not take it.
     pub fn go_back(disk: &dyn Disk, folder: &Folder) -> io::Result<()> {
         disk.rename(&folder.path().join(BACK), &folder.path().join(POINTER))?;
+        disk.sync_folder(folder.path())
+    }
+
+    /// Whether it will not get better by itself, as trouble of the disk may.
+    #[must_use]
+    pub fn is_damage(error: &io::Error) -> bool {
+        use io::ErrorKind::{FileTooLarge, InvalidData, IsADirectory};
+        matches!(error.kind(), InvalidData | FileTooLarge | IsADirectory)
+    }
+
+    /// Puts a damaged pointer where nobody reads it; then there is none. Needs no room on the disk.
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub fn lay_aside(disk: &dyn Disk, folder: &Folder) -> io::Result<()> {
+        disk.rename(&folder.path().join(POINTER), &folder.path().join(BROKEN))?;
         disk.sync_folder(folder.path())
     }
 

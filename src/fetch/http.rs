@@ -364,7 +364,8 @@ pub(super) fn within(length: u64, most: u64) -> Result<(), Trouble> {
         return Ok(());
     }
     Err(Trouble::new(Step::Transfer, format!("the archive is larger than {most} bytes"))
-        .help("max_mb of the source sets the limit"))
+        .help("max_mb of the source sets the limit; of an update, the size that the cloud told")
+        .chance(Chance::Slim))
 }
 
 /// # Errors

@@ -168,7 +168,8 @@ fn fits(length: u64, most: u64) -> Result<(), Trouble> {
         return Ok(());
     }
     Err(Trouble::new(Step::Ask, format!("the archive has {length} bytes, {most} are allowed"))
-        .help("max_mb of the source sets the limit"))
+        .help("max_mb of the source sets the limit; of an update, the size that the cloud told")
+        .chance(Chance::Slim))
 }
 
 fn refusal(status: u16) -> Trouble {

@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep};
 pub const DOWNLOAD: &str = "download: ";
 /// How words about an address that this gateway does not ask begin.
 pub const ADDRESS: &str = "address: ";
-/// Attempts in a row that brought not a byte.
+/// Attempts in a row that brought not a byte that was not here before.
 const FRUITLESS: u32 = 12;
 /// Of those, attempts that will hardly end otherwise: a clock may still be set, a certificate just be changed.
 const SLIM: u32 = 3;
@@ -67,7 +67,7 @@ pub(super) async fn fetch(ports: &Ports, job: &Job, teller: &Teller) -> Result<E
         Origin::File(path) => return copy(path.into(), part(ports, job), ports.config.max_bytes, teller).await,
     };
     let mut patience = Patience::new(Instant::now() + ports.config.deadline);
-    let mut anew = false;
+    let (mut anew, mut farthest) = (false, 0);
     loop {
         let found = match find(ports, offer).await {
             Ok(found) => found,
@@ -82,6 +82,7 @@ pub(super) async fn fetch(ports: &Ports, job: &Job, teller: &Teller) -> Result<E
         let progress = Progress::seen();
         let download = Download { source: &source, folder: &folder, progress: &progress };
         let held = download.held();
+        farthest = held.max(farthest);
         // All of it may be here, and only the word of it was lost.
         let whole = held == offer.size;
         let file = Downloaded { path: part(ports, job), bytes: held, unsure: true };
@@ -101,7 +102,8 @@ pub(super) async fn fetch(ports: &Ports, job: &Job, teller: &Teller) -> Result<E
                 Some(wrong) => return Err(Failure::new(Stage::Verification, wrong)),
             },
             Err(trouble) => {
-                let came = download.held().saturating_sub(held);
+                // A server that can not go on and breaks at the same place brings the same bytes for ever.
+                let came = download.held().saturating_sub(farthest);
                 rest(patience.after(&trouble, came, Instant::now())?, &trouble, teller).await;
             }
         }
@@ -118,7 +120,7 @@ fn told(trouble: &Trouble) -> Failure {
 /// How often a download is tried.
 struct Patience {
     until: Instant,
-    /// Attempts in a row that brought not a byte.
+    /// Attempts in a row that came no farther than any before.
     fruitless: u32,
     /// Those of them that will hardly end otherwise.
     slim: u32,

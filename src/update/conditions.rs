@@ -1,6 +1,7 @@
 //! Programs that are asked before an update runs: is the battery full, is the plant idle, does the operator agree?
 
 use super::Manifest;
+use super::firmware::Group;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -76,11 +77,14 @@ async fn one(program: &Path, patience: Duration, job: &str, manifest: &Manifest)
     let mut command = Command::new(program);
     command.env("UPDATE_JOB", job).env("UPDATE_TARGET", manifest.kind.target());
     command.env("UPDATE_VERSION", manifest.version.to_string());
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    command.process_group(0).kill_on_drop(true);
     let mut child = match command.spawn() {
         Ok(child) => child,
         Err(error) => return (None, format!("it can not be started: {error}")),
     };
+    // What it started goes with it: it is asked each minute, for a week.
+    let _group = Group::of(&child);
     let run = async {
         let mut words = Vec::new();
         if let Some(out) = child.stdout.take() {
@@ -127,6 +131,26 @@ mod tests {
         assert_eq!(ask().await, Answer::NotNow("condition 20-battery: battery at 31 %, 50 % are needed".into()));
         script(home.path(), "15-never", "exit 3");
         assert_eq!(ask().await, Answer::No("condition 15-never says no".into()));
+    }
+
+    #[tokio::test]
+    async fn what_one_leaves_behind_is_ended() {
+        let home = tempfile::tempdir().unwrap();
+        let note = home.path().join("note.pid");
+        // The reader of its output would wait for the child; the shell itself is waited for, or the time-out.
+        for rest in ["wait", "exit 0"] {
+            script(home.path(), "c", &format!("sleep 600 & echo $! >{}.tmp; mv {0}.tmp {0}; {rest}", note.display()));
+            let answer = ask(home.path(), Duration::from_secs(2), "1-a", &manifest()).await;
+            assert!(matches!(answer, Answer::NotNow(_)), "{answer:?}");
+            let pid = std::fs::read_to_string(&note).unwrap();
+            let status = || std::fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
+            let is_gone = || status().map_or(true, |stat| stat.contains(") Z "));
+            let began = std::time::Instant::now();
+            while !is_gone() {
+                assert!(began.elapsed() < Duration::from_secs(10), "{pid} still runs");
+                tokio::task::yield_now().await;
+            }
+        }
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@ mod trusted;
 
 use super::{Activation, Failure, Kind, Stage, Staged, Standing, Target, Tell};
 use driver::Answer;
+pub(super) use program::Group;
 use program::{Call, Said};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};

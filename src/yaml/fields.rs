@@ -179,6 +179,7 @@ pub fn misfit(key: &str, text: &Text, help: impl Into<String>) -> Diagnostic {
 #[must_use]
 pub fn shown(text: &str) -> String {
     const MOST: usize = 120;
+    let text = &without_account(text);
     let mut shown = String::new();
     for c in text.chars().take(MOST) {
         if c.is_control() || is_invisible(c) { shown.extend(c.escape_unicode()) } else { shown.push(c) }
@@ -187,6 +188,15 @@ pub fn shown(text: &str) -> String {
         shown.push('…');
     }
     shown
+}
+
+/// An address whose account has no place in messages.
+fn without_account(text: &str) -> std::borrow::Cow<'_, str> {
+    let account = text.split_once("://").and_then(|(scheme, rest)| {
+        let host = rest.split('/').next()?;
+        host.rfind('@').map(|at| format!("{scheme}://…{}", &rest[at..]))
+    });
+    account.map_or(text.into(), Into::into)
 }
 
 /// Marks of Unicode that turn the direction of writing or break lines, unseen.
@@ -216,4 +226,18 @@ fn shape(node: &Node<'_>) -> &'static str {
 
 fn known_words(known: &[&str]) -> String {
     format!("known: {}", known.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_shown_without_its_account_its_commands_and_its_length() {
+        assert_eq!(shown("mqtt://me:secret@host:1883/x"), "mqtt://…@host:1883/x");
+        assert_eq!(shown("http://a:b@c:d@host"), "http://…@host");
+        assert_eq!(shown("http://host/a@b"), "http://host/a@b");
+        assert_eq!(shown("电表 \u{1b}[2J\u{202e}"), "电表 \\u{1b}[2J\\u{202e}");
+        assert_eq!(shown(&"x".repeat(100_000)).chars().count(), 121);
+    }
 }

@@ -6,8 +6,26 @@ use serde_json::Value as Json;
 pub(super) const BLANK: &str = "(removed)";
 
 /// Parts of names of keys whose value is a secret.
-const SECRET: &[&str] =
-    &["secret", "password", "passwd", "passphrase", "token", "private", "authorization", "credential"];
+const SECRET: &[&str] = &[
+    "secret",
+    "password",
+    "passwd",
+    "pwd",
+    "passphrase",
+    "token",
+    "private",
+    "authorization",
+    "cookie",
+    "credential",
+    "api_key",
+    "api-key",
+    "apikey",
+    "access_key",
+    "access-key",
+    "accesskey",
+];
+/// Headers whose value goes to the end of the line.
+const WHOLE: &[&str] = &["authorization", "cookie"];
 /// Such a key names a place, not the secret itself.
 const PLACE: &[&str] = &["_file", "_credential", "_dir", "_folder"];
 
@@ -168,7 +186,7 @@ fn assigned(line: &str) -> String {
         if PLACE.iter().any(|end| lower[..name_end].ends_with(end)) {
             continue;
         }
-        let Some((value, end)) = value(&lower, name_end, word == "authorization") else { continue };
+        let Some((value, end)) = value(&lower, name_end, WHOLE.contains(&word)) else { continue };
         out.push_str(&line[at..value]);
         out.push_str(BLANK);
         at = end;
@@ -217,6 +235,12 @@ mod tests {
             ("password=abc next", "password=(removed) next"),
             (r#"{"deviceSecret":"abc","x":1}"#, r#"{"deviceSecret":"(removed)","x":1}"#),
             ("Authorization: Basic abc def", "Authorization: (removed)"),
+            ("proxy-authorization: Basic abc def", "proxy-authorization: (removed)"),
+            ("Set-Cookie: session=abc; path=/", "Set-Cookie: (removed)"),
+            ("x-api-key: abc", "x-api-key: (removed)"),
+            (r#"{"api_key": "abc","accessKey":"d"}"#, r#"{"api_key": "(removed)","accessKey":"(removed)"}"#),
+            ("pwd='a b' next", "pwd='(removed)' next"),
+            ("api_key_file: /a/b", "api_key_file: /a/b"),
             ("secret_file: /a/b", "secret_file: /a/b"),
             ("the secret of a device", "the secret of a device"),
             ("device_secret: abc # more", "device_secret: (removed) # more"),

@@ -45,7 +45,13 @@ pub(super) struct Said {
 }
 
 /// The whole group goes with it: what a program leaves behind holds the flash.
-struct Group(Option<Pid>);
+pub(in crate::update) struct Group(Option<Pid>);
+
+impl Group {
+    pub(in crate::update) fn of(leader: &tokio::process::Child) -> Group {
+        Group(leader.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw))
+    }
+}
 
 impl Drop for Group {
     fn drop(&mut self) {
@@ -77,7 +83,7 @@ pub(super) async fn run(call: &Call<'_>, tell: &dyn Tell) -> Result<Said, String
         .kill_on_drop(true)
         .spawn()
         .map_err(|error| format!("can not be started: {error}"))?;
-    let group = Group(child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw));
+    let group = Group::of(&child);
     let mut said = Said::default();
     let (mut out, mut err) = (Words::of(child.stdout.take()), Words::of(child.stderr.take()));
     let (mut complained, mut ended, mut limit) = (String::new(), None, deadline);

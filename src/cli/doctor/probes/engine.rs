@@ -31,7 +31,7 @@ pub(in crate::cli::doctor) fn look(ground: &Ground) -> Vec<Finding> {
         Err(error) => findings.push(
             Finding::fault(format!("the pointer to the engine can not be read: {error}"))
                 .at(folder.path().display())
-                .help("the engine of the package runs; update again, and check the disk"),
+                .help("restart the gateway: its launcher lays a damaged pointer aside; then update again, and check the disk"),
         ),
     }
     findings.extend(programs(&config.update.firmware_dir));
