@@ -57,7 +57,8 @@ fn one(fault: Diagnostic) -> Vec<Diagnostic> {
 pub(super) fn keygen(args: &KeygenArgs) -> Outcome {
     let public = trust::generate(&args.output).map_err(one)?;
     Ok(format!(
-        "key {}\nprivate: {} (keep it off the gateways)\npublic: {} (copy it into STATE/trust of every gateway)\n",
+        "key {}\nprivate: {} (keep it off the gateways)\npublic: {} (for packages: copy it into STATE/trust of every gateway; \
+         for updates: name it under update.keys in edge.yaml)\n",
         public.id(),
         args.output.display(),
         trust::public_file(&args.output).display(),
