@@ -222,10 +222,11 @@ class Guest:
         self.run("systemctl poweroff", check=False)
         self._gone(40 * PATIENCE)
 
-    def pull_the_plug(self):
-        """Everything in it dies at once; with a disk of its own, what was not durable is lost too."""
+    def pull_the_plug(self, dead=lambda: None):
+        """Everything in it dies at once; with a disk of its own, what was not durable is lost too. `dead` is called between."""
         os.kill(self.leader, signal.SIGKILL)
         self._gone(20)
+        dead()
         if self.disk:
             self.disk.cut()
 
