@@ -57,13 +57,16 @@ def update_file(folder: pathlib.Path, version: str, size: int, *more: str) -> pa
     return file
 
 
-def write_firmware_site(folder: pathlib.Path, cloud, protocol: str, port: int, firmware: str):
-    modbus = protocol == "modbus-tcp"
+def write_firmware_site(folder: pathlib.Path, cloud, protocol: str, port, firmware: str):
+    modbus = protocol != "opcua"
     link = f"cloud:\n  url: tcp://127.0.0.1:{cloud.port}\n  product_key: gw\n  device_key: gw1\n  device_secret: s\n"
     update = (f"update:\n  keys: [ {folder}/key.pub ]\n  hosts: [ 127.0.0.1 ]\n  cleartext: true\n"
               f"  conditions_dir: {folder}/none\n  firmware_dir: {folder}/none\n")
-    where = f"  host: 127.0.0.1\n  port: {port}\n  timeout_ms: 500\n" if modbus else (
-        f"  endpoint: opc.tcp://127.0.0.1:{port}\n  timeout_ms: 1000\n")
+    where = {
+        "modbus-tcp": f"  host: 127.0.0.1\n  port: {port}\n  timeout_ms: 500\n",
+        "modbus-rtu": f"  serial_port: {port}\n  baud_rate: 115200\n  parity: none\n  timeout_ms: 500\n",
+        "opcua": f"  endpoint: opc.tcp://127.0.0.1:{port}\n  timeout_ms: 1000\n",
+    }[protocol]
     points = [("major", "int"), ("minor", "int"), ("patch", "int"), ("reads", "int"), ("start", "int")] if modbus else [
         ("version", "string"), ("ticks", "int"), ("start", "int")]
     mapping = ([(name, f"pi.{at}") for at, (name, _) in enumerate(points[:4])] + [("start", "", "ao.10")]) if modbus else [
@@ -80,18 +83,26 @@ class Site:
     """One device of somebody else's, the gateway, the stand-in cloud, and the store of files."""
 
     def __init__(self, folder, protocol="modbus-tcp", firmware="", peer=(), size=60_001):
-        self.folder, self.port, self.protocol = folder, free_port(), protocol
-        self.script = "pymodbus_files.py" if protocol == "modbus-tcp" else "asyncua_files.py"
+        self.folder, self.protocol = folder, protocol
+        self.script = "asyncua_files.py" if protocol == "opcua" else "pymodbus_files.py"
+        self.cable, self.port = self._line() if protocol == "modbus-rtu" else (None, free_port())
         self.cloud = StandIn("--gateway", "gw/gw1/s", "--sub-device", "pk/meter/s-meter", "--sub-device",
                              "pk/neighbour/s-neighbour", "--accept-all", "--no-connect-limit")
         self.files = Files(folder)
         self.file = update_file(folder, "2.0.0", size)
         self.size = size
-        write_firmware_site(folder, self.cloud, protocol, self.port, firmware)
+        write_firmware_site(folder, self.cloud, protocol, folder / "line" if self.cable else self.port, firmware)
         self.device = None
         self.plug(*peer)
         self.gateway = Gateway(folder)
         self.process = None
+
+    def _line(self):
+        """A serial cable between `line`, where the gateway is, and the device."""
+        ends = [self.folder / "line", self.folder / "device"]
+        cable = Peer("socat", *(f"pty,raw,echo=0,link={end}" for end in ends), ready=None)
+        wait_until("the serial line is there", lambda: all(end.exists() for end in ends))
+        return cable, ends[1]
 
     def plug(self, *flags):
         self.device = Peer(PYTHON, PEERS / self.script, self.port, self.folder, *flags)
@@ -157,6 +168,8 @@ def told(site: Site, wanted=lambda site: site):
         site.gateway.kill()
         site.cloud.kill()
         site.device.kill()
+        if site.cable:
+            site.cable.kill()
 
 
 FILE = "  transfer: { file: 1 }\n  patience_s: 8\n"
@@ -204,6 +217,23 @@ def a_device_cut_in_the_middle_that_forgets_all_is_read_back_and_gets_what_it_la
         print(f"    {site.writes()} writes after the cut; the file has {site.blocks()} blocks")
 
     told(Site(folder, firmware=FILE, peer=("--burn", "5")), story)
+
+
+def a_pymodbus_device_on_a_serial_line_is_updated_and_cut_in_the_middle(folder):
+    def story(site):
+        wait_until("the version is told", lambda: site.version() == "1.0.0", 30)
+        assert site.offer()["answer"]["code"] == 200
+        wait_until("it is half way", lambda: site.writes() > 60, 40)
+        site.device.kill()
+        time.sleep(1.5)
+        site.plug("--burn", "5")
+        job = site.ended(90)
+        assert (job["state"], job["replaces"]) == ("done", "1.0.0"), job
+        site.is_whole()
+        wait_until("the new version ends the cloud's job", lambda: site.version() == "2.0.0")
+        print(f"    {site.size} bytes in RTU frames of at most 256 bytes; {site.writes()} writes after the cut, {site.blocks()} blocks")
+
+    told(Site(folder, "modbus-rtu", FILE.replace("file: 1", "file: 1, block_registers: 100"), ("--burn", "5"), 30_001), story)
 
 
 def a_device_cut_for_good_and_one_that_refuses_end_with_code_and_words(folder):

@@ -1,9 +1,9 @@
-"""A Modbus TCP server of the pymodbus project with a store of file records, as a device that takes firmware.
+"""A Modbus server of the pymodbus project with a store of file records, as a device that takes firmware.
 
-    pymodbus_files.py PORT FOLDER [--version 1.0.0] [--swallow N] [--refuse FILE RECORD CODE] [--no-read-back]
+    pymodbus_files.py PORT|SERIAL-PORT FOLDER [--version 1.0.0] [--swallow N] [--refuse FILE RECORD CODE] [--no-read-back]
                       [--dead-start] [--burn MS]
 
-Unit 1 has functions 20 and 21 over a store in memory, lost when the process ends. Holding registers 0-2 show the version,
+A number is a port of TCP, a path a serial line with RTU frames (115200 baud). Unit 1 has functions 20 and 21 over a store in memory, lost when the process ends. Holding registers 0-2 show the version,
 register 3 counts its own reads, a 1 in register 10 starts what lies in the store from file 1 on: the version after
 `VERSION ` in it, which is also written to FOLDER/started with all bytes. Unit 2 has register 3 alone.
 --swallow: the N-th write is confirmed and not kept. --dead-start: what is started shows nothing new.
@@ -18,11 +18,12 @@ from pymodbus.pdu import ExceptionResponse
 from pymodbus.pdu.file_message import (
     FileRecord, ReadFileRecordRequest, ReadFileRecordResponse, WriteFileRecordRequest, WriteFileRecordResponse,
 )
-from pymodbus.server import ModbusTcpServer
+from pymodbus.framer import FramerType
+from pymodbus.server import ModbusSerialServer, ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
 parser = argparse.ArgumentParser()
-parser.add_argument("port", type=int)
+parser.add_argument("port")
 parser.add_argument("folder", type=pathlib.Path)
 parser.add_argument("--version", default="1.0.0")
 parser.add_argument("--swallow", type=int, default=0)
@@ -106,7 +107,11 @@ async def main():
     held = [SimData(0, values=[0] * 20, datatype=DataType.REGISTERS)]
     none = [SimData(0, values=[False] * 16, datatype=DataType.BITS)]
     units = [SimDevice(unit, simdata=(none, none, held, held), action=registers_of(unit)) for unit in (1, 2)]
-    server = ModbusTcpServer(units, address=("127.0.0.1", own.port), custom_pdu=[Write, Read])
+    if own.port.isdigit():
+        server = ModbusTcpServer(units, address=("127.0.0.1", int(own.port)), custom_pdu=[Write, Read])
+    else:
+        line = {"port": own.port, "baudrate": 115200}
+        server = ModbusSerialServer(units, framer=FramerType.RTU, custom_pdu=[Write, Read], **line)
     await server.serve_forever(background=True)
     tell()
     print("READY", flush=True)
