@@ -43,7 +43,7 @@ class Rounds:
         if self.ota.job().get("id") == old:
             # It was never written down: the cloud says it again.
             self.ota.offer(update)
-        self._over(f"{how} at {step}, {moment}", before, update, old)
+        self._over(f"{how} at {step}", before, update, old)
 
     def later(self, how, seconds, kind):
         """The same when an engine has been on trial for so long."""
@@ -71,7 +71,7 @@ class Rounds:
         state = self._end()
         until("another one runs", lambda: self.ota.status() and self.ota.running()[1] != before[1], 40)
         self.stage.claim("it was taken back", state == "rolled_back" and self.ota.job()["id"] == old, state)
-        self._whole(f"{how} at rolling back, {moment}", "taken back")
+        self._whole(f"{how} at rolling back", "taken back")
 
     def _ready(self, kind):
         update = self._other(kind)
@@ -143,5 +143,5 @@ class Rounds:
         self.ends[end] += 1
 
     def figures(self):
-        count = lambda counter: "; ".join(f"{what} {times}" for what, times in sorted(counter.items()))
-        return f"{self.number} rounds end with a whole engine ({count(self.ends)}): {count(self.hits)}"
+        count = lambda counter: ", ".join(f"{what} {times}" for what, times in sorted(counter.items()))
+        return f"{self.number} rounds end with a whole engine ({count(self.ends)}; {count(self.hits)})"
