@@ -3,18 +3,18 @@
 //! WAL with `synchronous=FULL`: a commit that returned survives a power cut. The lock is exclusive, so that the
 //! wal-index lives in memory: there is no `-shm` file to lose, and nobody's reader can hold the log.
 
-use super::file::{configure, create_private, identify, is_filled, quick_check, read_side, write_side};
-use super::gap::{Gap, SetAsideRow};
+mod error;
+mod reading;
+
+pub use error::StoreError;
+
+use super::file::{configure, create_private, identify, quick_check, read_side, write_side};
 use super::group::Group;
-use super::held_rows;
-use super::needs::{self, Need};
-use super::rows::{self, DestinationRow, signed};
-use super::schema;
-use super::segment::{self, Segment};
 use super::space::Space;
 use super::writing::{group_bytes, write_group};
-use crate::model::{Names, Timestamp};
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
+use super::{held_rows, rows, schema, segment};
+use crate::model::Names;
+use rusqlite::{Connection, OpenFlags};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,56 +24,6 @@ use std::time::Duration;
 const OLDEST_SQLITE: i32 = 3_051_003;
 /// Names read back from the file are kept for this many epochs.
 const NAMES_CACHED: usize = 4;
-
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    #[error("no room")]
-    Full(#[source] rusqlite::Error),
-    #[error("disk failed")]
-    Disk(#[source] rusqlite::Error),
-    #[error("file is damaged: {0}")]
-    Damaged(String),
-    #[error(
-        "written by a newer engine (format {found}, this engine writes {}); nothing was changed",
-        schema::version()
-    )]
-    Newer { found: usize },
-    #[error("in use by another process")]
-    InUse,
-    #[error("{0}")]
-    File(#[from] std::io::Error),
-    #[error("database")]
-    Other(#[source] rusqlite::Error),
-}
-
-impl From<rusqlite::Error> for StoreError {
-    fn from(e: rusqlite::Error) -> StoreError {
-        let extended = e.sqlite_error().map(|e| e.extended_code);
-        match e.sqlite_error_code() {
-            // A page that the disk can not read back: a worn block. What lies on the others is carried over.
-            _ if extended == Some(rusqlite::ffi::SQLITE_IOERR_CORRUPTFS) => StoreError::Damaged(e.to_string()),
-            Some(ErrorCode::DiskFull) => StoreError::Full(e),
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StoreError::Damaged(e.to_string()),
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::InUse,
-            Some(ErrorCode::SystemIoFailure | ErrorCode::ReadOnly | ErrorCode::CannotOpen) => StoreError::Disk(e),
-            _ => StoreError::Other(e),
-        }
-    }
-}
-
-impl StoreError {
-    /// The disk of this file has no room; anything else is another trouble.
-    #[must_use]
-    pub fn is_no_room(&self, path: &Path) -> bool {
-        match self {
-            StoreError::Full(_) => true,
-            StoreError::File(error) => error.kind() == std::io::ErrorKind::StorageFull,
-            // A log that can not be made has no word for why.
-            StoreError::Disk(_) => is_filled(path),
-            _ => false,
-        }
-    }
-}
 
 pub struct Store {
     pub(super) connection: Connection,
@@ -280,58 +230,6 @@ impl Store {
         &self.flow
     }
 
-    /// The first segment that reaches into `from..until` and that a destination still needs.
-    ///
-    /// # Errors
-    /// When the disk or the file fails.
-    pub fn segment_for(&self, destination: usize, from: u64, until: u64) -> Result<Option<Segment>, StoreError> {
-        let need = needs::next(&self.connection, self.targets[destination], from)?;
-        let Some(need) = need.filter(|need| need.first < until) else { return Ok(None) };
-        let found = self.segment_at(need.first, need.first + 1)?.filter(|segment| segment.first == need.first);
-        let missing = || StoreError::Damaged(format!("segment {} is missing", need.first));
-        found.ok_or_else(missing).map(Some)
-    }
-
-    /// What each destination needs of a segment, and the last number before it that is kept for each.
-    ///
-    /// # Errors
-    /// When the disk or the file fails.
-    pub fn needs_of(&self, first: u64) -> Result<Vec<Option<Need>>, StoreError> {
-        self.targets.iter().map(|target| needs::of_segment(&self.connection, *target, first)).collect()
-    }
-
-    /// The first segment that reaches into `from..until`.
-    ///
-    /// # Errors
-    /// When the disk or the file fails.
-    pub fn segment_at(&self, from: u64, until: u64) -> Result<Option<Segment>, StoreError> {
-        let mut query = self.connection.prepare_cached(
-            "SELECT first, last, epoch, readings, oldest, newest, body FROM segment
-             WHERE first >= coalesce((SELECT max(first) FROM segment WHERE first <= ?1), 0) AND last >= ?1 AND first < ?2
-             ORDER BY first LIMIT 1",
-        )?;
-        Ok(query.query_row([signed(from), signed(until)], rows::to_segment).optional()?)
-    }
-
-    /// Time of the oldest reading on disk.
-    ///
-    /// # Errors
-    /// When the disk or the file fails.
-    pub fn oldest(&self) -> Result<Option<Timestamp>, StoreError> {
-        let mut query = self.connection.prepare_cached("SELECT oldest FROM segment ORDER BY first LIMIT 1")?;
-        Ok(query.query_row([], |row| row.get(0).map(Timestamp)).optional()?)
-    }
-
-    /// Time of the newest reading of the first segment from `from` on.
-    ///
-    /// # Errors
-    /// When the disk or the file fails.
-    pub fn newest_of_segment(&self, from: u64) -> Result<Option<Timestamp>, StoreError> {
-        let mut query =
-            self.connection.prepare_cached("SELECT newest FROM segment WHERE first >= ?1 ORDER BY first LIMIT 1")?;
-        Ok(query.query_row([signed(from)], |row| row.get(0).map(Timestamp)).optional()?)
-    }
-
     /// Names of an epoch that has segments.
     ///
     /// # Errors
@@ -378,41 +276,6 @@ impl Store {
         }
         Ok(())
     }
-
-    /// The newest gaps, the newest last.
-    ///
-    /// # Errors
-    /// When the disk or the file fails.
-    pub fn gaps(&self, limit: usize) -> Result<Vec<Gap>, StoreError> {
-        rows::newest_gaps(&self.connection, limit)
-    }
-
-    /// The newest refused values, the newest last.
-    ///
-    /// # Errors
-    /// When the disk or the file fails.
-    pub fn set_aside(&self, limit: usize) -> Result<Vec<SetAsideRow>, StoreError> {
-        rows::newest_set_aside(&self.connection, limit)
-    }
-
-    pub(super) fn destinations(&self) -> Result<Vec<DestinationRow>, StoreError> {
-        rows::all_destinations(&self.connection)
-    }
-
-    /// # Errors
-    /// When the disk or the file fails.
-    pub fn highest_stored(&self) -> Result<u64, StoreError> {
-        let highest = self
-            .connection
-            .query_row("SELECT last FROM segment ORDER BY first DESC LIMIT 1", [], |row| row.get::<_, i64>(0));
-        let held = "SELECT coalesce(max(seq), 0) FROM held";
-        let held = self.connection.query_row(held, [], |row| row.get::<_, i64>(0))?;
-        Ok(highest.optional()?.unwrap_or(0).max(held) as u64)
-    }
-
-    pub(super) fn meta(&self, key: &str) -> Result<Option<u64>, StoreError> {
-        rows::read_meta(&self.connection, key)
-    }
 }
 
 fn connect(path: &Path) -> Result<Connection, StoreError> {
@@ -431,96 +294,4 @@ pub fn need_the_next(path: &Path) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::{BatchBuilder, Selection, Value};
-    use crate::outbox::ranges::Ranges;
-    use crate::outbox::segment::Numbered;
-    use crate::outbox::start;
-    use crate::outbox::wishes::{Census, Judge};
-
-    const SPACE: Space = Space { quota: 64 << 20, reserve: 0 };
-
-    fn group(seqs: std::ops::Range<u64>, names: &Names) -> Group {
-        let parcel = |seq: u64| {
-            let mut builder = BatchBuilder::default();
-            builder.begin(0, Timestamp(seq as i64));
-            builder.push(0, 0, &Value::Int(seq as i64));
-            Numbered { seq, batch: builder.finish(names.epoch).unwrap() }
-        };
-        let parcels: Vec<Numbered> = seqs.map(parcel).collect();
-        let wanted = parcels.iter().map(|p| Census::whole(&p.batch, 1)).collect();
-        Group { parcels, wanted, names: vec![Arc::new(names.clone())], ..Group::default() }
-    }
-
-    fn load(store: &mut Store) -> crate::outbox::tail::Loaded {
-        start::load(store, &["cloud".into()], &mut Judge::new(vec![Selection::default()].into())).unwrap()
-    }
-
-    #[test]
-    fn a_file_of_the_first_version_is_migrated_with_everything_in_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("outbox.db");
-        let names = Names::new(Vec::new());
-        {
-            let mut old = Connection::open(&path).unwrap();
-            old.execute_batch("PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL;").unwrap();
-            schema::migrate_to(&mut old, 1);
-            let tx = old.transaction().unwrap();
-            rows::put_names(&tx, &names).unwrap();
-            for segment in segment::encode(&group(5..105, &names).parcels).unwrap() {
-                rows::put_segment(&tx, &segment).unwrap();
-            }
-            tx.execute("INSERT INTO destination VALUES ('cloud', '0-9 50-59')", []).unwrap();
-            rows::put_meta(&tx, "seq_limit", 1000).unwrap();
-            tx.commit().unwrap();
-        }
-        let mut store = Store::open(&path, SPACE).unwrap();
-        let loaded = load(&mut store);
-        assert_eq!((loaded.next_seq, loaded.waiting), (1000, 85));
-        assert_eq!(store.number("user_version").unwrap(), schema::version() as u64);
-        assert!(store.set_aside(9).unwrap().is_empty());
-        let segment = store.segment_at(50, 1000).unwrap().unwrap();
-        assert_eq!(segment::decode(&segment).unwrap().len(), 100);
-        assert_eq!(*store.names(names.epoch).unwrap(), names);
-    }
-
-    #[test]
-    fn what_a_failed_commit_left_behind_is_written_again_and_not_doubled() {
-        let folder = tempfile::tempdir().unwrap();
-        let names = Names::new(Vec::new());
-        let mut store = Store::open(&folder.path().join("outbox.db"), SPACE).unwrap();
-        load(&mut store);
-        store.commit(&group(1..50, &names)).unwrap();
-        // Visible, but its fsync is said to have failed: the connection is opened again, the group grew meanwhile.
-        store.commit(&group(50..60, &names)).unwrap();
-        store.reopen().unwrap();
-        store.commit(&group(50..80, &names)).unwrap();
-        let mut judge = Judge::new(vec![Selection::default()].into());
-        let (each, all) = start::waiting(&mut store, &mut judge, &[&Ranges::up_to(0)]).unwrap();
-        assert_eq!((each, all), (vec![79], 79));
-    }
-
-    #[test]
-    fn an_unreadable_page_is_damage_and_a_failed_fsync_is_not() {
-        use rusqlite::ffi;
-        let error = |code| StoreError::from(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None));
-        assert!(matches!(error(ffi::SQLITE_IOERR_CORRUPTFS), StoreError::Damaged(_)));
-        assert!(matches!(error(ffi::SQLITE_IOERR_FSYNC), StoreError::Disk(_)));
-        assert!(matches!(error(ffi::SQLITE_IOERR_WRITE), StoreError::Disk(_)));
-    }
-
-    #[test]
-    fn a_connection_that_was_let_go_answers_nothing_and_comes_back() {
-        let folder = tempfile::tempdir().unwrap();
-        let names = Names::new(Vec::new());
-        let mut store = Store::open(&folder.path().join("outbox.db"), SPACE).unwrap();
-        load(&mut store);
-        store.commit(&group(1..50, &names)).unwrap();
-        store.let_go().unwrap();
-        assert!(!store.is_open() && store.commit(&group(50..60, &names)).is_err());
-        store.reopen().unwrap();
-        store.commit(&group(50..60, &names)).unwrap();
-        assert_eq!(store.highest_stored().unwrap(), 59);
-    }
-}
+mod tests;

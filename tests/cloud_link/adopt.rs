@@ -1,7 +1,13 @@
 //! Another package on a standing connection.
 
-use super::*;
-use enos_edge::cloud::{CloudExtras, CloudUpdate, RosterDesk};
+use crate::broker::Broker;
+use crate::gateway::{Gateway, config, credentials, healthy, now};
+use crate::outlet::{Store, batch, names};
+use enos_edge::cloud::{self, CloudExtras, CloudPorts, CloudSite, CloudUpdate, RosterDesk, Status};
+use enos_edge::model::Names;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
 
 #[tokio::test]
 async fn another_package_keeps_the_connection_and_the_logins_of_those_who_stay() {

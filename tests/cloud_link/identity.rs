@@ -1,8 +1,8 @@
 //! Dynamic activation against the scripted broker: the secret is on disk before the cloud hears of it, no data flows
 //! before, and a restart needs no second one.
 
-use super::{Gateway, config, healthy, is_data, now, ok};
-use crate::broker::{Broker, Say};
+use crate::broker::{Broker, Say, ok};
+use crate::gateway::{Gateway, config, healthy, is_data, now};
 use crate::outlet::{batch, names};
 use enos_edge::cloud::State;
 use enos_edge::config::{CloudConfig, Secret};

@@ -1,8 +1,8 @@
 //! Mutual TLS: the server asks for a certificate. The one that is good is taken, whatever its kind; one that is not is
 //! blamed, and nothing else is.
 
-use super::{Gateway, config, healthy, now};
 use crate::broker::Broker;
+use crate::gateway::{Gateway, config, healthy, now};
 use crate::outlet::{batch, names};
 use driver::Answer;
 use enos_edge::config::{CloudConfig, Secret, TlsConfig};

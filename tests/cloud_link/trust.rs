@@ -1,7 +1,7 @@
 //! TLS: the right server is taken, every other is refused, and nothing falls back to plain text.
 
-use super::{Gateway, config, healthy, now};
 use crate::broker::Broker;
+use crate::gateway::{Gateway, config, healthy, now};
 use crate::outlet::{batch, names};
 use enos_edge::config::TlsConfig;
 use std::io::Write;

@@ -5,7 +5,9 @@
 
 mod adopt;
 mod answers;
+mod device;
 mod field;
+mod list;
 mod next;
 mod pace;
 mod register;
@@ -15,9 +17,9 @@ mod scale;
 mod tests;
 
 use super::status::Login;
-use super::upstream::Whose;
 use crate::config::{Secret, SubDevicesConfig};
 use crate::model::{Credential, DeviceDetails, Names};
+use device::{Device, Stage};
 use pace::{Capacity, Pace};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -38,52 +40,6 @@ pub enum Ask {
     Remove(Vec<Keys>),
     /// One of those is online somewhere: it is logged out before it is removed.
     Expel(Keys),
-}
-
-/// Where a device waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    /// For nothing.
-    Rest,
-    Register,
-    Add,
-    Login,
-    /// For a login of its own: the code of the answer is then its own.
-    Alone,
-    Logout,
-    Later(Duration),
-    /// For an answer.
-    Asked,
-    /// For its new secret to be on disk.
-    Storing,
-}
-
-#[derive(Clone, Debug)]
-struct Device {
-    /// Its index in the names of the package.
-    index: u32,
-    secret: Option<Secret>,
-    /// Signs the first login of a device that has no secret yet.
-    product_secret: Option<Secret>,
-    login: Login,
-    stage: Stage,
-    under_us: bool,
-    /// The cloud has answered a login of it on this connection.
-    answered: bool,
-    alone: bool,
-    /// Registered a moment ago: the cloud takes some seconds until all of it knows the device.
-    fresh: bool,
-    tries: u32,
-    /// The refusal that was told last; the same one is not told at each try.
-    told: Option<Box<(i64, String)>>,
-    /// In the field; until somebody has looked it is taken to answer.
-    answers: bool,
-    /// It is silent, and is logged out at this time.
-    silent_until: Option<Duration>,
-    /// Logged out because it is silent.
-    away: bool,
-    flaps: u8,
-    went_away: Option<Duration>,
 }
 
 /// The devices of the site that have a login.
@@ -344,172 +300,6 @@ impl SubDevices {
             self.set_login(at, Login::Waiting);
             self.begin(at);
         }
-    }
-
-    /// Whether data may flow: the topology is known and a login was answered. The others come in meanwhile; what is read
-    /// of those that are still [absent](Self::absent) waits for them.
-    #[must_use]
-    pub fn ready(&self) -> bool {
-        self.unanswered == 0 || self.topology_known && self.first_login
-    }
-
-    /// Keys of devices that are still being registered or added to the topology for the first time.
-    #[must_use]
-    pub fn absent(&self) -> Vec<Keys> {
-        let absent = |device: &&Device| {
-            let coming = matches!(device.stage, Stage::Register | Stage::Add | Stage::Asked | Stage::Storing);
-            coming && !device.under_us && !(device.secret.is_none() && device.product_secret.is_some())
-        };
-        let keys = self.devices.iter().filter(absent).map(|device| keys_of(&self.names, device));
-        keys.map(|(product_key, device_key)| (product_key.to_owned(), device_key.to_owned())).collect()
-    }
-
-    /// Keys of devices that are not absent any more since the last call: they were added, or it failed.
-    pub fn settled(&mut self) -> Vec<Keys> {
-        let settled = std::mem::take(&mut self.settled);
-        let keys = settled.into_iter().map(|at| keys_of(&self.names, &self.devices[at as usize]));
-        keys.map(|(product_key, device_key)| (product_key.to_owned(), device_key.to_owned())).collect()
-    }
-
-    #[must_use]
-    pub fn owns(&self, product_key: &str, device_key: &str) -> bool {
-        self.find(product_key, device_key).is_some()
-    }
-
-    /// No longer in the package, and not logged out yet: the cloud may still send it commands.
-    #[must_use]
-    pub fn takes_leave(&self, product_key: &str, device_key: &str) -> bool {
-        let parting = self.parting.iter().map(|(_, keys)| keys);
-        let mut all = parting.chain(&self.expel).chain(&self.departing);
-        all.any(|(product, device)| product == product_key && device == device_key)
-    }
-
-    fn find(&self, product_key: &str, device_key: &str) -> Option<u32> {
-        let wanted = (product_key, device_key);
-        let found = self.by_keys.binary_search_by(|at| keys_of(&self.names, &self.devices[*at as usize]).cmp(&wanted));
-        found.ok().map(|place| self.by_keys[place])
-    }
-
-    /// Position of a device by the name people use, or by its device key.
-    #[must_use]
-    pub fn named(&self, name: &str) -> Option<u32> {
-        let fits = |at: &u32| {
-            let names = &self.names.devices[self.devices[*at as usize].index as usize];
-            names.name == name || names.device_key == name
-        };
-        (0..number(self.devices.len())).find(fits)
-    }
-
-    /// It is ours, and logged in where it has to be.
-    #[must_use]
-    pub fn may_be_told_of(&self, product_key: &str, device_key: &str, login: bool) -> bool {
-        self.find(product_key, device_key).is_some_and(|at| !login || self.is_online(at))
-    }
-
-    #[must_use]
-    pub fn whose(&self, at: u32) -> Whose<'_> {
-        let (product_key, device_key) = keys_of(&self.names, &self.devices[at as usize]);
-        Whose { product_key, device_key }
-    }
-
-    /// What the package says of a device, by its index in the names.
-    #[must_use]
-    pub fn details(&self, index: u32) -> Option<&DeviceDetails> {
-        self.details.get(index as usize)
-    }
-
-    /// Its index in the names of the package.
-    #[must_use]
-    pub fn index(&self, at: u32) -> u32 {
-        self.devices[at as usize].index
-    }
-
-    fn gateway(&self) -> Whose<'_> {
-        Whose { product_key: &self.gateway.0, device_key: &self.gateway.1 }
-    }
-
-    fn name(&self, at: u32) -> &str {
-        &self.names.devices[self.devices[at as usize].index as usize].name
-    }
-
-    #[must_use]
-    pub fn names(&self) -> &Arc<Names> {
-        &self.names
-    }
-
-    /// Keys of all devices.
-    pub fn keys(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.devices.iter().map(|device| keys_of(&self.names, device))
-    }
-
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.devices.len()
-    }
-
-    /// How many are logged in, and how many were refused.
-    #[must_use]
-    pub fn counts(&self) -> (u64, u64) {
-        (self.online, self.refused)
-    }
-
-    /// Devices (by their index in the names) whose login has changed since the last call.
-    pub fn changed(&mut self) -> Vec<(u32, Login)> {
-        let changed = std::mem::take(&mut self.changed);
-        let now = |at: u32| (self.devices[at as usize].index, self.devices[at as usize].login.clone());
-        changed.into_iter().map(now).collect()
-    }
-
-    /// Positions of the devices that came online since the last call.
-    pub fn came_online(&mut self) -> Vec<u32> {
-        std::mem::take(&mut self.came_online)
-    }
-
-    #[must_use]
-    pub fn is_online(&self, at: u32) -> bool {
-        self.devices[at as usize].login == Login::Online
-    }
-
-    /// All, by their index in the names.
-    pub fn logins(&self) -> impl Iterator<Item = (u32, Login)> {
-        self.devices.iter().map(|device| (device.index, device.login.clone()))
-    }
-}
-
-impl Device {
-    fn new(index: u32, secret: Option<Secret>, product_secret: Option<Secret>) -> Device {
-        Device {
-            index,
-            secret,
-            product_secret,
-            login: Login::Waiting,
-            stage: Stage::Rest,
-            under_us: false,
-            answered: false,
-            alone: false,
-            fresh: false,
-            tries: 0,
-            told: None,
-            answers: true,
-            silent_until: None,
-            away: false,
-            flaps: 0,
-            went_away: None,
-        }
-    }
-
-    /// Neither disabled nor deleted by the cloud.
-    fn wanted(&self) -> bool {
-        !matches!(self.login, Login::Disabled | Login::Deleted)
-    }
-
-    /// Its first failure is not told (R39): after ten seconds it is tried again.
-    fn is_fresh(&self) -> bool {
-        self.fresh && self.tries == 0
-    }
-
-    fn login_stage(&self) -> Stage {
-        if self.alone { Stage::Alone } else { Stage::Login }
     }
 }
 
