@@ -13,6 +13,7 @@ use crate::operate::command::Carrier;
 use crate::package::trust::PublicKey;
 use crate::shutdown::Restart;
 use crate::store::RealDisk;
+use crate::update::conditions::Warned;
 use crate::update::device::SubDevice;
 use crate::update::firmware::Firmware;
 use crate::update::runner::{self, Around, Ports, Updates};
@@ -103,6 +104,7 @@ pub(super) fn start(
         gateway: config.cloud.as_ref().map(|cloud| (cloud.product_key.clone(), cloud.device_key.clone())),
         identity: cloud.as_ref().map(|cloud| Arc::clone(&cloud.oneself.keeper) as Arc<dyn Identity>),
         ask: cloud.as_ref().map(|cloud| Arc::clone(&cloud.desk) as Arc<dyn CloudAsk>),
+        warned: Warned::default(),
     };
     let (handle, task) = runner::start(ports, stopped.clone());
     carrier.use_offers(Arc::new(handle.clone()));

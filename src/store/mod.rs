@@ -18,6 +18,14 @@ pub trait Disk: Send + Sync {
     /// # Errors
     /// `NotFound` when there is none.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+    /// Of a list that grows with the site: up to `most` bytes.
+    ///
+    /// # Errors
+    /// As `read`.
+    fn read_list(&self, path: &Path, most: u64) -> io::Result<Vec<u8>> {
+        let _ = most;
+        self.read(path)
+    }
     /// For the owner alone, 0700; one that exists is fine. Its entry in the parent is synced.
     fn make_folder(&self, path: &Path) -> io::Result<()>;
     /// Makes or empties the file, for the owner alone (0600), and writes it.
@@ -71,9 +79,13 @@ pub fn read(disk: &dyn Disk, path: &Path) -> io::Result<Option<Vec<u8>>> {
 
 impl Disk for RealDisk {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        self.read_list(path, LARGEST)
+    }
+
+    fn read_list(&self, path: &Path, most: u64) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        File::open(path)?.take(LARGEST + 1).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 > LARGEST {
+        File::open(path)?.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > most {
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, "too large for a file of the state"));
         }
         Ok(bytes)

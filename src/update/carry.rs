@@ -255,8 +255,9 @@ async fn wait(ports: &Ports, job: &Job, said: &str) -> Result<Event, Failure> {
         let why = match closed(ports, now / 1000) {
             Some(why) => why,
             None => {
-                let patience = ports.config.condition_timeout;
-                match conditions::ask(&ports.config.conditions, patience, &job.id, &staged.manifest).await {
+                let (config, warned) = (&ports.config, &ports.warned);
+                let patience = config.condition_timeout;
+                match conditions::ask(&config.conditions, patience, &job.id, &staged.manifest, warned).await {
                     conditions::Answer::Yes => return Ok(Event::MayRun),
                     conditions::Answer::No(why) => return Err(Failure::new(Stage::Refused, why)),
                     conditions::Answer::NotNow(why) => why,

@@ -1,9 +1,14 @@
 //! Programs that are asked before an update runs: is the battery full, is the plant idle, does the operator agree?
 
+mod folder;
+
+pub use folder::{Deaf, Folder};
+
 use super::Manifest;
 use super::firmware::Group;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::process::Command;
@@ -13,8 +18,6 @@ use tokio::time::timeout;
 const NOT_NOW: i32 = 75;
 /// Of what a program says.
 const WORDS: u64 = 4096;
-/// More programs are a mistake.
-const MOST: usize = 32;
 
 /// What they say together.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,15 +27,33 @@ pub enum Answer {
     No(String),
 }
 
+/// Which files were said not to be asked: once a job, not with each minute of its waiting.
+#[derive(Debug, Default)]
+pub struct Warned(Mutex<(String, Vec<Deaf>)>);
+
+impl Warned {
+    /// Those of them that were not told of this job.
+    fn news(&self, job: &str, deaf: Vec<Deaf>) -> Vec<Deaf> {
+        // It is replaced as a whole.
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = if told.0 == job { std::mem::take(&mut told.1) } else { Vec::new() };
+        let news = deaf.iter().filter(|one| !known.contains(one)).cloned().collect();
+        *told = (job.to_owned(), deaf);
+        news
+    }
+}
+
 /// Asks one after the other until one does not say yes. A folder that is not there has no objection.
-pub async fn ask(folder: &Path, patience: Duration, job: &str, manifest: &Manifest) -> Answer {
-    let programs = match programs(folder) {
-        Ok(programs) => programs,
-        Err(error) => {
-            return Answer::NotNow(format!("the conditions in {} can not be read: {error}", folder.display()));
-        }
+pub async fn ask(folder: &Path, patience: Duration, job: &str, manifest: &Manifest, warned: &Warned) -> Answer {
+    let found = match Folder::read(folder) {
+        Ok(found) => found,
+        Err(why) => return Answer::NotNow(format!("the conditions in {} can not be read: {why}", folder.display())),
     };
-    for program in programs {
+    for deaf in warned.news(job, found.deaf) {
+        let (file, remedy) = (deaf.path.display(), deaf.remedy());
+        tracing::warn!(%file, remedy, "a condition of updates is not asked: {}", deaf.why());
+    }
+    for program in found.programs {
         let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
         match one(&program, patience, job, manifest).await {
             (Some(0), _) => {}
@@ -48,28 +69,6 @@ pub async fn ask(folder: &Path, patience: Duration, job: &str, manifest: &Manife
 fn said(name: &str, words: &str) -> String {
     let line: String = words.lines().next().unwrap_or_default().chars().filter(|c| !c.is_control()).take(200).collect();
     if line.is_empty() { format!("condition {name} says no") } else { format!("condition {name}: {line}") }
-}
-
-/// As run-parts takes them: executable files with plain names, in order.
-fn programs(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
-    use std::os::unix::fs::PermissionsExt;
-    let entries = match std::fs::read_dir(folder) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries?,
-    };
-    let mut programs = Vec::new();
-    for entry in entries {
-        let path = entry?.path();
-        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-        let named = path.file_name().is_some_and(|name| name.to_string_lossy().chars().all(plain));
-        let found = std::fs::metadata(&path)?;
-        if named && found.is_file() && found.permissions().mode() & 0o111 != 0 {
-            programs.push(path);
-        }
-    }
-    programs.sort();
-    programs.truncate(MOST);
-    Ok(programs)
 }
 
 /// Exit status and the beginning of what it said.
@@ -118,11 +117,28 @@ mod tests {
         std::fs::set_permissions(folder.join(name), std::fs::Permissions::from_mode(0o755)).unwrap();
     }
 
+    async fn asked(folder: &Path, patience: Duration) -> Answer {
+        ask(folder, patience, "1-a", &manifest(), &Warned::default()).await
+    }
+
+    #[tokio::test]
+    async fn what_is_not_asked_is_told_once_a_job_and_holds_nothing_back() {
+        let (home, warned) = (tempfile::tempdir().unwrap(), Warned::default());
+        std::fs::write(home.path().join("10-power"), "#!/bin/sh\nexit 1\n").unwrap();
+        std::fs::write(home.path().join("README"), "not executable").unwrap();
+        script(home.path(), "idle.sh", "exit 1");
+        assert_eq!(asked(home.path(), Duration::from_secs(10)).await, Answer::Yes);
+        let news = |job: &str| warned.news(job, Folder::read(home.path()).unwrap().deaf).len();
+        assert_eq!((news("1-a"), news("1-a")), (2, 0), "not each minute again");
+        script(home.path(), "late.sh", "exit 1");
+        assert_eq!((news("1-a"), news("1-a"), news("2-b")), (1, 0, 3), "what is new, and another job");
+    }
+
     #[tokio::test]
     async fn all_must_say_yes_and_who_does_not_is_named() {
         let home = tempfile::tempdir().unwrap();
-        let ask = async || ask(home.path(), Duration::from_secs(10), "1-a", &manifest()).await;
-        assert_eq!(super::ask(&home.path().join("none"), Duration::from_secs(1), "1", &manifest()).await, Answer::Yes);
+        let ask = async || asked(home.path(), Duration::from_secs(10)).await;
+        assert_eq!(asked(&home.path().join("none"), Duration::from_secs(1)).await, Answer::Yes);
         script(home.path(), "10-power", "test \"$UPDATE_TARGET $UPDATE_VERSION\" = 'rauc 2.0.0'");
         std::fs::write(home.path().join("README"), "not executable").unwrap();
         script(home.path(), "left-over.dpkg-old", "exit 1");
@@ -140,7 +156,7 @@ mod tests {
         // The reader of its output would wait for the child; the shell itself is waited for, or the time-out.
         for rest in ["wait", "exit 0"] {
             script(home.path(), "c", &format!("sleep 600 & echo $! >{}.tmp; mv {0}.tmp {0}; {rest}", note.display()));
-            let answer = ask(home.path(), Duration::from_secs(2), "1-a", &manifest()).await;
+            let answer = asked(home.path(), Duration::from_secs(2)).await;
             assert!(matches!(answer, Answer::NotNow(_)), "{answer:?}");
             let pid = std::fs::read_to_string(&note).unwrap();
             let status = || std::fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
@@ -157,7 +173,7 @@ mod tests {
     async fn one_that_hangs_is_stopped_and_nothing_runs() {
         let home = tempfile::tempdir().unwrap();
         script(home.path(), "hang", "exec sleep 600");
-        let answer = ask(home.path(), Duration::from_millis(200), "1-a", &manifest()).await;
+        let answer = asked(home.path(), Duration::from_millis(200)).await;
         assert!(matches!(answer, Answer::NotNow(words) if words.contains("within 200ms")));
     }
 }

@@ -11,6 +11,7 @@ mod versions;
 pub use handle::{Refused, Updates};
 
 use super::carry::perform;
+use super::conditions::Warned;
 use super::device::SubDevice;
 use super::job::{Event, Job, Origin, State};
 use super::shelf::{Shelf, Versions};
@@ -52,6 +53,8 @@ pub struct Ports {
     pub gateway: Option<(String, String)>,
     pub identity: Option<Arc<dyn Identity>>,
     pub ask: Option<Arc<dyn CloudAsk>>,
+    /// Conditions that are not asked, as far as they were told.
+    pub warned: Warned,
 }
 
 /// The rest of the gateway.
@@ -87,6 +90,8 @@ type Pulling = Pin<Box<dyn Future<Output = (Asked, Result<Json, String>)> + Send
 struct Runner {
     ports: Arc<Ports>,
     job: Option<Job>,
+    /// Why nobody knows whether an update is under way; none is taken then.
+    unread: Option<String>,
     versions: Versions,
     shown: Arc<Mutex<Json>>,
     doing: Option<(Doing, watch::Receiver<(u8, String)>)>,
@@ -133,13 +138,15 @@ impl Runner {
     fn open(ports: Arc<Ports>, shown: Arc<Mutex<Json>>) -> Runner {
         let unread = |error: &std::io::Error| tracing::error!(%error, "what is known of updates can not be read");
         let versions = ports.shelf.versions().inspect_err(unread).unwrap_or_default();
-        let job = ports.shelf.load().inspect_err(unread).unwrap_or_default();
-        let job = job.map(|job| if job.state.is_end() { job } else { job.found(now()) });
+        // Best effort: how earlier ones ended holds nothing up.
+        let _ = ports.shelf.mend_history().inspect_err(unread);
+        let (job, unread) = read_job(&ports.shelf);
         let round_at = (ports.config.pull != Pull::Off && ports.ask.is_some()).then(Instant::now);
         let words = String::new();
         let mut runner = Runner {
             ports,
             job,
+            unread,
             versions,
             shown,
             doing: None,
@@ -157,13 +164,31 @@ impl Runner {
         runner
     }
 
+    /// Whether the job on disk can be read by now; what was under way goes on then.
+    fn read_again(&mut self) {
+        if self.unread.is_some() {
+            (self.job, self.unread) = read_job(&self.ports.shelf);
+            if self.unread.is_none() {
+                tracing::info!("the update job on disk can be read again");
+                self.begin();
+            }
+            self.show();
+        }
+    }
+
     /// What a restart interrupted is written down and told again.
     fn begin(&mut self) {
-        self.ports.shelf.tidy_up(self.job.as_ref());
+        // Of a job that can not be read the files may be needed yet.
+        if self.unread.is_none() {
+            self.ports.shelf.tidy_up(self.job.as_ref());
+        }
         for (whose, version) in &self.versions {
             if let Some((product_key, device_key)) = whose.split_once('/') {
                 self.ports.ear.say(saying(product_key, device_key, "", Said::Version(version.clone())));
             }
+        }
+        if let Some(why) = &self.unread {
+            tracing::error!("{why}");
         }
         let Some(job) = self.job.clone() else { return self.show() };
         if let Err(error) = self.ports.shelf.save(&job) {
@@ -297,6 +322,17 @@ impl Runner {
             self.tell(&job, &self.words.clone());
         }
         self.show();
+    }
+}
+
+/// The job on disk as a start finds it; or why it can not be read.
+fn read_job(shelf: &Shelf) -> (Option<Job>, Option<String>) {
+    match shelf.load() {
+        Ok(job) => (job.map(|job| if job.state.is_end() { job } else { job.found(now()) }), None),
+        Err(error) => {
+            let (what, remedy) = shelf.unread(&error);
+            (None, Some(format!("no update is taken, for {what}; {remedy}")))
+        }
     }
 }
 

@@ -1,43 +1,20 @@
-//! STATE/update: the job that is under way or was last, and how earlier ones ended. Each write is whole or not there.
+//! STATE/update: the job that is under way or was last, and the versions that devices show. Each write is whole or not there.
 
-use super::job::{Job, Origin, State};
-use super::manifest::Manifest;
-use crate::model::update::Offer;
+mod history;
+
+use super::job::Job;
 use crate::store::{self, Disk};
-use serde::{Deserialize, Serialize};
-use std::io;
+pub use history::Past;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Below the state folder.
 pub const FOLDER: &str = "update";
 const JOB: &str = "job.json";
-const HISTORY: &str = "history.jsonl";
 const VERSIONS: &str = "versions.json";
-/// Older ends are forgotten.
-const REMEMBERED: usize = 100;
-
-/// How a job ended, for people.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Past {
-    pub id: String,
-    pub begun: i64,
-    pub ended: i64,
-    /// `cloud` or the file's name.
-    pub from: String,
-    pub result: String,
-    pub why: String,
-    pub name: Option<String>,
-    /// `engine`, or the firmware's target.
-    pub target: Option<String>,
-    pub version: Option<String>,
-    pub replaced: Option<String>,
-    /// The cloud's digest of the file.
-    pub sign: Option<String>,
-    /// The device it was offered to, as `productKey/deviceKey`; older engines did not write it down.
-    #[serde(default)]
-    pub device: Option<String>,
-}
+/// A hundred thousand devices with long keys.
+const VERSIONS_BYTES: u64 = 16 << 20;
 
 /// The folder.
 #[derive(Clone)]
@@ -63,16 +40,45 @@ impl Shelf {
     /// # Errors
     /// When the disk does not give it.
     pub fn load(&self) -> io::Result<Option<Job>> {
-        let Some(bytes) = store::read(&*self.disk, &self.folder.join(JOB))? else { return Ok(None) };
-        match serde_json::from_slice(&bytes) {
-            Ok(job) => Ok(Some(job)),
-            Err(error) => {
-                tracing::error!(%error, "the update job on disk can not be read; it is laid aside as job.json.broken");
-                self.disk.rename(&self.folder.join(JOB), &self.folder.join(format!("{JOB}.broken")))?;
-                self.disk.sync_folder(&self.folder)?;
+        match self.look() {
+            Err(error) if is_garbage(&error) => {
+                tracing::error!(%error, "the update job on disk can not be understood; it is laid aside as job.json.broken");
+                self.lay_aside(JOB)?;
                 Ok(None)
             }
+            looked => looked,
         }
+    }
+
+    /// What keeps the job from being read, and what to do: whether one is under way is not known until then.
+    #[must_use]
+    pub fn unread(&self, error: &io::Error) -> (String, String) {
+        let path = self.folder.join(JOB);
+        let path = path.display();
+        match error.kind() {
+            ErrorKind::IsADirectory => {
+                (format!("{path} is a folder, and should be a file"), format!("mv {path} {path}.aside"))
+            }
+            ErrorKind::PermissionDenied => {
+                (format!("{path} can not be read: {error}"), "see the findings of rights".to_owned())
+            }
+            _ => (format!("{path} can not be read: {error}"), "see the findings of disk".to_owned()),
+        }
+    }
+
+    fn lay_aside(&self, name: &str) -> io::Result<()> {
+        self.disk.rename(&self.folder.join(name), &self.folder.join(broken(name)))?;
+        self.disk.sync_folder(&self.folder)
+    }
+
+    /// Files that were laid aside, of this engine or an earlier one.
+    #[must_use]
+    pub fn laid_aside(&self) -> Vec<PathBuf> {
+        let names = self.disk.names(&self.folder).unwrap_or_default();
+        let mut found: Vec<PathBuf> =
+            names.iter().filter(|name| name.ends_with(BROKEN)).map(|name| self.folder.join(name)).collect();
+        found.sort();
+        found
     }
 
     /// The same for somebody who only looks: nothing is laid aside.
@@ -93,61 +99,16 @@ impl Shelf {
         store::replace(&*self.disk, &self.folder, JOB, &serde_json::to_vec(job)?)
     }
 
-    /// Writes down how a job ended, once.
-    ///
-    /// # Errors
-    /// When it is not on disk.
-    pub fn record(&self, job: &Job) -> io::Result<()> {
-        let mut past = self.history()?;
-        past.retain(|one| one.id != job.id);
-        past.push(Past::of(job));
-        let from = past.len().saturating_sub(REMEMBERED);
-        let lines: Vec<String> = past[from..].iter().map(serde_json::to_string).collect::<Result<_, _>>()?;
-        store::replace(&*self.disk, &self.folder, HISTORY, format!("{}\n", lines.join("\n")).as_bytes())
-    }
-
-    /// Whether the end of this job is in the history.
-    ///
-    /// # Errors
-    /// When the disk does not tell.
-    pub fn is_recorded(&self, job: &Job) -> io::Result<bool> {
-        let now = Past::of(job);
-        Ok(self.history()?.iter().any(|past| past.id == now.id && past.result == now.result))
-    }
-
-    /// The oldest first. Lines that can not be read are left out.
-    ///
-    /// # Errors
-    /// When the disk does not give it.
-    pub fn history(&self) -> io::Result<Vec<Past>> {
-        let bytes = store::read(&*self.disk, &self.folder.join(HISTORY))?.unwrap_or_default();
-        Ok(bytes.split(|b| *b == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect())
-    }
-
-    /// Whether the last change of what `manifest` is for ended between two versions, and this is the newer one: it may
-    /// run, and nobody confirmed it.
-    ///
-    /// # Errors
-    /// When the disk does not give the history.
-    pub fn is_half_done(&self, manifest: &Manifest) -> io::Result<bool> {
-        let done = State::Done.word();
-        let changes = |past: &&Past| {
-            past.target.as_deref() == Some(manifest.kind.target())
-                && [done, LATER, HALF_DONE].contains(&past.result.as_str())
-        };
-        let history = self.history()?;
-        let last = history.iter().rev().find(changes);
-        let version = manifest.version.to_string();
-        Ok(last.is_some_and(|last| last.result == HALF_DONE && last.version.as_ref() == Some(&version)))
-    }
-
     /// Versions of firmware that the cloud was told, by `productKey/deviceKey`.
     ///
     /// # Errors
     /// When the disk does not give them.
     pub fn versions(&self) -> io::Result<Versions> {
-        let bytes = store::read(&*self.disk, &self.folder.join(VERSIONS))?;
-        Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default())
+        match self.disk.read_list(&self.folder.join(VERSIONS), VERSIONS_BYTES) {
+            Ok(bytes) => Ok(serde_json::from_slice(&bytes).unwrap_or_default()),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Versions::default()),
+            Err(error) => Err(error),
+        }
     }
 
     /// # Errors
@@ -171,53 +132,26 @@ impl Shelf {
     }
 }
 
-/// Results of jobs that the state alone does not tell.
-const LATER: &str = "rolled back later";
-const HALF_DONE: &str = "half done";
-
 /// Version by `productKey/deviceKey`.
 pub type Versions = std::collections::BTreeMap<String, String>;
 
-impl Past {
-    /// What one meter took, the next one still needs.
-    #[must_use]
-    pub fn may_be_of(&self, offer: &Offer) -> bool {
-        let whose = format!("{}/{}", offer.product_key, offer.device_key);
-        self.device.as_ref().is_none_or(|device| *device == whose)
-    }
+/// What is appended to the name of a file that can not be understood.
+const BROKEN: &str = ".broken";
 
-    fn of(job: &Job) -> Past {
-        let manifest =
-            job.manifest.as_deref().and_then(|text| Manifest::parse(text).ok()).map(|(_, manifest)| manifest);
-        let result = match &job.state {
-            State::RolledBack { .. } if job.was_done => LATER,
-            state if state.is_half_done() => HALF_DONE,
-            state => state.word(),
-        };
-        Past {
-            id: job.id.clone(),
-            begun: job.begun,
-            ended: job.changed,
-            from: match &job.origin {
-                Origin::Cloud(_) => "cloud".to_owned(),
-                Origin::File(name) => name.clone(),
-            },
-            result: result.to_owned(),
-            why: job.state.why().chars().take(1000).collect(),
-            name: job.name.clone(),
-            target: manifest.as_ref().map(|manifest| manifest.kind.target().to_owned()),
-            version: manifest.map(|m| m.version.to_string()).or_else(|| job.offer().map(|o| o.version.clone())),
-            replaced: job.from.clone(),
-            sign: job.offer().map(|offer| offer.sign.clone()),
-            device: job.offer().map(|offer| format!("{}/{}", offer.product_key, offer.device_key)),
-        }
-    }
+fn broken(name: &str) -> String {
+    format!("{name}{BROKEN}")
+}
+
+/// None of this program's: it may be laid aside, and nothing is lost that it could use.
+fn is_garbage(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::FileTooLarge)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::store::power_cut::{AFTERMATHS, CutDisk};
+    use crate::update::job::State;
     use crate::update::job::tests::{good_events, job};
 
     /// All states of a good job, in order.
@@ -292,6 +226,31 @@ mod tests {
         assert_eq!(shelf.load().unwrap(), None);
         assert!(folder.path().join("update/job.json.broken").exists());
         assert_eq!(shelf.load().unwrap(), None);
+        std::fs::write(folder.path().join("update/job.json"), vec![b' '; 300 << 10]).unwrap();
+        assert_eq!(shelf.load().unwrap(), None, "one that is none of ours by its size");
+        assert!(!folder.path().join("update/job.json").exists());
+    }
+
+    #[test]
+    fn a_folder_in_the_place_of_the_job_is_told_and_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let shelf = Shelf::new(Arc::new(crate::store::RealDisk), folder.path());
+        let path = folder.path().join("update/job.json");
+        std::fs::create_dir_all(&path).unwrap();
+        let (what, remedy) = shelf.unread(&shelf.load().unwrap_err());
+        assert!(what.ends_with("job.json is a folder, and should be a file"), "{what}");
+        assert_eq!(remedy, format!("mv {0} {0}.aside", path.display()));
+        assert!(path.is_dir());
+    }
+
+    #[test]
+    fn versions_of_tens_of_thousands_of_devices_are_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let shelf = Shelf::new(Arc::new(crate::store::RealDisk), folder.path());
+        let versions: Versions =
+            (0..20_000).map(|n| (format!("productKey/deviceKey-{n:06}"), "1.2.3".to_owned())).collect();
+        shelf.save_versions(&versions).unwrap();
+        assert_eq!(shelf.versions().unwrap(), versions);
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod server;
 mod target;
 
 use super::build::{Wanted, build};
+use super::conditions::Warned;
 use super::file::limits;
 use super::runner::{self, Around, Ports, Updates};
 use super::shelf::Shelf;
@@ -162,6 +163,33 @@ async fn an_address_that_turns_out_to_be_forbidden_is_asked_once() {
     assert_eq!(gateway.updates.offered(offer, true).await.code, 200);
     assert_eq!(until(&gateway, |job| job["state"] != "refused" && job["end"] == true).await["state"], "done");
     assert_eq!(sent.load(Ordering::SeqCst), size);
+}
+
+/// Nobody knows then whether an update is half done: none is taken until a person has looked, and all else goes on.
+#[tokio::test]
+async fn a_job_that_can_not_be_read_keeps_updates_away_until_it_can() {
+    let bench = Bench::new();
+    let job = bench.home.path().join("state/update/job.json");
+    std::fs::create_dir_all(&job).unwrap();
+    std::fs::write(job.with_file_name("history.jsonl"), vec![b'x'; 300 << 10]).unwrap();
+    let gateway = bench.start();
+    let told = gateway.updates.install(bench.file("2.0.0"), false, None).await.unwrap_err();
+    assert!(told.code == "refused" && told.words.contains("is a folder"), "{told:?}");
+    assert!(told.words.ends_with(&format!("mv {0} {0}.aside", job.display())), "{told:?}");
+    let offer = bench.offer("2.0.0", "gw", "http://127.0.0.1:1/x");
+    let offered = gateway.updates.offered(offer, true).await;
+    assert!(offered.code == 2018 && offered.message.contains("is a folder"), "{offered:?}");
+    for asked in [gateway.updates.cancel().await, gateway.updates.roll_back().await] {
+        assert!(asked.unwrap_err().words.contains("is a folder"));
+    }
+    let status = gateway.updates.status();
+    assert!(status["job"].is_null() && status["unread"].as_str().unwrap().contains("is a folder"), "{status}");
+    assert_eq!(gateway.updates.history(), serde_json::json!([]), "laid aside");
+    std::fs::remove_dir(&job).unwrap();
+    gateway.updates.install(bench.file("2.0.0"), false, None).await.unwrap();
+    assert_eq!(end(&gateway).await["state"], "done");
+    assert_eq!(gateway.updates.status()["unread"], Json::Null);
+    assert_eq!(gateway.updates.history().as_array().map(Vec::len), Some(1));
 }
 
 #[tokio::test]

@@ -47,6 +47,10 @@ fn groups(root: &Path, user: u32) -> Vec<u32> {
 pub enum Wish {
     Read,
     ReadWrite,
+    /// Start a program.
+    Run,
+    /// Start a script, which its interpreter reads; or list a folder and go into it.
+    ReadRun,
 }
 
 /// Whether a user may open a file, by owner, group and mode. What lists of access add is not seen.
@@ -55,6 +59,8 @@ pub fn may_open(root: &Path, user: u32, file: &std::fs::Metadata, wish: Wish) ->
     let bits = match wish {
         Wish::Read => 0o4,
         Wish::ReadWrite => 0o6,
+        Wish::Run => 0o1,
+        Wish::ReadRun => 0o5,
     };
     let mode = file.mode();
     let granted = if user == 0 {

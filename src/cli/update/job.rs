@@ -64,10 +64,11 @@ pub(super) fn install(own: &InstallArguments) -> ExitCode {
 pub(super) fn status(door: &Door) -> ExitCode {
     door.show(door.ask("update_status", &json!({})), |answer| {
         let mut said = match &answer["job"] {
+            Json::Null if answer["unread"].is_string() => String::new(),
             Json::Null => "no update was ever taken\n".to_owned(),
             job => line(job),
         };
-        if let Some(why) = answer["keys"]["none"].as_str() {
+        for why in [&answer["unread"], &answer["keys"]["none"]].into_iter().filter_map(Json::as_str) {
             said.push_str(&format!("{why}\n"));
         }
         said

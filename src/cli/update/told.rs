@@ -34,7 +34,7 @@ pub(super) fn describe(job: &Json) -> String {
 /// For the status page: an update under way, and one that ended lately.
 pub(in crate::cli) fn lines(update: &Json, now: i64) -> Vec<String> {
     let job = &update["job"];
-    let mut lines = Vec::new();
+    let mut lines: Vec<String> = update["unread"].as_str().map(str::to_owned).into_iter().collect();
     if job.is_null() {
         return lines;
     }
@@ -68,6 +68,8 @@ mod tests {
     #[test]
     fn the_status_page_tells_what_goes_on_and_for_a_while_what_went_wrong() {
         let (day, now) = (RECENT_MS, 100 * RECENT_MS);
+        assert_eq!(lines(&json!({ "job": null, "unread": "no update is taken" }), now), ["no update is taken"]);
+        assert!(lines(&json!({ "job": null, "unread": null }), now).is_empty());
         let job = |state: &str, ended: i64, told: bool| {
             let end = ended > 0;
             let job = json!({"target": "engine", "version": "1.2.0", "replaces": "1.1.0", "state": state, "percent": 30,

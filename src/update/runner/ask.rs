@@ -82,6 +82,7 @@ impl Runner {
 
     pub(super) fn pulled(&mut self, asked: &Asked, data: Result<Json, String>) {
         self.pulling = None;
+        self.read_again();
         if self.asking.front() == Some(asked) {
             self.asking.pop_front();
         }

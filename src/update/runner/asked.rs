@@ -11,6 +11,7 @@ use serde_json::{Value as Json, json};
 
 impl Runner {
     pub(super) async fn hear(&mut self, request: Request) {
+        self.read_again();
         let answer = match request.wanted {
             Wanted::Offer(offer, gateway) => self.offered(*offer, gateway),
             Wanted::Install { file, now, device } => self.install(&file, now, device),
@@ -88,6 +89,7 @@ impl Runner {
     pub(super) fn take_on(&mut self, origin: Origin, at_once: bool, device: Option<String>) -> Result<Json, Refused> {
         let refused = |words: String| Refused { code: "refused", words };
         self.ports.keys.as_ref().map_err(|why| refused(why.clone()))?;
+        self.unread.clone().map_or(Ok(()), |why| Err(refused(why)))?;
         let id = format!("{}-{:04x}", now(), fastrand::u16(..));
         let job = Job { device, ..Job::new(id, origin, at_once, now()) };
         self.ports
@@ -105,6 +107,7 @@ impl Runner {
 
     pub(super) async fn cancel(&mut self) -> Result<Json, Refused> {
         let refused = |words: &str| Refused { code: "not_possible", words: words.to_owned() };
+        self.unread.as_deref().map_or(Ok(()), |why| Err(refused(why)))?;
         let job =
             self.job.as_ref().filter(|job| !job.state.is_end()).ok_or_else(|| refused("no update is under way"))?;
         let Some(after) = job.after(Event::Cancelled("cancelled by a person".to_owned()), now()) else {
@@ -119,6 +122,7 @@ impl Runner {
 
     pub(super) async fn roll_back(&mut self) -> Result<Json, Refused> {
         let refused = |words: &str| Refused { code: "not_possible", words: words.to_owned() };
+        self.unread.as_deref().map_or(Ok(()), |why| Err(refused(why)))?;
         let job = self.job.as_ref().ok_or_else(|| refused("there was no update that could be taken back"))?;
         if manifest(job).is_some_and(|manifest| matches!(manifest.kind, Kind::Device { .. })) {
             return Err(refused(

@@ -15,7 +15,8 @@ impl Runner {
             Err(why) => json!({ "none": why }),
         };
         let job = self.job.as_ref().map(|job| self.describe(job));
-        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = json!({ "keys": keys, "job": job });
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) =
+            json!({ "keys": keys, "job": job, "unread": self.unread });
     }
 
     pub(super) fn describe(&self, job: &Job) -> Json {

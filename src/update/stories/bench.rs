@@ -118,6 +118,7 @@ impl Bench {
             gateway: Some(("p".into(), "gw".into())),
             identity: None,
             ask: None,
+            warned: Warned::default(),
         };
         let (stop, stopped) = watch::channel(false);
         let (updates, task) = runner::start(ports, stopped);

@@ -1,5 +1,7 @@
 //! The update job as it lies in the state folder: whether it goes on, how it ended, and what a person can do.
 
+mod conditions;
+
 use super::configured;
 use crate::cli::doctor::finding::Finding;
 use crate::cli::doctor::ground::{Gateway, Ground};
@@ -10,6 +12,7 @@ use crate::update::job::{Job, State};
 use crate::update::shelf::{FOLDER, Shelf};
 use crate::update::{Manifest, Stage};
 use std::io::ErrorKind;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,22 +34,34 @@ pub(in crate::cli::doctor) fn look(ground: &Ground) -> Vec<Finding> {
     };
     let at = config.state_dir.join(FOLDER);
     let gone_on = !matches!(ground.gateway, Gateway::Stopped);
-    let finding = match Shelf::new(Arc::new(RealDisk), &config.state_dir).look() {
+    let shelf = Shelf::new(Arc::new(RealDisk), &config.state_dir);
+    let finding = match shelf.look() {
         Ok(None) if config.update.keys.is_empty() => {
             Finding::note("no update is taken: update.keys names no key").help("see docs/reference/update.md")
         }
         Ok(None) => Finding::ok("no update was ever taken"),
         Ok(Some(job)) => judge(&job, &config.update, gone_on, ground.now),
         Err(error) if error.kind() == ErrorKind::PermissionDenied => Finding::unseen("the update job", error),
-        Err(error) if error.kind() == ErrorKind::InvalidData => Finding::fault(format!(
-            "the update job can not be understood: {error}"
-        ))
+        Err(error) if matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::FileTooLarge) => Finding::fault(
+            format!("the update job can not be understood: {error}"),
+        )
         .help(
             "the gateway lays it aside when it starts, as job.json.broken; offer the update again, and check the disk",
         ),
-        Err(error) => Finding::fault(format!("the update job can not be read: {error}")).help("check the disk"),
+        Err(error) => {
+            let (what, remedy) = shelf.unread(&error);
+            Finding::fault(format!("no update is taken, for {what}")).help(remedy)
+        }
     };
-    vec![finding.at(at.join("job.json").display())]
+    let mut findings = vec![finding.at(at.join("job.json").display())];
+    findings.extend(shelf.laid_aside().into_iter().map(laid_aside));
+    findings.extend(conditions::look(ground, &config.update.conditions));
+    findings
+}
+
+fn laid_aside(path: PathBuf) -> Finding {
+    let what = "a record of updates could not be understood and was laid aside; nothing depends on it any more";
+    Finding::note(what).at(path.display()).help(format!("check the disk, then rm -r {}", path.display()))
 }
 
 /// What the job is, and of which version to which.
