@@ -226,6 +226,31 @@ async fn an_ordinary_exception_is_no_silence() {
     assert_eq!(bench.kept.of(0), []);
 }
 
+/// What versions are told from, each minute: thousands of devices may be looked at, and none of them more than once.
+#[tokio::test(start_paused = true)]
+async fn latest_values_of_thousands_of_devices_cost_one_look_at_each() {
+    const DEVICES: u32 = 3000;
+    let bench = bench(DEVICES, |_| {});
+    sleep(S * 5).await;
+    let (mut looked, mut found) = (0, Vec::new());
+    let lines = bench.south.now();
+    lines.each_latest(
+        |device| {
+            looked += 1;
+            (device % 2 == 0).then_some(&[1][..])
+        },
+        |device, points| {
+            let ids: Vec<&str> = points.iter().map(|point| point.id.as_str()).collect();
+            assert_eq!(ids, ["m1"], "of device {device} what is wanted alone is made");
+            assert_eq!(points[0].value, Some(Shown(Value::Int(i64::from(device * ROWS + 1)))), "device {device}");
+            found.push(device);
+        },
+    );
+    assert_eq!((looked, found.len()), (DEVICES, DEVICES as usize / 2));
+    assert!(found.is_sorted());
+    assert_eq!(lines.latest(7).len(), ROWS as usize, "all of one");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_value_is_never_shown_or_sent_beyond_the_loss_of_its_device() {
     let bench = bench(1, |_| {});
