@@ -3,9 +3,10 @@
 use super::packages::Packages;
 use crate::model::firmware::FirmwareRules;
 use crate::model::{Site, Template, Value};
-use crate::south::{AskError, Lines, Moments, South};
+use crate::south::{AskError, Lines, Moments, PointNow, South};
 use crate::update::device::{SubDevice, Trouble, shown};
 use driver::{Answer, Transfer, TransferShape};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,28 +39,28 @@ impl Devices {
         if lines.epoch() != site.names.epoch {
             return Vec::new();
         }
-        let mut found = Vec::new();
+        // By number, so that one pass over the connections is enough: there may be thousands.
+        let mut telling: HashMap<u32, (&Template, &[u32])> = HashMap::new();
         for device in site.connections.iter().flat_map(|connection| &connection.devices) {
-            let Some(rules) = &device.template.commands.firmware else { continue };
-            let Some(names) = site.names.devices.get(device.device as usize) else { continue };
-            if names.device_key.is_empty() || rules.version.is_empty() {
-                continue;
-            }
-            if let Some(version) = latest(&lines, device.device, &device.template, &rules.version) {
-                found.push((names.product_key.clone(), names.device_key.clone(), version));
+            let rules = device.template.commands.firmware.as_ref().filter(|rules| !rules.version.is_empty());
+            let names = site.names.devices.get(device.device as usize).filter(|names| !names.device_key.is_empty());
+            if let (Some(rules), Some(_)) = (rules, names) {
+                telling.insert(device.device, (&device.template, &rules.version));
             }
         }
+        let mut found = Vec::new();
+        let points_of = |device: u32| telling.get(&device).map(|(_, points)| *points);
+        lines.each_latest(points_of, |device, now| {
+            let names = &site.names.devices[device as usize];
+            let version = telling.get(&device).and_then(|(template, points)| shown(&values(now, template, points)?));
+            // None while one of its points is not good.
+            found.extend(version.map(|version| (names.product_key.clone(), names.device_key.clone(), version)));
+        });
         found
     }
 }
 
-/// The version that the points show; `None` while one of them is not good.
-fn latest(lines: &Lines, device: u32, template: &Template, points: &[u32]) -> Option<String> {
-    shown(&values(lines, device, template, points)?)
-}
-
-fn values(lines: &Lines, device: u32, template: &Template, points: &[u32]) -> Option<Vec<Value>> {
-    let now = lines.latest(device);
+fn values(now: &[PointNow], template: &Template, points: &[u32]) -> Option<Vec<Value>> {
     let value = |point: &u32| {
         let id = &template.model.measurepoints.get(*point as usize)?.id;
         let found = now.iter().find(|shown| shown.id == *id).filter(|shown| shown.quality == "good")?;
@@ -140,7 +141,7 @@ impl SubDevice for One {
             }
             lines.read_points(number, measurepoints, Moments::within(WITHIN)).await.map_err(trouble)?;
             let away = || Trouble::Away("the device gives no good value for its version".to_owned());
-            values(&lines, number, &template, measurepoints).ok_or_else(away)
+            values(&lines.latest(number), &template, measurepoints).ok_or_else(away)
         })
     }
 }

@@ -3,7 +3,7 @@
 use super::lines::Handle;
 use super::live::DeviceInfo;
 use super::request::{Ask, Moments};
-use super::status::{self, DeviceState, Filter, PointNow};
+use super::status::{self, DeviceState, PointNow};
 use super::{AskError, Lines};
 use crate::mapping::control;
 use crate::model::{Argument, Value};
@@ -51,10 +51,27 @@ impl Lines {
     #[must_use]
     pub fn latest(&self, device: u32) -> Vec<PointNow> {
         let Ok((line, at)) = self.place(device) else { return Vec::new() };
-        let filter = Filter { device: Some(line.live.devices[at].name.clone()), ..Filter::default() };
         let mut points = Vec::new();
-        status::points(&line.live, &filter, &mut points);
+        status::of_device(&line.live, &line.live.devices[at], None, &mut |point| points.push(point));
         points
+    }
+
+    /// The latest values of some measurement points of many devices, in one pass over all: `wanted` is asked once for each
+    /// device, by its index into `names.devices`, and `found` gets what fills them.
+    pub fn each_latest<'w>(
+        &self,
+        mut wanted: impl FnMut(u32) -> Option<&'w [u32]>,
+        mut found: impl FnMut(u32, &[PointNow]),
+    ) {
+        let mut points = Vec::new();
+        for line in &self.lines {
+            for info in &line.live.devices {
+                let Some(measurepoints) = wanted(info.device) else { continue };
+                points.clear();
+                status::of_device(&line.live, info, Some(measurepoints), &mut |point| points.push(point));
+                found(info.device, &points);
+            }
+        }
     }
 
     /// What would be written for a value of a measurement point. Nothing is done.

@@ -157,17 +157,26 @@ pub(super) fn connection_status(live: &Live, plan: &dyn Plan) -> ConnectionStatu
 /// Adds the points of a connection that pass the filter. The lock is held for one device at a time.
 pub(super) fn points(live: &Live, filter: &Filter, out: &mut Vec<PointNow>) {
     for info in live.devices.iter().filter(|info| filter.has_device(&info.name)) {
-        let now = live.lock();
-        let rows = (0u32..).zip(&now.points[info.first_point as usize..info.points().end as usize]);
-        for (row, state) in rows {
-            show_row(live, info, row, state, &mut |point| {
-                if filter.has_point(&point) {
-                    out.push(point);
-                }
-            });
-        }
-        out.extend(formulas(live, info, &now).filter(|point| filter.has_point(point)));
+        of_device(live, info, None, &mut |point| {
+            if filter.has_point(&point) {
+                out.push(point);
+            }
+        });
     }
+}
+
+/// The points of one device, or those of them that fill some measurement points.
+pub(super) fn of_device(live: &Live, info: &DeviceInfo, wanted: Option<&[u32]>, show: &mut impl FnMut(PointNow)) {
+    let now = live.lock();
+    let fills = |measurepoint: u32| wanted.is_none_or(|wanted| wanted.contains(&measurepoint));
+    let rows = (0u32..).zip(&now.points[info.first_point as usize..info.points().end as usize]);
+    for (row, state) in rows {
+        // Most of a device's points are none of those: nothing is made of them.
+        if wanted.is_none() || info.mapping.direct(row).any(|(measurepoint, _)| fills(measurepoint)) {
+            show_row(live, info, row, state, show);
+        }
+    }
+    formulas(live, info, &now, fills).for_each(show);
 }
 
 fn show_row(live: &Live, info: &DeviceInfo, row: u32, state: &PointState, show: &mut impl FnMut(PointNow)) {
@@ -212,8 +221,14 @@ fn show_row(live: &Live, info: &DeviceInfo, row: u32, state: &PointState, show: 
     }
 }
 
-fn formulas<'a>(live: &'a Live, info: &'a DeviceInfo, now: &'a Now) -> impl Iterator<Item = PointNow> + 'a {
-    info.mapping.formulas().zip(&now.computed[info.first_computed..]).map(|(measurepoint, state)| {
+fn formulas<'a>(
+    live: &'a Live,
+    info: &'a DeviceInfo,
+    now: &'a Now,
+    wanted: impl Fn(u32) -> bool + 'a,
+) -> impl Iterator<Item = PointNow> + 'a {
+    let all = info.mapping.formulas().zip(&now.computed[info.first_computed..]);
+    all.filter(move |(measurepoint, _)| wanted(*measurepoint)).map(|(measurepoint, state)| {
         let model = &info.template.model.measurepoints[measurepoint as usize];
         let mut scratch = String::new();
         let (value, doubt) = match &state.datum {

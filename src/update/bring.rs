@@ -67,7 +67,7 @@ pub(super) async fn fetch(ports: &Ports, job: &Job, teller: &Teller) -> Result<E
         Origin::File(path) => return copy(path.into(), part(ports, job), ports.config.max_bytes, teller).await,
     };
     let mut patience = Patience::new(Instant::now() + ports.config.deadline);
-    let (mut anew, mut farthest) = (false, 0);
+    let mut anew = false;
     loop {
         let found = match find(ports, offer).await {
             Ok(found) => found,
@@ -82,7 +82,7 @@ pub(super) async fn fetch(ports: &Ports, job: &Job, teller: &Teller) -> Result<E
         let progress = Progress::seen();
         let download = Download { source: &source, folder: &folder, progress: &progress };
         let held = download.held();
-        farthest = held.max(farthest);
+        patience.holds(held);
         // All of it may be here, and only the word of it was lost.
         let whole = held == offer.size;
         let file = Downloaded { path: part(ports, job), bytes: held, unsure: true };
@@ -102,9 +102,7 @@ pub(super) async fn fetch(ports: &Ports, job: &Job, teller: &Teller) -> Result<E
                 Some(wrong) => return Err(Failure::new(Stage::Verification, wrong)),
             },
             Err(trouble) => {
-                // A server that can not go on and breaks at the same place brings the same bytes for ever.
-                let came = download.held().saturating_sub(farthest);
-                rest(patience.after(&trouble, came, Instant::now())?, &trouble, teller).await;
+                rest(patience.after(&trouble, download.held(), Instant::now())?, &trouble, teller).await;
             }
         }
     }
@@ -124,20 +122,28 @@ struct Patience {
     fruitless: u32,
     /// Those of them that will hardly end otherwise.
     slim: u32,
+    /// Most bytes that were ever here: a server that can not go on and breaks at the same place brings the same ones
+    /// for ever.
+    farthest: u64,
 }
 
 impl Patience {
     fn new(until: Instant) -> Patience {
-        Patience { until, fruitless: 0, slim: 0 }
+        Patience { until, fruitless: 0, slim: 0, farthest: 0 }
     }
 
-    /// How long to wait before the next attempt.
+    /// So much is here before an attempt.
+    fn holds(&mut self, bytes: u64) {
+        self.farthest = self.farthest.max(bytes);
+    }
+
+    /// How long to wait before the next attempt, after one that left so many bytes.
     ///
     /// # Errors
     /// When there is none.
-    fn after(&mut self, trouble: &Trouble, came: u64, now: Instant) -> Result<Duration, Failure> {
-        if came > 0 {
-            (self.fruitless, self.slim) = (0, 0);
+    fn after(&mut self, trouble: &Trouble, held: u64, now: Instant) -> Result<Duration, Failure> {
+        if held > self.farthest {
+            (self.fruitless, self.slim, self.farthest) = (0, 0, held);
         } else {
             self.fruitless += 1;
             self.slim += u32::from(trouble.chance == Chance::Slim);
@@ -318,9 +324,17 @@ mod tests {
         let end = Patience::new(now).after(&trouble(Chance::Good), 5, now).unwrap_err();
         assert_eq!((end.stage, end.words.as_str()), (Stage::Download, "download: tls: x"), "the deadline");
         let mut patience = Patience::new(now + Duration::from_secs(3600));
-        for _ in 0..100 {
-            assert!(patience.after(&trouble(Chance::Slim), 1, now).is_ok(), "it gets on");
+        for held in 1..=100 {
+            assert!(patience.after(&trouble(Chance::Slim), held, now).is_ok(), "it gets on");
             assert!(patience.after(&trouble(Chance::Slim), 0, now).unwrap() < Duration::from_secs(6));
         }
+        // The same hundred bytes again and again.
+        let mut patience = Patience::new(now + Duration::from_secs(3600));
+        let ended = (0..).find(|_| patience.after(&trouble(Chance::Good), 100, now).is_err());
+        assert_eq!(ended, Some(FRUITLESS), "after the one that brought them");
+        let mut patience = Patience::new(now + Duration::from_secs(3600));
+        patience.holds(100);
+        let ended = (1..).find(|_| patience.after(&trouble(Chance::Good), 100, now).is_err());
+        assert_eq!(ended, Some(FRUITLESS), "a start that found them counts them as no progress");
     }
 }

@@ -8,7 +8,7 @@ use super::manifest::{Kind, Manifest};
 use super::runner::Ports;
 use super::window;
 use super::zone::Zone;
-use super::{Failure, Stage, Staged, Standing, Target, Tell, bring, conditions};
+use super::{Failure, Stage, Staged, Standing, Target, Tell, bring, conditions, source};
 use crate::model::Timestamp;
 use crate::model::update::Offer;
 use semver::Version;
@@ -83,13 +83,13 @@ async fn prove(ports: &Arc<Ports>, job: &Job, teller: &Teller) -> Result<Event, 
     // Unpacked, and then written where the target takes it.
     let room = free(&work).map_or(u64::MAX, |free| free.saturating_sub(ports.config.reserve_bytes) / 2);
     let limits = file::limits(ports.config.max_bytes.min(room), Some(work.clone()));
-    let (archive, id) = (part(ports, job), job.id.clone());
+    let (archive, shown, id) = (part(ports, job), source::shown(&job.origin), job.id.clone());
     let limits_told = limits.file_bytes < ports.config.max_bytes;
     let (told, span) = (teller.told.clone(), teller.span);
     let proving = tokio::task::spawn_blocking(move || {
         let teller = Teller { told, span };
         teller.tell(5, "verifying");
-        let verified = Opened::open(&archive, &limits)?.verify(&keys)?;
+        let verified = Opened::open_as(&archive, &shown, &limits)?.verify(&keys)?;
         teller.tell(50, "unpacking");
         let size = verified.manifest.payload_bytes.max(1);
         verified.extract(&work.join(format!("{id}.payload")), |done| {

@@ -70,12 +70,20 @@ impl Opened {
     /// # Errors
     /// What it is instead, and what to do; or why the archive is not taken.
     pub fn open(path: &Path, limits: &Limits) -> Result<Opened, Failure> {
-        let start = start(path)
-            .map_err(|error| Failure { stage: Stage::Other, words: format!("read {}: {error}", path.display()) })?;
+        Opened::open_as(path, &path.display().to_string(), limits)
+    }
+
+    /// The same of a file that people know by another name.
+    ///
+    /// # Errors
+    /// As `open`.
+    pub fn open_as(path: &Path, shown: &str, limits: &Limits) -> Result<Opened, Failure> {
+        let start =
+            start(path).map_err(|error| Failure { stage: Stage::Other, words: format!("read {shown}: {error}") })?;
         if let Some((what, way)) = foreign::describe(&start) {
             return Err(refused(format!("it is no update file but {what}: {way}")));
         }
-        let source = Source::open(path, limits).map_err(|faults| unproven(in_words(&faults)))?;
+        let source = Source::open_as(path, shown, limits).map_err(|faults| unproven(in_words(&faults)))?;
         if !source.contains(manifest::FILE) {
             let (what, way) = foreign::describe_archive(source.files());
             return Err(refused(format!("it is no update file but {what}: {way}")));

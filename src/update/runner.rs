@@ -6,6 +6,7 @@ mod asked;
 mod handle;
 mod page;
 mod telling;
+mod turns;
 mod versions;
 
 pub use handle::{Refused, Updates};
@@ -25,7 +26,7 @@ use crate::package::trust::PublicKey;
 use ask::Asked;
 use handle::Request;
 use serde_json::Value as Json;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -33,6 +34,7 @@ use std::time::Duration;
 use telling::saying;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
+use turns::Turns;
 
 /// People and clouds ask one thing at a time; a further one is refused as busy.
 const WAITING: usize = 8;
@@ -102,7 +104,7 @@ struct Runner {
     /// When everybody is asked for again.
     round_at: Option<Instant>,
     /// Whose updates the cloud is still to be asked for; as many as there are devices at most.
-    asking: VecDeque<Asked>,
+    asking: Turns<(String, String), Asked>,
     /// Devices that have shown a version since the start.
     seen: BTreeSet<(String, String)>,
     /// When the versions that sub-devices show are looked at next.
@@ -154,7 +156,7 @@ impl Runner {
             pulling: None,
             pull_at: round_at,
             round_at,
-            asking: VecDeque::new(),
+            asking: Turns::new(),
             seen: BTreeSet::new(),
             look_at: Instant::now(),
             look_after: Duration::from_secs(1),

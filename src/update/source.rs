@@ -1,5 +1,6 @@
 //! PURE. What the address of an offer means: which server it leads to, and whether it may.
 
+use super::job::Origin;
 use crate::config::{Address, Checksum, Places, Scheme, SourceConfig, UpdateConfig, When};
 use crate::model::Glob;
 use crate::model::update::Offer;
@@ -78,6 +79,28 @@ fn web(url: &str, config: &UpdateConfig) -> Result<Way, String> {
         }
         other => Err(format!("fileUrl: {}:// is not fetched for updates; offer https://", other.word())),
     }
+}
+
+/// The cloud shows a line of 256 letters, and the reason has to have room in it.
+const SHOWN: usize = 120;
+
+/// The file as whoever offered it knows it: an address without account and query, which may hold keys.
+#[must_use]
+pub fn shown(origin: &Origin) -> String {
+    let url = match origin {
+        Origin::File(path) => return path.clone(),
+        Origin::Cloud(offer) => offer.url.split(['?', '#']).next().unwrap_or_default(),
+    };
+    let plain = match url.split_once("://") {
+        Some((scheme, rest)) => {
+            let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+            format!("{scheme}://{}{path}", host.rsplit('@').next().unwrap_or_default())
+        }
+        None => url.to_owned(),
+    };
+    let plain: Vec<char> = plain.chars().filter(|c| !c.is_control()).collect();
+    let over = plain.len().saturating_sub(SHOWN);
+    if over == 0 { plain.into_iter().collect() } else { format!("…{}", plain[over..].iter().collect::<String>()) }
 }
 
 /// As far as it can be told before the name is resolved.
@@ -195,6 +218,16 @@ mod tests {
         let Ok(Way::Web(address)) = of("/a/f.bin", &some) else { panic!("a path has a base") };
         assert_eq!(address.to_string(), "https://files.example.com/x/a/f.bin");
         assert!(matches!(of("enos-connect://f", &some), Ok(Way::Broker { .. })));
+    }
+
+    #[test]
+    fn a_file_is_shown_as_it_was_offered_and_without_keys() {
+        let shown = |url: &str| shown(&Origin::Cloud(Offer { url: url.into(), ..offer("1.0.0") }));
+        assert_eq!(shown("https://u:p@h:8443/a/f.bin?sign=x&token=y#z"), "https://h:8443/a/f.bin");
+        assert_eq!(shown("enos-connect://abc/f.zip"), "enos-connect://abc/f.zip");
+        assert_eq!(shown("/files/f\u{1b}.bin?sign=x"), "/files/f.bin");
+        let long = shown(&format!("https://h/{}/f.bin", "a".repeat(500)));
+        assert!(long.chars().count() == SHOWN + 1 && long.ends_with("/f.bin"), "{long}");
     }
 
     #[test]

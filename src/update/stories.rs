@@ -1,5 +1,6 @@
 //! Whole updates with a target that plays along or does not: crashes at every step, offers in any order, files over HTTP.
 
+mod barren;
 mod bench;
 mod cloud;
 mod engines;
@@ -111,6 +112,28 @@ async fn every_failure_has_its_code_and_leaves_what_ran() {
         assert_eq!(bench.cloud.steps().last(), Some(&code), "{words}");
         assert_eq!(bench.board.lock().unwrap().running, "1.0.0", "{words}");
     }
+}
+
+/// Where the gateway keeps it meanwhile is nothing that anybody could look for.
+#[tokio::test]
+async fn a_file_that_is_broken_is_called_as_whoever_brought_it_calls_it() {
+    let bench = Bench::new();
+    let torn = bench.home.path().join("torn.tar.gz");
+    let whole = std::fs::read(bench.file("2.0.0")).unwrap();
+    std::fs::write(&torn, &whole[..whole.len() / 2]).unwrap();
+    let bytes = std::fs::read(&torn).unwrap();
+    let (base, _) = server(bench.home.path().to_owned(), None).await;
+    let gateway = bench.start();
+    gateway.updates.install(torn.clone(), false, None).await.unwrap();
+    let job = end(&gateway).await;
+    let why = job["why"].as_str().unwrap();
+    assert!(why.starts_with(&format!("{}: ", torn.display())) && !why.contains(".part"), "{why}");
+    let offer = bench.offer("2.0.0", "gw", &format!("{base}/torn.tar.gz"));
+    let offer = Offer { size: bytes.len() as u64, sign: crate::store::sha256(&bytes), ..offer };
+    assert_eq!(gateway.updates.offered(offer, true).await.code, 200);
+    let job = until(&gateway, |job| job["end"] == true && job["from"] == "cloud").await;
+    let why = job["why"].as_str().unwrap();
+    assert!(why.starts_with(&format!("{base}/torn.tar.gz: ")) && !why.contains(".part"), "{why}");
 }
 
 #[tokio::test]

@@ -107,3 +107,28 @@ async fn too_many_requests_are_refused_as_busy() {
     }
     assert_eq!(busy, 8, "32 wait");
 }
+
+/// What versions are told from, each minute: thousands of devices may be looked at, and none of them more than once.
+#[tokio::test(start_paused = true)]
+async fn latest_values_of_thousands_of_devices_cost_one_look_at_each() {
+    const DEVICES: u32 = 3000;
+    let bench = bench(DEVICES, |_| {});
+    sleep(S * 5).await;
+    let (mut looked, mut found) = (0, Vec::new());
+    let lines = bench.south.now();
+    lines.each_latest(
+        |device| {
+            looked += 1;
+            (device % 2 == 0).then_some(&[1][..])
+        },
+        |device, points| {
+            let ids: Vec<&str> = points.iter().map(|point| point.id.as_str()).collect();
+            assert_eq!(ids, ["m1"], "of device {device} what is wanted alone is made");
+            assert_eq!(points[0].value, Some(Shown(Value::Int(i64::from(device * ROWS + 1)))), "device {device}");
+            found.push(device);
+        },
+    );
+    assert_eq!((looked, found.len()), (DEVICES, DEVICES as usize / 2));
+    assert!(found.is_sorted());
+    assert_eq!(lines.latest(7).len(), ROWS as usize, "all of one");
+}

@@ -69,7 +69,15 @@ impl Source {
     /// # Errors
     /// Everything that may not be in a package, naming the entry.
     pub fn open(path: &Path, limits: &Limits) -> Result<Source, Vec<Diagnostic>> {
-        let shown: Arc<str> = path.display().to_string().into();
+        Source::open_as(path, &path.display().to_string(), limits)
+    }
+
+    /// The same of a file that people know by another name.
+    ///
+    /// # Errors
+    /// As `open`.
+    pub fn open_as(path: &Path, shown: &str, limits: &Limits) -> Result<Source, Vec<Diagnostic>> {
+        let shown: Arc<str> = shown.into();
         let refuse = |reason: String| vec![Diagnostic::error(Place::new(&shown, 0, 0), reason)];
         let found = std::fs::metadata(path).map_err(|e| refuse(format!("open the package: {e}")))?;
         let files = if found.is_dir() {

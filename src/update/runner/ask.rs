@@ -57,10 +57,7 @@ impl Runner {
 
     /// Bounded by the devices there are: one place each.
     fn queue(&mut self, asked: Asked) {
-        let known = |one: &Asked| (&one.product_key, &one.device_key) == (&asked.product_key, &asked.device_key);
-        if !self.asking.iter().any(known) {
-            self.asking.push_back(asked);
-        }
+        self.asking.queue((asked.product_key.clone(), asked.device_key.clone()), asked);
     }
 
     /// Asks the cloud what there is for the next one.
@@ -69,7 +66,7 @@ impl Runner {
             self.begin_round();
         }
         self.pull_at = self.round_at;
-        let Some(next) = self.asking.front().cloned() else { return };
+        let Some(next) = self.asking.first().cloned() else { return };
         if self.job.as_ref().is_some_and(|job| !job.state.is_end()) {
             self.pull_at = Some(Instant::now() + PULL_AGAIN);
             return;
@@ -83,8 +80,8 @@ impl Runner {
     pub(super) fn pulled(&mut self, asked: &Asked, data: Result<Json, String>) {
         self.pulling = None;
         self.read_again();
-        if self.asking.front() == Some(asked) {
-            self.asking.pop_front();
+        if self.asking.first() == Some(asked) {
+            self.asking.take_first();
         }
         let data = match data {
             Ok(data) => data,

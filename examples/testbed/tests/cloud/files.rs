@@ -9,6 +9,7 @@ use enos_edge::model::update::{Deaf, Method, Offer, Offers as _};
 use enos_edge::package::trust::{SigningKey, generate};
 use enos_edge::store::{RealDisk, sha256};
 use enos_edge::update::build::{Wanted, build};
+use enos_edge::update::conditions::Warned;
 use enos_edge::update::runner::{self, Around, Ports, Updates};
 use enos_edge::update::shelf::Shelf;
 use enos_edge::update::{Activation, Failure, Kind, Staged, Standing, Target, Tell, limits};
@@ -125,6 +126,7 @@ impl Bench {
             gateway: Some(("gwPK".into(), "gwDK".into())),
             identity: Some(Arc::new(Fixed(secret.map(|secret| Secret::new(secret.to_owned()))))),
             ask: None,
+            warned: Warned::default(),
         };
         (runner::start(ports, stopped).0, stop)
     }
