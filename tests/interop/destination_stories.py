@@ -1,7 +1,6 @@
 """Stories of brokers beside EnOS, or instead of it, and of logic assets by REST."""
 import gzip
 import json
-import pathlib
 import random
 import subprocess
 import sys

@@ -10,7 +10,7 @@ import threading
 import time
 
 import pool
-from site_files import GATEWAY, ROOT, Gateway, Peer, free_port, running, wait_until, write_site
+from site_files import GATEWAY, ROOT, Gateway, Peer, free_port, wait_until, write_site
 from stand_in import StandIn
 
 PYTHON = sys.executable

@@ -10,8 +10,8 @@ import sys
 import tempfile
 import time
 
-from fetch_stories import authority, nginx
-from site_files import GATEWAY, Gateway, running, wait_until
+from file_servers import authority, nginx
+from site_files import GATEWAY, Gateway, wait_until
 from stand_in import StandIn
 
 #: Does not compress, and takes a few seconds at nginx's pace.
