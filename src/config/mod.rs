@@ -47,7 +47,7 @@ pub use push::PushConfig;
 pub use rest::RestConfig;
 pub use sub_devices::SubDevicesConfig;
 pub use subscribe::{Pick, Subscription};
-pub use update::{Pull, UpdateConfig, Window};
+pub use update::{Pull, UTC, UpdateConfig, Window, ZONES};
 
 use crate::diagnostic::Diagnostic;
 use std::path::{Path, PathBuf};

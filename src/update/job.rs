@@ -216,6 +216,9 @@ impl State {
     }
 }
 
+/// 1 January 2024: a clock that shows less has not been set since the gateway was switched on.
+pub const CLOCK_SET: i64 = 1_704_067_200;
+
 /// Words of a job that ended between two versions.
 const WAY_BACK_FAILED: &str = "the way back failed";
 /// A step during which the gateway died so often will kill it again.
@@ -268,6 +271,10 @@ impl Job {
     pub fn after(&self, event: Event, at: i64) -> Option<Job> {
         let state = self.next(&event)?;
         let mut job = Job { changed: at, starts: 0, ..self.clone() };
+        if !is_clock_set(job.begun) && is_clock_set(at) {
+            // The first moment that can be told: else it would have waited since 1970.
+            job.begun = at;
+        }
         match event {
             Event::Proven { name, manifest } => (job.name, job.manifest) = (Some(name), Some(manifest)),
             Event::Fits { running } => job.from = running,
@@ -335,6 +342,12 @@ impl Job {
     }
 }
 
+/// Whether a clock that shows this, in milliseconds since 1970, was set.
+#[must_use]
+pub fn is_clock_set(at: i64) -> bool {
+    at >= CLOCK_SET * 1000
+}
+
 /// What becomes of an offer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -399,6 +412,18 @@ pub(super) mod tests {
             Event::Works,
             Event::Confirmed,
         ]
+    }
+
+    #[test]
+    fn a_job_of_a_clock_that_was_not_set_begins_when_it_is() {
+        let set = CLOCK_SET * 1000 + 5;
+        let early = job().after(Event::Room, 2).unwrap();
+        assert_eq!(early.begun, 1);
+        let later = early.after(Event::Fetched, set).unwrap();
+        assert_eq!((later.begun, later.changed), (set, set));
+        let last = later.after(Event::Cancelled("x".into()), set + 9).unwrap();
+        assert_eq!(last.begun, set, "only once");
+        assert_eq!(later.after(Event::Cancelled("x".into()), 7).unwrap().begun, set, "a clock that jumps back");
     }
 
     #[test]
