@@ -47,7 +47,7 @@ pub use push::PushConfig;
 pub use rest::RestConfig;
 pub use sub_devices::SubDevicesConfig;
 pub use subscribe::{Pick, Subscription};
-pub use update::{CONDITIONS as UPDATE_CONDITIONS, Pull, UpdateConfig, Window};
+pub use update::{CONDITIONS as UPDATE_CONDITIONS, Pull, UTC, UpdateConfig, Window, ZONES};
 
 use crate::diagnostic::Diagnostic;
 use std::path::{Path, PathBuf};

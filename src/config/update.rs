@@ -3,7 +3,8 @@
 use super::fetch::Trust;
 use super::numbers::{seconds, whole};
 use super::{ClientFiles, Secret, client_files};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, did_you_mean};
+use crate::yaml::Kind;
 use crate::yaml::fields::{Faults, Fields, misfit, place, scalar, word};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -69,6 +70,8 @@ pub struct Window {
     pub to: u16,
 }
 
+/// Where zones of the machine lie.
+pub const ZONES: &str = "/usr/share/zoneinfo";
 pub const CONDITIONS: &str = "/etc/enos-edge/update-conditions.d";
 pub const FIRMWARE: &str = "/etc/enos-edge/firmware.d";
 
@@ -161,7 +164,7 @@ pub(super) fn read(own: &Fields<'_, '_>, folder: &Path, faults: &mut Faults) -> 
         keys,
         owner: owner(own.file),
         windows: own.list("window", faults).iter().filter_map(|node| window(own, node, faults)).collect(),
-        timezone: timezone(own, faults),
+        timezone: timezone(own, Path::new(ZONES), faults),
         conditions: path("conditions_dir", faults).unwrap_or_else(|| CONDITIONS.into()),
         condition_timeout: seconds(own, "condition_timeout_s", 30, 1..=3600, faults),
         trial: Duration::from_secs(60 * whole(own, "trial_min", 10, 1..=1440, faults)),
@@ -215,11 +218,7 @@ fn fit(own: &Fields<'_, '_>, config: &UpdateConfig, faults: &mut Faults) {
 
 fn window(own: &Fields<'_, '_>, node: &crate::yaml::Node<'_>, faults: &mut Faults) -> Option<Window> {
     let fields = Fields::open(own.file, node, "window of update", WINDOW_KEYS, faults)?;
-    let mut days = 0;
-    for day in fields.list("days", faults) {
-        let text = scalar(own.file, day, "days", faults);
-        days |= text.and_then(|text| word("days", &text, DAYS, faults)).unwrap_or(0);
-    }
+    let days = days(&fields, faults);
     let mut time = |key: &str| {
         let text = fields.required(key, faults)?;
         let minutes = minutes(&text.text);
@@ -229,13 +228,42 @@ fn window(own: &Fields<'_, '_>, node: &crate::yaml::Node<'_>, faults: &mut Fault
         minutes
     };
     let (from, to) = (time("from"), time("to"));
-    let window = Window { days: if fields.node("days").is_some() { days } else { 0b111_1111 }, from: from?, to: to? };
-    if window.from == window.to {
-        let fault = Diagnostic::error(place(own.file, node), "the window of update begins when it ends");
-        faults.push(fault.help("for the whole day write from: \"00:00\" and to: \"24:00\""));
-        return None;
+    let window = Window { days, from: from?, to: to? };
+    let mut refuse = |problem: &str, help: &str| {
+        faults.push(Diagnostic::error(place(own.file, node), problem).help(help));
+        None
+    };
+    match (window.from, window.to) {
+        (from, to) if from == to => refuse(
+            "the window of update begins when it ends",
+            "for the whole day write from: \"00:00\" and to: \"24:00\"",
+        ),
+        // No day has a minute of that name that is not the next day's.
+        (MIDNIGHT, _) => refuse(
+            "the window of update begins when its day is over",
+            "write from: \"00:00\", and the day after in days",
+        ),
+        _ => Some(window),
     }
-    Some(window)
+}
+
+/// 24:00, which only ends a day.
+const MIDNIGHT: u16 = 24 * 60;
+
+/// Without the key: every day. An empty list would be a window that never opens.
+fn days(window: &Fields<'_, '_>, faults: &mut Faults) -> u8 {
+    let Some(node) = window.node("days") else { return 0b111_1111 };
+    let list = window.list("days", faults);
+    if list.is_empty() && matches!(node.kind, Kind::List(_)) {
+        let fault = Diagnostic::error(place(window.file, node), "days: the window has no day, so it would never open");
+        faults.push(fault.help("name the days, or leave `days` out for every day"));
+    }
+    let mut days = 0;
+    for day in list {
+        let text = scalar(window.file, day, "days", faults);
+        days |= text.and_then(|text| word("days", &text, DAYS, faults)).unwrap_or(0);
+    }
+    days
 }
 
 fn minutes(text: &str) -> Option<u16> {
@@ -248,17 +276,44 @@ fn minutes(text: &str) -> Option<u16> {
     ((hours < 24 && minutes < 60) || (hours, minutes) == (24, 0)).then_some(hours * 60 + minutes)
 }
 
-/// A name below the zones' folder, never a way out of it.
-fn timezone(own: &Fields<'_, '_>, faults: &mut Faults) -> Option<String> {
+/// A name below the zones' folder, never a way out of it. One that is not there is a warning: a gateway that does not
+/// start because the system's package of zones has changed would lose data. Its windows stay closed.
+fn timezone(own: &Fields<'_, '_>, zones: &Path, faults: &mut Faults) -> Option<String> {
     let text = own.text("timezone", faults)?;
     let good = |part: &str| {
         !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'+'))
     };
     if text.text.split('/').all(good) {
+        if text.text != UTC && !zones.join(&text.text).is_file() {
+            let problem = format!("timezone: this machine knows no zone \"{}\"; its windows stay closed", text.text);
+            faults.push(Diagnostic::warning(text.place.clone(), problem).help(known_zones(zones, &text.text)));
+        }
         return Some(text.text);
     }
     faults.push(misfit("timezone", &text, "write a region and city, for example Asia/Shanghai, or UTC"));
     None
+}
+
+/// Known without any file of zones.
+pub const UTC: &str = "UTC";
+
+/// What was meant, of the same region, or how zones come here.
+fn known_zones(zones: &Path, name: &str) -> String {
+    let region = name.rsplit_once('/').map_or("", |(region, _)| region);
+    let mut known: Vec<String> = std::fs::read_dir(zones.join(region))
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .map(|city| if region.is_empty() { city } else { format!("{region}/{city}") })
+        .filter(|known| zones.join(known).is_file() && known.starts_with(|c: char| c.is_ascii_uppercase()))
+        .collect();
+    known.sort();
+    if known.is_empty() {
+        return "write a region and city, for example Asia/Shanghai; zones come with the package tzdata, old names with \
+                tzdata-legacy"
+            .to_owned();
+    }
+    did_you_mean(name, known.iter().map(String::as_str))
 }
 
 /// `None` when the configuration is no file, as in tests.
@@ -294,6 +349,48 @@ mod tests {
         assert_eq!(config.windows[1], Window { days: 0b111_1111, from: 0, to: 1440 });
         assert_eq!((config.pull, config.trial), (Pull::Every(Duration::from_secs(21_600)), Duration::from_secs(180)));
         assert_eq!(config.http_broker.as_deref(), Some("https://iot-http.example.com"));
+    }
+
+    #[test]
+    fn a_window_that_would_never_open_is_a_fault() {
+        for (window, words) in [
+            ("{ days: [], from: \"22:00\", to: \"04:00\" }", "edge.yaml:2:11: days: the window has no day"),
+            ("{ from: \"24:00\", to: \"00:00\" }", "edge.yaml:2:3: the window of update begins when its day is over"),
+            ("{ from: \"24:00\", to: \"04:00\" }", "begins when its day is over"),
+            ("{ from: \"7:5\", to: \"08:00\" }", "from: \"7:5\""),
+            ("{ from: \"00:00\", to: \"24:01\" }", "to: \"24:01\""),
+        ] {
+            let told = parse(&format!("window:\n- {window}\n")).unwrap_err();
+            assert!(told.contains(words), "{window}: {told}");
+        }
+        assert_eq!(
+            parse("window:\n- { days: , from: \"22:00\", to: \"24:00\" }\n").unwrap().windows[0].days,
+            0b111_1111
+        );
+    }
+
+    #[test]
+    fn a_zone_that_this_machine_does_not_know_is_a_warning_with_its_place_and_what_was_meant() {
+        let home = tempfile::tempdir().unwrap();
+        let of = |text: &str, zones: &Path| {
+            let file = "edge.yaml".into();
+            let (node, found) = crate::yaml::parse(&file, text);
+            let mut faults = Faults::from(found);
+            let fields = Fields::open(&file, node.as_ref().unwrap(), "update", KEYS, &mut faults).unwrap();
+            let zone = timezone(&fields, zones, &mut faults);
+            (zone, faults.errors(), joined(&faults.finish()))
+        };
+        let (zone, errors, told) = of("timezone: Asia/Shangai", home.path());
+        assert_eq!((zone.as_deref(), errors), (Some("Asia/Shangai"), 0), "the gateway starts");
+        assert!(told.contains("edge.yaml:1:11") && told.contains("tzdata"), "{told}");
+        std::fs::create_dir(home.path().join("Asia")).unwrap();
+        std::fs::write(home.path().join("Asia/Shanghai"), "TZif").unwrap();
+        let (_, errors, told) = of("timezone: Asia/Shangai", home.path());
+        assert!(errors == 0 && told.contains("did you mean Asia/Shanghai?"), "{told}");
+        for good in ["timezone: Asia/Shanghai", "timezone: UTC"] {
+            assert_eq!(of(good, home.path()).2, "");
+        }
+        assert!(of("timezone: Asia", home.path()).2.contains("no zone"), "a folder is no zone");
     }
 
     #[test]

@@ -21,7 +21,11 @@ impl Alone {
     /// hangs, must not keep an engine from going back.
     pub(super) fn with(folder: &Folder) -> Option<Alone> {
         let path = folder.path().join(LOCK);
-        let file = File::options().write(true).create(true).truncate(false).mode(0o600).open(path).ok()?;
+        // A pipe in its place would keep whoever opens it for ever.
+        let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+        let mut options = File::options();
+        options.write(true).create(true).truncate(false).mode(0o600).custom_flags(flags);
+        let file = options.open(path).ok()?;
         let began = Instant::now();
         while flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
             if began.elapsed() >= PATIENCE {

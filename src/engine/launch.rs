@@ -130,6 +130,7 @@ impl Launcher<'_> {
     /// A damaged pointer would refuse every update and every choice for ever. It is looked at again by support.
     fn mend(&self, back: bool) {
         let _alone = Alone::with(&self.folder);
+        Record::clear(&self.folder);
         // One rename either way: between two the power could go, and leave no pointer beside a good way back.
         let mended =
             if back { Record::go_back(self.disk, &self.folder) } else { Record::lay_aside(self.disk, &self.folder) };

@@ -134,3 +134,37 @@ fn a_confirmed_engine_that_ends_again_and_again_gives_way_to_the_one_before_and_
     Record { current: Place::A, ..record }.write(&disk, &folder).unwrap();
     assert!(matches!(launch_where(&disk, true), Ok(Go::Slot(Slot::A))), "a person chose it again");
 }
+
+#[test]
+fn a_folder_or_a_pipe_in_place_of_the_pointer_is_damage_that_is_mended() {
+    type Attack = fn(&Path);
+    let attacks: [Attack; 3] = [
+        |pointer| std::fs::create_dir(pointer).unwrap(),
+        |pointer| std::fs::create_dir_all(pointer.join("x")).unwrap(),
+        |pointer| {
+            let mode = rustix::fs::Mode::from_raw_mode(0o600);
+            rustix::fs::mkfifoat(rustix::fs::CWD, pointer, mode).unwrap();
+        },
+    ];
+    for attack in attacks {
+        let home = tempfile::tempdir().unwrap();
+        let folder = Folder::of(home.path());
+        let before = Record { current: Place::A, packaged: "1.0.0".to_owned(), ..Record::default() };
+        before.write_back(&crate::store::RealDisk, &folder).unwrap();
+        attack(&folder.path().join("pointer"));
+        let (sound, nobody) = (|_| Ok(()), || true);
+        let launcher = Launcher {
+            disk: &crate::store::RealDisk,
+            folder: folder.clone(),
+            packaged: "1.0.0",
+            own: PathBuf::new(),
+            arguments: Vec::new(),
+            prove: &sound,
+            quiet: &nobody,
+        };
+        assert!(matches!(launcher.go().unwrap(), Go::Slot(Slot::A)));
+        let mended = Record::read(&crate::store::RealDisk, &folder).unwrap().unwrap();
+        assert_eq!(mended.current, Place::A, "it can be read and written again");
+        mended.write(&crate::store::RealDisk, &folder).unwrap();
+    }
+}

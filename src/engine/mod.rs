@@ -12,6 +12,7 @@
 
 mod alone;
 pub mod choice;
+mod clear;
 pub mod launch;
 pub mod on_trial;
 pub mod proof;

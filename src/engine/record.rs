@@ -201,6 +201,15 @@ impl Record {
         write_sealed(disk, folder, BACK, self)
     }
 
+    /// Folders make way for the files that belong here, and a file for the folder itself.
+    pub(super) fn clear(folder: &Folder) {
+        super::clear::folder(folder.path());
+        for name in [POINTER, BACK, BROKEN, super::tried::TRIED, super::starts::STARTS] {
+            super::clear::file(&folder.path().join(name));
+            super::clear::file(&folder.path().join(format!("{name}.tmp")));
+        }
+    }
+
     /// Takes the prepared way back. Needs no room on the disk.
     ///
     /// # Errors

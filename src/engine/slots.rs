@@ -2,6 +2,7 @@
 //! each may be done again after a power cut.
 
 use super::alone::Alone;
+use super::clear;
 use super::trial::Baseline;
 use super::{Folder, How, Outcome, PROGRAM, Place, Record, Slot, Started, Trial};
 use crate::model::Timestamp;
@@ -87,6 +88,7 @@ impl Slots {
     pub fn install(&self, update: &Staged) -> io::Result<()> {
         let slot = {
             let _alone = Alone::with(&self.folder);
+            Record::clear(&self.folder);
             let mut record = self.record()?;
             if state(&record, update) != State::Unknown {
                 return Ok(());
@@ -98,6 +100,7 @@ impl Slots {
         let (disk, path) = (&*self.disk, self.folder.slot(slot));
         let temporary = path.join("enos-edge.tmp");
         disk.make_folder(self.folder.path())?;
+        clear::slot(&path)?;
         disk.make_folder(&path)?;
         disk.copy(&update.payload, &temporary)?;
         disk.make_executable(&temporary)?;

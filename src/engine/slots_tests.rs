@@ -175,3 +175,59 @@ fn a_baseline_goes_through_the_pointer() {
     own.activate(&one, TERMS, Some(&left)).unwrap();
     assert_eq!(baseline(&own.record().unwrap().trial.unwrap()), Some(left));
 }
+
+/// A link from one slot into the other led the next engine over the one that runs, which then ran without a trial.
+#[test]
+fn whatever_stands_in_a_slots_place_the_engine_that_runs_stays_and_the_next_one_is_whole() {
+    type Attack = fn(&Folder);
+    let attacks: [(&str, Attack); 6] = [
+        ("a link to the other slot", |f| std::os::unix::fs::symlink(f.slot(Slot::A), f.slot(Slot::B)).unwrap()),
+        ("a link that dangles", |f| std::os::unix::fs::symlink("/nowhere/x", f.slot(Slot::B)).unwrap()),
+        ("a file", |f| std::fs::write(f.slot(Slot::B), "rubbish").unwrap()),
+        ("folders in place of files", |f| {
+            std::fs::create_dir_all(f.slot(Slot::B).join("enos-edge.tmp/x")).unwrap();
+            std::fs::remove_file(f.path().join("back")).unwrap();
+            std::fs::create_dir_all(f.path().join("back/x")).unwrap();
+            std::fs::create_dir_all(f.path().join("tried")).unwrap();
+            std::fs::create_dir_all(f.path().join("pointer.tmp")).unwrap();
+        }),
+        ("a file in place of its passing things", |f| {
+            std::fs::create_dir(f.slot(Slot::B)).unwrap();
+            std::fs::write(f.scratch(Slot::B), "x").unwrap();
+        }),
+        ("a folder in place of the pointer", |f| {
+            std::fs::remove_file(f.path().join("pointer")).unwrap();
+            std::fs::create_dir_all(f.path().join("pointer/x")).unwrap();
+        }),
+    ];
+    for (what, attack) in attacks {
+        let home = tempfile::tempdir().unwrap();
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        let folder = Folder::of(home.path());
+        let of = |place| {
+            let started = Started { packaged: Some("1.0.0".to_owned()), place };
+            Slots::new(Arc::clone(&disk), folder.clone(), started)
+        };
+        let staged = |version| {
+            let update = Staged { proof: home.path().join("proof"), ..update(home.path(), version) };
+            for name in [FILE, SIGNATURE] {
+                store::replace(&*disk, &update.proof, name, name.as_bytes()).unwrap();
+            }
+            update
+        };
+        let (first, second) = (staged("2.0.0"), staged("3.0.0"));
+        of(Place::Packaged).install(&first).unwrap();
+        of(Place::Packaged).activate(&first, TERMS, None).unwrap();
+        of(Place::A).confirm("well").unwrap();
+        attack(&folder);
+        let next = of(Place::A);
+        next.install(&second).unwrap_or_else(|error| panic!("{what}: {error}"));
+        next.activate(&second, TERMS, None).unwrap_or_else(|error| panic!("{what}: {error}"));
+        let digest = |slot| disk.digest(&folder.program(slot)).unwrap();
+        assert_eq!(digest(Slot::A), first.manifest.payload_sha256, "{what}: what runs stays");
+        assert_eq!(digest(Slot::B), second.manifest.payload_sha256, "{what}");
+        assert!(std::fs::symlink_metadata(folder.slot(Slot::B)).unwrap().is_dir(), "{what}");
+        assert_eq!(next.record().unwrap().current, Place::B, "{what}");
+        disk.make_folder(&folder.scratch(Slot::B)).unwrap();
+    }
+}

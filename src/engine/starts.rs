@@ -16,7 +16,7 @@ use std::time::Duration;
 pub const CRASHES: usize = 10;
 pub const WITHIN: Duration = Duration::from_secs(3600);
 
-const STARTS: &str = "starts";
+pub(super) const STARTS: &str = "starts";
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Starts {

@@ -127,7 +127,9 @@ async fn ask(
         journal.done(Step::Ask, format!("redirected to {to}"));
         at = to;
     }
-    Err(Trouble::new(Step::Ask, format!("more than {REDIRECTS} redirects")).help("write the final address in url"))
+    Err(Trouble::new(Step::Ask, format!("more than {REDIRECTS} redirects"))
+        .help("write the final address in url")
+        .chance(Chance::Slim))
 }
 
 async fn ask_once(

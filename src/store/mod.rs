@@ -84,7 +84,14 @@ impl Disk for RealDisk {
 
     fn read_list(&self, path: &Path, most: u64) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        File::open(path)?.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+        // A pipe in its place would keep whoever opens it for ever.
+        let file =
+            OpenOptions::new().read(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed()).open(path)?;
+        let found = file.metadata()?;
+        if !found.is_file() && !found.is_dir() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "is no plain file"));
+        }
+        file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > most {
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, "too large for a file of the state"));
         }
@@ -195,6 +202,17 @@ mod tests {
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&folder), mode(&folder.join("secret"))), (0o700, 0o600));
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 1, "no temporary file stays");
+    }
+
+    #[test]
+    fn a_pipe_or_device_in_the_place_of_a_file_keeps_nobody_waiting() {
+        let home = tempfile::tempdir().unwrap();
+        let pipe = home.path().join("pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::from_raw_mode(0o600)).unwrap();
+        for path in [&pipe, Path::new("/dev/zero")] {
+            let error = read(&RealDisk, path).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{}: {error}", path.display());
+        }
     }
 
     #[test]

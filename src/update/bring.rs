@@ -5,7 +5,7 @@ use super::job::{Event, Job, Origin};
 use super::md5::Md5;
 use super::runner::Ports;
 use super::source::{self, Found, Gives, Way};
-use super::{Failure, Stage, Tell, broker};
+use super::{Failure, Stage, Tell, broker, foreign};
 use crate::config::Address;
 use crate::fetch::journal::{Chance, Step, Trouble};
 use crate::fetch::{Download, Downloaded};
@@ -29,6 +29,8 @@ const SLIM: u32 = 3;
 /// After the first of them; doubled after each further one, up to the longest.
 const BACK_OFF: Duration = Duration::from_secs(2);
 const BACK_OFF_MOST: Duration = Duration::from_secs(300);
+/// How long a server may ask to be left alone.
+const RETRY_AFTER_MOST: Duration = Duration::from_secs(3600);
 /// How often progress is looked at.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -92,8 +94,12 @@ pub(super) async fn fetch(ports: &Ports, job: &Job, teller: &Teller) -> Result<E
             attempt => attempt,
         };
         match attempt {
-            Ok(file) => match digest(file.path, offer.clone()).await? {
+            Ok(file) => match digest(file.path.clone(), offer.clone()).await? {
                 None => return Ok(Event::Fetched),
+                Some(_) if is_page(&file.path) => {
+                    let trouble = download.forget().err().unwrap_or_else(page);
+                    rest(patience.after(&trouble, 0, Instant::now())?, &trouble, teller).await;
+                }
                 // Parts of two files, perhaps: once more, from its beginning.
                 Some(_) if (file.unsure || held > 0) && !anew => {
                     anew = true;
@@ -110,7 +116,10 @@ pub(super) async fn fetch(ports: &Ports, job: &Job, teller: &Teller) -> Result<E
 
 fn told(trouble: &Trouble) -> Failure {
     match trouble.chance {
-        Chance::Forbidden => Failure::new(Stage::Refused, format!("{ADDRESS}{}", trouble.problem)),
+        Chance::Forbidden => {
+            let remedy = if trouble.remedy.is_empty() { String::new() } else { format!("; {}", trouble.remedy) };
+            Failure::new(Stage::Refused, format!("{ADDRESS}{}{remedy}", trouble.problem))
+        }
         Chance::Good | Chance::Slim => Failure::new(Stage::Download, format!("{DOWNLOAD}{trouble}")),
     }
 }
@@ -153,7 +162,9 @@ impl Patience {
             return Err(told(trouble));
         }
         let wait = BACK_OFF.saturating_mul(1 << self.fruitless.min(10)).min(BACK_OFF_MOST);
-        Ok(wait.mul_f32(0.75 + 0.5 * fastrand::f32()))
+        // A busy server says when; no longer than this, whatever it says.
+        let asked = trouble.retry_after.unwrap_or_default().min(RETRY_AFTER_MOST);
+        Ok(wait.mul_f32(0.75 + 0.5 * fastrand::f32()).max(asked))
     }
 }
 
@@ -183,6 +194,19 @@ async fn find(ports: &Ports, offer: &Offer) -> Result<Found, Trouble> {
             Ok(Found { address, known_as: Some(uri), own: gives == Gives::File })
         }
     }
+}
+
+/// Portals, proxies and stores that want a login answer with a page and status 200.
+fn is_page(path: &Path) -> bool {
+    let mut start = Vec::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(foreign::START as u64).read_to_end(&mut start));
+    read.is_ok() && foreign::is_page(&start)
+}
+
+fn page() -> Trouble {
+    Trouble::new(Step::Ask, "the server sends a page of the web in place of the file")
+        .help("does it want a login, or does a portal or proxy stand between? open fileUrl from this machine")
+        .chance(Chance::Slim)
 }
 
 /// The broker's refusal comes with status 200, as its answers to messages do: it is no part of the file.
@@ -306,6 +330,44 @@ mod tests {
             assert!(plain(other).unwrap_err().to_string().contains("no plain file"), "{}", other.display());
         }
         assert!(plain(&file).is_ok());
+    }
+
+    #[test]
+    fn a_busy_server_is_left_alone_as_long_as_it_asks_for_up_to_an_hour() {
+        let now = Instant::now();
+        let wait = |asked| {
+            let busy = Trouble { retry_after: Some(Duration::from_secs(asked)), ..Trouble::new(Step::Ask, "503") };
+            Patience::new(now + Duration::from_secs(86_400)).after(&busy, 0, now).unwrap()
+        };
+        assert_eq!(wait(120), Duration::from_secs(120));
+        assert_eq!(wait(u64::MAX), RETRY_AFTER_MOST);
+        assert!(wait(0) >= Duration::from_secs(1), "and never at once");
+    }
+
+    #[test]
+    fn what_is_forbidden_names_its_remedy() {
+        let end = told(&Trouble::new(Step::Ask, "another host").help("name it in hosts").chance(Chance::Forbidden));
+        assert_eq!((end.stage, end.words.as_str()), (Stage::Refused, "address: another host; name it in hosts"));
+    }
+
+    #[test]
+    fn a_page_of_a_portal_is_no_damaged_file() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("part");
+        for (text, is) in [
+            ("<!doctype HTML><title>Log in", true),
+            ("\n <?xml version", true),
+            ("PK\x03\x04<html", false),
+            ("", false),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(is_page(&path), is, "{text}");
+        }
+        let now = Instant::now();
+        let mut patience = Patience::new(now + Duration::from_secs(3600));
+        let end = (0..).find_map(|_| patience.after(&page(), 0, now).err()).unwrap();
+        assert!(end.stage == Stage::Download && end.words.contains("page of the web") && end.words.contains("portal"));
+        assert_eq!(patience.fruitless, SLIM);
     }
 
     #[test]

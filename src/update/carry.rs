@@ -3,14 +3,16 @@
 
 use super::device::DeviceFirmware;
 use super::file::{self, Opened};
-use super::job::{Event, Job, State};
-use super::manifest::{Kind, Manifest};
+use super::job::{Event, Job, State, is_clock_set};
+use super::manifest::{self, Kind, Manifest};
 use super::runner::Ports;
 use super::window;
 use super::zone::Zone;
 use super::{Failure, Stage, Staged, Standing, Target, Tell, bring, conditions, source};
+use crate::config::{UTC, UpdateConfig, ZONES};
 use crate::model::Timestamp;
 use crate::model::update::Offer;
+use crate::store::{Disk as _, RealDisk};
 use semver::Version;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,10 +26,6 @@ const ASK_AGAIN: Duration = Duration::from_secs(60);
 const STANDING: Duration = Duration::from_secs(2);
 /// Beyond its trial, a target that never says how it stands is told to take the update back.
 const TRIAL_MARGIN: Duration = Duration::from_secs(600);
-/// 1 January 2024: a clock that shows less has not been set since the gateway was switched on.
-const CLOCK_SET: i64 = 1_704_067_200;
-/// Where zones of the machine lie.
-const ZONES: &str = "/usr/share/zoneinfo";
 const LOCAL_ZONE: &str = "/etc/localtime";
 
 /// Progress within a state: per cent of the whole job, and words.
@@ -220,28 +218,40 @@ fn for_whom(ports: &Ports, offer: &Offer, manifest: &Manifest) -> Result<(), Str
     }
 }
 
-/// The zone of the windows; UTC when none can be read, which is told.
-pub(super) fn zone(name: Option<&str>) -> Zone {
-    let path = name.map_or_else(|| PathBuf::from(LOCAL_ZONE), |name| Path::new(ZONES).join(name));
+/// The zone of the windows. The machine's own is UTC where it has none; one that was named and can not be read leaves
+/// nobody knowing when the windows are.
+///
+/// # Errors
+/// In words.
+fn zone(name: Option<&str>) -> Result<Zone, String> {
+    let path = match name {
+        Some(UTC) => return Ok(Zone::utc()),
+        Some(name) => Path::new(ZONES).join(name),
+        None => PathBuf::from(LOCAL_ZONE),
+    };
     let read = std::fs::read(&path).map_err(|error| error.to_string()).and_then(|bytes| Zone::parse(&bytes));
-    read.unwrap_or_else(|error| {
-        if name.is_some() {
-            tracing::warn!(zone = %path.display(), error, "the time zone can not be read; maintenance windows are in UTC");
+    match (read, name) {
+        (Ok(zone), _) => Ok(zone),
+        (Err(_), None) => Ok(Zone::utc()),
+        (Err(error), Some(name)) => {
+            Err(format!("update.timezone {name} can not be read, so nobody knows whether the window is open: {error}"))
         }
-        Zone::utc()
-    })
+    }
 }
 
 /// Why an update may not run now.
-fn closed(ports: &Ports, now: i64) -> Option<String> {
-    if ports.config.windows.is_empty() {
+fn closed(config: &UpdateConfig, now: i64) -> Option<String> {
+    if config.windows.is_empty() {
         return None;
     }
-    if now < CLOCK_SET {
+    if !is_clock_set(now * 1000) {
         return Some("the gateway's clock is not set, so nobody knows whether the window is open".to_owned());
     }
-    let zone = zone(ports.config.timezone.as_deref());
-    let opens = window::closed_until(&ports.config.windows, &zone, now)?;
+    let zone = match zone(config.timezone.as_deref()) {
+        Ok(zone) => zone,
+        Err(why) => return Some(why),
+    };
+    let opens = window::closed_until(&config.windows, &zone, now)?;
     Some(format!("the maintenance window opens {}", window::wall_clock(&zone, opens)))
 }
 
@@ -250,9 +260,15 @@ async fn wait(ports: &Ports, job: &Job, said: &str) -> Result<Event, Failure> {
         return Ok(Event::MayRun);
     }
     let staged = staged(ports, job)?;
+    // Since 1970 nobody waits: it counts from when the clock is set.
+    let mut begun = Some(job.begun).filter(|begun| is_clock_set(*begun));
     loop {
         let now = Timestamp::now().0;
-        let why = match closed(ports, now / 1000) {
+        let since = *begun.get_or_insert(now);
+        if !is_clock_set(since) {
+            begun = None;
+        }
+        let why = match closed(&ports.config, now / 1000) {
             Some(why) => why,
             None => {
                 let (config, warned) = (&ports.config, &ports.warned);
@@ -265,7 +281,7 @@ async fn wait(ports: &Ports, job: &Job, said: &str) -> Result<Event, Failure> {
             }
         };
         // A clock that jumps back counts from anew.
-        if now.saturating_sub(job.begun) > i64::try_from(ports.config.wait.as_millis()).unwrap_or(i64::MAX) {
+        if now.saturating_sub(since) > i64::try_from(ports.config.wait.as_millis()).unwrap_or(i64::MAX) {
             return Err(Failure::new(Stage::Refused, format!("it waited longer than update.wait_h for: {why}")));
         }
         if why != said {
@@ -275,7 +291,38 @@ async fn wait(ports: &Ports, job: &Job, said: &str) -> Result<Event, Failure> {
     }
 }
 
+/// A job may wait for days, and a key may be taken back meanwhile: what was proven then is proven again, with the keys of
+/// now. Its payload too, before anything is changed.
+async fn still_trusted(ports: &Ports, job: &Job) -> Result<(), Failure> {
+    let keys = ports.keys.clone().map_err(|why| Failure::new(Stage::Refused, why))?;
+    let staged = staged(ports, job)?;
+    let whole = job.state == State::Preparing;
+    let proving = tokio::task::spawn_blocking(move || {
+        let read = |name: &str| {
+            let bytes = crate::store::read(&RealDisk, &staged.proof.join(name));
+            bytes.ok().flatten().ok_or_else(|| format!("{name} of the update is gone"))
+        };
+        let (text, signature) = (read(manifest::FILE)?, read(manifest::SIGNATURE)?);
+        let (length, digest) = if whole {
+            let failed = |error: std::io::Error| format!("read the payload: {error}");
+            let length = std::fs::metadata(&staged.payload).map_err(failed)?.len();
+            (length, RealDisk.digest(&staged.payload).map_err(failed)?)
+        } else {
+            (staged.manifest.payload_bytes, staged.manifest.payload_sha256.clone())
+        };
+        file::prove(&text, &signature, (length, &digest), &keys).map(drop)
+    });
+    let broke = |_| Failure::new(Stage::Other, "the verification broke");
+    proving.await.map_err(broke)?.map_err(|why| {
+        Failure::new(
+            Stage::Verification,
+            format!("what was verified when it was downloaded is not trusted any more: {why}"),
+        )
+    })
+}
+
 async fn change(ports: &Ports, job: &Job, teller: &Teller) -> Result<Event, Failure> {
+    still_trusted(ports, job).await?;
     let (staged, target) = target(ports, job)?;
     match &job.state {
         State::Preparing => target.prepare(&staged, teller).await.map(|()| Event::Prepared),
@@ -308,4 +355,27 @@ async fn confirm(ports: &Ports, job: &Job) -> Result<Event, Failure> {
 async fn back(ports: &Ports, job: &Job, why: &str) -> Result<Event, Failure> {
     let (staged, target) = target(ports, job)?;
     target.roll_back(&staged, why).await.map(Event::Back)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Window;
+
+    #[test]
+    fn a_window_is_closed_as_long_as_nobody_knows_the_time_or_the_zone() {
+        let windows = vec![Window { days: 0b111_1111, from: 0, to: 1440 }];
+        let config = |timezone: Option<&str>| UpdateConfig {
+            windows: windows.clone(),
+            timezone: timezone.map(str::to_owned),
+            ..UpdateConfig::default()
+        };
+        let now = 1_790_000_000;
+        assert_eq!(closed(&config(None), now), None);
+        assert_eq!(closed(&config(Some(UTC)), now), None, "without any file of zones");
+        assert!(closed(&config(None), 3600).unwrap().contains("clock is not set"));
+        let told = closed(&config(Some("Asia/Shangai")), now).unwrap();
+        assert!(told.contains("update.timezone Asia/Shangai"), "{told}");
+        assert_eq!(closed(&UpdateConfig { windows: Vec::new(), ..config(Some("No/Where")) }, now), None);
+    }
 }

@@ -45,8 +45,6 @@ const MARKS: &[Mark] = &[
     mark(0, b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", Way::Nothing),
     mark(0, b"MZ", "a program for Windows", Way::Nothing),
     mark(0, b"#!", "a script", Way::Nothing),
-    mark(0, b"<!DOCTYPE", "a page of the web, perhaps of a login", Way::Nothing),
-    mark(0, b"<html", "a page of the web, perhaps of a login", Way::Nothing),
     mark(0, b":", "an Intel HEX file", Way::Firmware("NAME")),
 ];
 
@@ -64,6 +62,9 @@ pub fn describe(start: &[u8]) -> Option<(String, String)> {
     if start.is_empty() {
         return Some(("an empty file".to_owned(), "was it downloaded to its end?".to_owned()));
     }
+    if is_page(start) {
+        return Some(("a page of the web, perhaps of a login".to_owned(), WRAP.to_owned()));
+    }
     if let Some(architecture) = elf::architecture(start) {
         let help = "an engine: `enos-edge update build --kind engine --binary FILE --key KEY -o FILE.tar.zst`";
         return Some((format!("a bare program for {architecture}"), format!("wrap and sign it; {help}")));
@@ -73,6 +74,15 @@ pub fn describe(start: &[u8]) -> Option<(String, String)> {
         || ("a file of an unknown kind".to_owned(), WRAP.to_owned()),
         |mark| (mark.what.to_owned(), way(mark.way)),
     ))
+}
+
+/// Whether it is a page of the web, as they come in place of files.
+#[must_use]
+pub fn is_page(start: &[u8]) -> bool {
+    let text = start.strip_prefix("\u{feff}".as_bytes()).unwrap_or(start).trim_ascii_start();
+    ["<!doctype html", "<html", "<?xml"]
+        .iter()
+        .any(|mark| text.get(..mark.len()).is_some_and(|start| start.eq_ignore_ascii_case(mark.as_bytes())))
 }
 
 fn way(way: Way) -> String {
@@ -133,6 +143,7 @@ mod tests {
             (b"070701000A", "SWUpdate", "--target swupdate"),
             (b"-----BEGIN CERTIFICATE-----", "certificate", "never by an update"),
             (b"<!DOCTYPE html>", "login", "update build"),
+            (b"\xef\xbb\xbf\r\n<HTML><head>", "login", "update build"),
             (b"", "empty", "to its end"),
             (b"what is this", "unknown kind", "update build"),
         ] {

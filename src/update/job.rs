@@ -216,6 +216,9 @@ impl State {
     }
 }
 
+/// 1 January 2024: a clock that shows less has not been set since the gateway was switched on.
+pub const CLOCK_SET: i64 = 1_704_067_200;
+
 /// Words of a job that ended between two versions.
 const WAY_BACK_FAILED: &str = "the way back failed";
 /// A step during which the gateway died so often will kill it again.
@@ -268,6 +271,10 @@ impl Job {
     pub fn after(&self, event: Event, at: i64) -> Option<Job> {
         let state = self.next(&event)?;
         let mut job = Job { changed: at, starts: 0, ..self.clone() };
+        if !is_clock_set(job.begun) && is_clock_set(at) {
+            // The first moment that can be told: else it would have waited since 1970.
+            job.begun = at;
+        }
         match event {
             Event::Proven { name, manifest } => (job.name, job.manifest) = (Some(name), Some(manifest)),
             Event::Fits { running } => job.from = running,
@@ -333,6 +340,12 @@ impl Job {
             _ => Some(State::Failed { failure: failure.clone() }),
         }
     }
+}
+
+/// Whether a clock that shows this, in milliseconds since 1970, was set.
+#[must_use]
+pub fn is_clock_set(at: i64) -> bool {
+    at >= CLOCK_SET * 1000
 }
 
 /// What becomes of an offer.

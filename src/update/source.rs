@@ -74,7 +74,8 @@ fn web(url: &str, config: &UpdateConfig) -> Result<Way, String> {
             Err("fileUrl goes without encryption; offer https://, or write cleartext: true below update:".to_owned())
         }
         Scheme::Http | Scheme::Https => {
-            allowed(&address.host, &places(config)).map_err(|problem| format!("fileUrl: {problem}"))?;
+            let barred = |problem| format!("fileUrl: {problem}; update.hosts names those that are taken");
+            allowed(&address.host, &places(config)).map_err(barred)?;
             Ok(Way::Web(address))
         }
         other => Err(format!("fileUrl: {}:// is not fetched for updates; offer https://", other.word())),

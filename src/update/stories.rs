@@ -241,6 +241,38 @@ async fn a_condition_holds_it_back_and_a_person_may_cancel_or_hurry() {
     assert_eq!(bench.board.lock().unwrap().running, "1.0.0");
 }
 
+/// A job may wait for days; what is installed then is what was verified, by who is trusted then.
+#[tokio::test]
+async fn what_waits_is_proven_once_more_before_it_is_installed() {
+    use std::os::unix::fs::PermissionsExt;
+    for (revoked, words) in [(true, "is not trusted here"), (false, "are not those that were signed")] {
+        let mut bench = Bench::new();
+        std::fs::create_dir(&bench.config.conditions).unwrap();
+        let battery = bench.config.conditions.join("battery");
+        std::fs::write(&battery, "#!/bin/sh\nexit 75\n").unwrap();
+        std::fs::set_permissions(&battery, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let gateway = bench.start();
+        gateway.updates.install(bench.file("2.0.0"), false, None).await.unwrap();
+        let id = until(&gateway, |job| job["state"] == "waiting").await["id"].as_str().unwrap().to_owned();
+        drop(gateway);
+        if revoked {
+            trust::generate(&bench.home.path().join("next")).unwrap();
+            bench.key = SigningKey::read(&bench.home.path().join("next")).unwrap();
+        } else {
+            let payload = bench.home.path().join(format!("state/update/work/{id}.payload"));
+            assert!(payload.exists());
+            std::fs::write(payload, payload_of("6.6.6")).unwrap();
+        }
+        std::fs::remove_file(&battery).unwrap();
+        let gateway = bench.start();
+        let job = end(&gateway).await;
+        assert_eq!((&job["state"], &job["step"]), (&"failed".into(), &(-3).into()), "{job}");
+        let why = job["why"].as_str().unwrap();
+        assert!(why.contains("not trusted any more") && why.contains(words), "{why}");
+        assert!(bench.board.lock().unwrap().calls.is_empty(), "nothing was begun");
+    }
+}
+
 #[tokio::test]
 async fn firmware_of_a_sub_device_goes_to_that_device_only() {
     let bench = Bench::new();

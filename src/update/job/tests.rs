@@ -39,6 +39,18 @@ pub(in crate::update) fn good_events() -> Vec<Event> {
 }
 
 #[test]
+fn a_job_of_a_clock_that_was_not_set_begins_when_it_is() {
+    let set = CLOCK_SET * 1000 + 5;
+    let early = job().after(Event::Room, 2).unwrap();
+    assert_eq!(early.begun, 1);
+    let later = early.after(Event::Fetched, set).unwrap();
+    assert_eq!((later.begun, later.changed), (set, set));
+    let last = later.after(Event::Cancelled("x".into()), set + 9).unwrap();
+    assert_eq!(last.begun, set, "only once");
+    assert_eq!(later.after(Event::Cancelled("x".into()), 7).unwrap().begun, set, "a clock that jumps back");
+}
+
+#[test]
 fn a_good_update_comes_to_its_end_and_progress_never_goes_back() {
     let mut job = job();
     let mut told = job.percent;
