@@ -4,6 +4,7 @@ mod boot;
 mod cloud_link;
 mod destinations;
 mod devices;
+mod doors;
 mod engine;
 mod extras;
 mod fetch;
@@ -147,6 +148,7 @@ async fn run(config: Config, watchdog: &Watchdog) -> anyhow::Result<()> {
     let notices = cloud.as_ref().map(|cloud| Arc::clone(&cloud.oneself.notices) as Arc<dyn crate::model::Notices>);
     let engine = engine::start(&config, &packages, &south, &outbox, notices, &restart);
     let updates = update::start(&config, &cloud, &packages, &carrier, &engine, &restart, &stopped);
+    let doors = doors::statuses(&config);
     let running = Arc::new(Running {
         begun: Instant::now(),
         packages,
@@ -165,9 +167,11 @@ async fn run(config: Config, watchdog: &Watchdog) -> anyhow::Result<()> {
         fetch: fetch.shown.clone(),
         jobs: jobs::Jobs::default(),
         updates: updates.handle,
+        doors: doors.clone(),
         counters,
     });
     let gateway: Arc<dyn Gateway> = Arc::clone(&running) as Arc<dyn Gateway>;
+    let doors = doors::start(&config, &gateway, doors, &stopped);
     let door = tokio::spawn(door.serve(gateway));
     running.packages.ready(running.packages.current().await).await;
     running.packages.resume().await;
@@ -198,6 +202,7 @@ async fn run(config: Config, watchdog: &Watchdog) -> anyhow::Result<()> {
     let _ = stop.send(true);
     let mut tasks: Vec<(&'static str, JoinHandle<()>)> = fetch.tasks.into_iter().map(|task| ("fetch", task)).collect();
     tasks.push(("updates", updates.task));
+    tasks.extend(doors.into_iter().map(|task| ("door", task)));
     if let Some(cloud) = cloud {
         tasks.push(("cloud", cloud.task));
         tasks.extend(cloud.oneself.task.map(|task| ("certificate", task)));
