@@ -6,6 +6,7 @@ mod destinations;
 mod devices;
 mod doors;
 mod engine;
+mod events;
 mod extras;
 mod fetch;
 mod field;
@@ -78,6 +79,8 @@ struct Ground<'a> {
     site: &'a Arc<Site>,
     site_name: &'a Arc<OnceLock<String>>,
     outbox: &'a Outbox,
+    /// Where readings go in.
+    inlet: &'a Arc<dyn Inlet>,
     commands: &'a Arc<dyn Commands>,
     counters: &'a Arc<Counters>,
     stopped: &'a watch::Receiver<bool>,
@@ -102,8 +105,9 @@ async fn run(config: Config, watchdog: &Watchdog) -> anyhow::Result<()> {
     .context("open the outbox")?;
     let door = LocalDoor::open(&config.control_socket)?;
 
-    let inlet: Arc<dyn Inlet> = outbox.inlet();
-    let south = Arc::new(South::start(&site, inlet, Arc::clone(&counters)));
+    let events = Arc::new(events::Events::new(&site, outbox.inlet(), &counters));
+    let inlet: Arc<dyn Inlet> = Arc::clone(&events) as _;
+    let south = Arc::new(South::start(&site, Arc::clone(&inlet), Arc::clone(&counters)));
     let carrier = open_commands(&config, &site, &south, &counters)?;
     let commands: Arc<dyn Commands> = Arc::new(carrier.clone());
     let feed = Arc::new(FeedDesk::new(destinations::feed(&site)));
@@ -114,11 +118,16 @@ async fn run(config: Config, watchdog: &Watchdog) -> anyhow::Result<()> {
         site: &site,
         site_name: &site_name,
         outbox: &outbox,
+        inlet: &inlet,
         commands: &commands,
         counters: &counters,
         stopped: &stopped,
     };
     let cloud = cloud_link::start(&ground, &south);
+    if let Some(cloud) = &cloud {
+        events.tell_to(Arc::clone(&cloud.oneself.notices));
+    }
+    let watching = events.start();
     let forward = destinations::start(&ground, &feed);
     let integration = destinations::start_integration(&ground);
     let outbox = Arc::new(outbox);
@@ -126,6 +135,7 @@ async fn run(config: Config, watchdog: &Watchdog) -> anyhow::Result<()> {
         config: config.clone(),
         south: Arc::clone(&south),
         outbox: Arc::clone(&outbox),
+        events: Arc::clone(&events),
         carrier: carrier.clone(),
         feed,
         site_name,
@@ -168,6 +178,7 @@ async fn run(config: Config, watchdog: &Watchdog) -> anyhow::Result<()> {
         jobs: jobs::Jobs::default(),
         updates: updates.handle,
         doors: doors.clone(),
+        events,
         counters,
     });
     let gateway: Arc<dyn Gateway> = Arc::clone(&running) as Arc<dyn Gateway>;
@@ -193,6 +204,7 @@ async fn run(config: Config, watchdog: &Watchdog) -> anyhow::Result<()> {
     tracing::info!(signal, "stopping");
     watchdog.stopping();
     door.abort();
+    watching.abort();
     running.packages.stop();
     shutdown::part("the package's flag", running.packages.ready(None)).await;
     for late in running.south.stop(shutdown::PART).await {

@@ -61,6 +61,7 @@ pub(super) struct Running {
     pub jobs: Jobs,
     pub updates: crate::update::runner::Updates,
     /// Those that the gateway opens from inside.
+    pub events: Arc<super::events::Events>,
     pub doors: Vec<Arc<crate::doors::outward::Status>>,
     /// Where questions to the cloud wait.
     pub desk: Option<Arc<AskDesk>>,
@@ -112,6 +113,7 @@ impl Gateway for Running {
                 }),
                 "integration": self.integration.as_ref().map(|one| one.snapshot()),
                 "destinations": self.destinations.iter().map(|one| one.snapshot()).collect::<Vec<_>>(),
+                "events": self.events.status(),
                 "doors": self.doors.iter().map(|one| one.snapshot()).collect::<Vec<_>>(),
                 "fetch": self.fetch.sources(),
                 "push": self.fetch.push(),

@@ -37,6 +37,7 @@ pub(super) struct Parts {
     pub config: Config,
     pub south: Arc<South>,
     pub outbox: Arc<Outbox>,
+    pub events: Arc<super::events::Events>,
     pub carrier: Carrier,
     pub feed: Arc<FeedDesk>,
     /// What brokers know the site by.
@@ -428,6 +429,7 @@ impl Packages {
             parts.site_name.get_or_init(|| name);
         }
         parts.outbox.use_names(Arc::clone(&site.names));
+        parts.events.use_site(site);
         if let Some(rosters) = &parts.rosters {
             let (south, new) = (Arc::clone(&parts.south), Arc::clone(site));
             aside(move || update(&south, &new), |update| rosters.put(update)).await;
@@ -488,7 +490,7 @@ impl Packages {
             ("reason", json!(why)),
         ];
         let fields = fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-        notices.tell(Notice { event: event.to_owned(), fields, at: Timestamp::now() });
+        notices.tell(Notice { event: event.to_owned(), fields, at: Timestamp::now(), device: None });
     }
 
     pub(super) fn told(&self) -> std::sync::MutexGuard<'_, Told> {

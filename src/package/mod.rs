@@ -6,6 +6,7 @@ pub mod check;
 pub mod commands;
 pub mod connections;
 mod details;
+mod event_plan;
 pub mod diff;
 pub mod faults;
 mod firmware;
