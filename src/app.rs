@@ -4,7 +4,9 @@ mod boot;
 mod cloud_link;
 mod destinations;
 mod devices;
+mod doors;
 mod engine;
+mod events;
 mod extras;
 mod fetch;
 mod field;
@@ -77,6 +79,8 @@ struct Ground<'a> {
     site: &'a Arc<Site>,
     site_name: &'a Arc<OnceLock<String>>,
     outbox: &'a Outbox,
+    /// Where readings go in.
+    inlet: &'a Arc<dyn Inlet>,
     commands: &'a Arc<dyn Commands>,
     counters: &'a Arc<Counters>,
     stopped: &'a watch::Receiver<bool>,
@@ -101,8 +105,9 @@ async fn run(config: Config, watchdog: &Watchdog) -> anyhow::Result<()> {
     .context("open the outbox")?;
     let door = LocalDoor::open(&config.control_socket)?;
 
-    let inlet: Arc<dyn Inlet> = outbox.inlet();
-    let south = Arc::new(South::start(&site, inlet, Arc::clone(&counters)));
+    let events = Arc::new(events::Events::new(&site, outbox.inlet(), &counters));
+    let inlet: Arc<dyn Inlet> = Arc::clone(&events) as _;
+    let south = Arc::new(South::start(&site, Arc::clone(&inlet), Arc::clone(&counters)));
     let carrier = open_commands(&config, &site, &south, &counters)?;
     let commands: Arc<dyn Commands> = Arc::new(carrier.clone());
     let feed = Arc::new(FeedDesk::new(destinations::feed(&site)));
@@ -113,11 +118,16 @@ async fn run(config: Config, watchdog: &Watchdog) -> anyhow::Result<()> {
         site: &site,
         site_name: &site_name,
         outbox: &outbox,
+        inlet: &inlet,
         commands: &commands,
         counters: &counters,
         stopped: &stopped,
     };
     let cloud = cloud_link::start(&ground, &south);
+    if let Some(cloud) = &cloud {
+        events.tell_to(Arc::clone(&cloud.oneself.notices));
+    }
+    let watching = events.start();
     let forward = destinations::start(&ground, &feed);
     let integration = destinations::start_integration(&ground);
     let outbox = Arc::new(outbox);
@@ -125,6 +135,7 @@ async fn run(config: Config, watchdog: &Watchdog) -> anyhow::Result<()> {
         config: config.clone(),
         south: Arc::clone(&south),
         outbox: Arc::clone(&outbox),
+        events: Arc::clone(&events),
         carrier: carrier.clone(),
         feed,
         site_name,
@@ -147,6 +158,7 @@ async fn run(config: Config, watchdog: &Watchdog) -> anyhow::Result<()> {
     let notices = cloud.as_ref().map(|cloud| Arc::clone(&cloud.oneself.notices) as Arc<dyn crate::model::Notices>);
     let engine = engine::start(&config, &packages, &south, &outbox, notices, &restart);
     let updates = update::start(&config, &cloud, &packages, &carrier, &engine, &restart, &stopped);
+    let doors = doors::statuses(&config);
     let running = Arc::new(Running {
         begun: Instant::now(),
         packages,
@@ -165,9 +177,12 @@ async fn run(config: Config, watchdog: &Watchdog) -> anyhow::Result<()> {
         fetch: fetch.shown.clone(),
         jobs: jobs::Jobs::default(),
         updates: updates.handle,
+        doors: doors.clone(),
+        events,
         counters,
     });
     let gateway: Arc<dyn Gateway> = Arc::clone(&running) as Arc<dyn Gateway>;
+    let doors = doors::start(&config, &gateway, doors, &stopped);
     let door = tokio::spawn(door.serve(gateway));
     running.packages.ready(running.packages.current().await).await;
     running.packages.resume().await;
@@ -189,6 +204,7 @@ async fn run(config: Config, watchdog: &Watchdog) -> anyhow::Result<()> {
     tracing::info!(signal, "stopping");
     watchdog.stopping();
     door.abort();
+    watching.abort();
     running.packages.stop();
     shutdown::part("the package's flag", running.packages.ready(None)).await;
     for late in running.south.stop(shutdown::PART).await {
@@ -198,6 +214,7 @@ async fn run(config: Config, watchdog: &Watchdog) -> anyhow::Result<()> {
     let _ = stop.send(true);
     let mut tasks: Vec<(&'static str, JoinHandle<()>)> = fetch.tasks.into_iter().map(|task| ("fetch", task)).collect();
     tasks.push(("updates", updates.task));
+    tasks.extend(doors.into_iter().map(|task| ("door", task)));
     if let Some(cloud) = cloud {
         tasks.push(("cloud", cloud.task));
         tasks.extend(cloud.oneself.task.map(|task| ("certificate", task)));

@@ -1,6 +1,9 @@
 //! Logs for the engineer in the field: one line an event, journald-friendly, secrets never.
 
 mod journal;
+mod listeners;
+
+pub use listeners::{Line, listen};
 
 use std::fmt;
 use tracing::{Event, Level, Subscriber};
@@ -24,7 +27,7 @@ pub enum LogFormat {
 
 /// Starts logging to standard error. Calling it twice keeps the first.
 pub fn start(level: Level, format: LogFormat) {
-    let registry = tracing_subscriber::registry().with(filter(level));
+    let registry = tracing_subscriber::registry().with(filter(level)).with(listeners::Listeners);
     if format == LogFormat::Auto
         && let Some(journal) = journal::Journal::connect()
     {

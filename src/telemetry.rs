@@ -93,6 +93,8 @@ counters! {
     sessions,
     /// Requests that got no answer.
     timeouts,
+    /// Events that began or ended by the rules of the package.
+    events,
     /// Commands that were begun, whatever became of them.
     commands,
     /// Commands that were refused before anything was done.

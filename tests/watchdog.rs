@@ -82,6 +82,7 @@ fn site(plans: Vec<(&str, Arc<dyn Plan>)>) -> Site {
         names: Arc::new(Names::new(names)),
         details: Vec::new(),
         connections,
+        events: std::sync::Arc::default(),
     }
 }
 

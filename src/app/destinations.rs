@@ -104,7 +104,7 @@ pub(super) fn start(ground: &Ground<'_>, feed: &Arc<FeedDesk>) -> Vec<ForwardTas
         let pulses = LinkPulses::default();
         let ports = ForwardPorts {
             outlet: ground.outbox.outlet(&one.name),
-            inlet: ground.outbox.inlet(),
+            inlet: Arc::clone(ground.inlet),
             feed: Arc::clone(feed),
             commands: Arc::clone(ground.commands),
             counters: Arc::clone(ground.counters),

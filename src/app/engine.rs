@@ -172,5 +172,5 @@ fn notice(last: &Outcome) -> Notice {
     };
     let fields = [("version", json!(last.version)), ("reason", json!(last.why)), ("job", json!(last.job))];
     let fields = fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-    Notice { event: event.to_owned(), fields, at: Timestamp::now() }
+    Notice { event: event.to_owned(), fields, at: Timestamp::now(), device: None }
 }

@@ -8,12 +8,12 @@ use crate::forward::{self, integration};
 use crate::identity::Keeper;
 use crate::model::cloud_ask::{CloudAsk, Wish};
 use crate::model::{Command, Commands, Outcome};
-use crate::operate::{self, Gateway, Refusal, UpdateWish};
+use crate::operate::{self, Frames, Gateway, Refusal, UpdateWish};
 use crate::outbox::{self, Outbox};
-use crate::south::{Filter, South};
+use crate::south::{Capture, Filter, South};
 use crate::telemetry::Counters;
 use crate::{cloud, diagnostic};
-use driver::Answer;
+use driver::{Answer, Direction};
 use serde_json::{Value as Json, json};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -60,8 +60,32 @@ pub(super) struct Running {
     /// Long work that was asked for at the door.
     pub jobs: Jobs,
     pub updates: crate::update::runner::Updates,
+    /// Those that the gateway opens from inside.
+    pub events: Arc<super::events::Events>,
+    pub doors: Vec<Arc<crate::doors::outward::Status>>,
     /// Where questions to the cloud wait.
     pub desk: Option<Arc<AskDesk>>,
+}
+
+/// A capture as operations see it.
+struct Listening(Capture);
+
+impl Frames for Listening {
+    fn next(&mut self) -> Answer<'_, Json> {
+        Box::pin(async move {
+            match self.0.next().await {
+                Err(lost) => json!({ "lost": lost }),
+                Ok(frame) => {
+                    let direction = match frame.direction {
+                        Direction::Sent => "sent",
+                        Direction::Received => "received",
+                    };
+                    let hex: String = frame.bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+                    json!({ "direction": direction, "time": frame.time.0, "hex": hex })
+                }
+            }
+        })
+    }
 }
 
 impl Gateway for Running {
@@ -89,6 +113,8 @@ impl Gateway for Running {
                 }),
                 "integration": self.integration.as_ref().map(|one| one.snapshot()),
                 "destinations": self.destinations.iter().map(|one| one.snapshot()).collect::<Vec<_>>(),
+                "events": self.events.status(),
+                "doors": self.doors.iter().map(|one| one.snapshot()).collect::<Vec<_>>(),
                 "fetch": self.fetch.sources(),
                 "push": self.fetch.push(),
                 "update": self.updates.status(),
@@ -96,6 +122,15 @@ impl Gateway for Running {
                 "counters": self.counters.all().collect::<std::collections::BTreeMap<_, _>>(),
             })
         })
+    }
+
+    fn frames(&self, connection: &str) -> Result<Box<dyn Frames>, Refusal> {
+        let captured = self.south.capture(connection).map_err(|error| {
+            let status = self.south.status();
+            let known = diagnostic::did_you_mean(connection, status.connections.iter().map(|one| one.name.as_str()));
+            Refusal::new("unknown_connection", format!("{error}; {known}"))
+        })?;
+        Ok(Box::new(Listening(captured)))
     }
 
     fn command(&self, command: Command) -> Answer<'static, Outcome> {

@@ -44,7 +44,7 @@ async fn keep(disk: Arc<dyn Disk>, folder: PathBuf, queue: &NoticeQueue) -> io::
 }
 
 fn shown(notice: &Notice) -> Json {
-    json!({ "event": notice.event, "fields": notice.fields, "at": notice.at.0 })
+    json!({ "event": notice.event, "fields": notice.fields, "at": notice.at.0, "device": notice.device })
 }
 
 fn read(disk: &dyn Disk, folder: &Path) -> Vec<Notice> {
@@ -58,7 +58,9 @@ fn read(disk: &dyn Disk, folder: &Path) -> Vec<Notice> {
 
 fn notice(shown: &Json) -> Option<Notice> {
     let fields = shown["fields"].as_object()?.clone();
-    Some(Notice { event: shown["event"].as_str()?.to_owned(), fields, at: Timestamp(shown["at"].as_i64()?) })
+    // Files of an older engine name no device.
+    let device = serde_json::from_value(shown["device"].clone()).unwrap_or(None);
+    Some(Notice { event: shown["event"].as_str()?.to_owned(), fields, at: Timestamp(shown["at"].as_i64()?), device })
 }
 
 #[cfg(test)]
@@ -69,7 +71,7 @@ mod tests {
 
     fn told(at: i64) -> Notice {
         let fields = serde_json::Map::from_iter([("state".to_owned(), json!("kept"))]);
-        Notice { event: "packageProgress".to_owned(), fields, at: Timestamp(at) }
+        Notice { event: "packageProgress".to_owned(), fields, at: Timestamp(at), device: None }
     }
 
     #[tokio::test]
@@ -84,7 +86,7 @@ mod tests {
         task.abort();
         let queue = Arc::<NoticeQueue>::default();
         let task = start(&queue);
-        let (number, first) = queue.first().unwrap();
+        let (number, first) = queue.first(|_| true).unwrap();
         assert_eq!(first, told(1));
         queue.done(number);
         queue.flush().await;
@@ -92,6 +94,15 @@ mod tests {
         let queue = Arc::<NoticeQueue>::default();
         start(&queue).abort();
         assert_eq!(queue.lasting().1, [told(2)]);
+    }
+
+    #[test]
+    fn whose_event_it_is_outlives_a_restart() {
+        let of_device = Notice { device: Some(("产品".to_owned(), "d 1".to_owned())), ..told(1) };
+        assert_eq!(notice(&shown(&of_device)).unwrap(), of_device);
+        let mut older = shown(&told(1));
+        older.as_object_mut().unwrap().remove("device");
+        assert_eq!(notice(&older).unwrap(), told(1));
     }
 
     #[test]

@@ -28,6 +28,7 @@ pub(super) struct Parts {
     pub config: Config,
     pub south: Arc<South>,
     pub outbox: Arc<Outbox>,
+    pub events: Arc<super::events::Events>,
     pub carrier: Carrier,
     pub feed: Arc<FeedDesk>,
     /// What brokers know the site by.
@@ -110,6 +111,6 @@ impl Packages {
             ("reason", json!(why)),
         ];
         let fields = fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-        notices.tell(Notice { event: event.to_owned(), fields, at: Timestamp::now() });
+        notices.tell(Notice { event: event.to_owned(), fields, at: Timestamp::now(), device: None });
     }
 }

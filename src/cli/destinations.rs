@@ -33,6 +33,23 @@ pub(super) fn broker(one: &Json, kept: &Json, now: i64) -> Vec<String> {
     lines
 }
 
+/// One door that the gateway opens from inside.
+pub(super) fn door(one: &Json, now: i64) -> String {
+    let [name, endpoint] = ["name", "endpoint"].map(|key| text(&one[key]));
+    let requests = grouped(one["requests"].as_u64().unwrap_or(0));
+    let refused = grouped(one["refused"].as_u64().unwrap_or(0));
+    let state = match one["state"].as_str().unwrap_or_default() {
+        "open" => format!("open to {endpoint}"),
+        "connecting" => format!("connecting to {endpoint}"),
+        _ => {
+            let until = relative(one["until"].as_i64().unwrap_or(0), now);
+            format!("not connected to {endpoint}; next try {until}")
+        }
+    };
+    let why = one["last_error"].as_str().map_or_else(String::new, |why| format!(" · {why}"));
+    format!("{name}: {state} · {requests} requests, {refused} refused{why}")
+}
+
 /// Logic assets; nothing when they go nowhere.
 pub(super) fn integration(one: &Json, kept: &Json, now: i64) -> Vec<String> {
     if one.is_null() {

@@ -84,6 +84,8 @@ pub(super) fn shown(status: &Json, now: i64) -> String {
     let others = status["destinations"].as_array().into_iter().flatten();
     lines.extend(labelled("brokers", others.flat_map(|one| destinations::broker(one, kept, now)).collect()));
     lines.extend(labelled("rest", destinations::integration(&status["integration"], kept, now)));
+    let doors = status["doors"].as_array().into_iter().flatten();
+    lines.extend(labelled("doors", doors.map(|one| destinations::door(one, now)).collect()));
     lines.extend(labelled("identity", identity(&status["cloud"]["identity"])));
     lines.extend(labelled("cert", certificate(&status["cloud"]["identity"]["certificate"], now)));
     lines.extend(labelled("outbox", outbox(status, now)));

@@ -10,6 +10,8 @@ use tokio::time::timeout;
 
 /// A gateway has little to tell; more than this is the same trouble again and again.
 const MOST: usize = 64;
+/// Of sub-devices: a storm of alarms is told as far as this.
+const MOST_OF_DEVICES: usize = 1000;
 /// A disk that takes longer is stuck, and nobody waits for it.
 const DISK: Duration = Duration::from_secs(5);
 
@@ -42,10 +44,11 @@ struct Told {
 }
 
 impl NoticeQueue {
-    /// The oldest, with the number it is acknowledged by.
+    /// The oldest that may be told now, with the number it is acknowledged by.
     #[must_use]
-    pub fn first(&self) -> Option<(u64, Notice)> {
-        self.lock().notices.front().map(|told| (told.number, told.notice.clone()))
+    pub fn first(&self, may: impl Fn(&Notice) -> bool) -> Option<(u64, Notice)> {
+        let waiting = self.lock();
+        waiting.notices.iter().find(|told| may(&told.notice)).map(|told| (told.number, told.notice.clone()))
     }
 
     /// The cloud has it, or will never take it.
@@ -148,9 +151,16 @@ impl NoticeQueue {
 
 impl Waiting {
     fn shorten(&mut self) {
-        while self.notices.len() > MOST {
-            let least = self.notices.iter().position(|told| !told.lasts).unwrap_or(0);
-            self.notices.remove(least);
+        let own = |told: &&Told| told.notice.device.is_none();
+        for _ in MOST..self.notices.iter().filter(own).count() {
+            let passing = self.notices.iter().position(|told| own(&told) && !told.lasts);
+            let least = passing.or_else(|| self.notices.iter().position(|told| own(&told)));
+            self.notices.remove(least.unwrap_or(0));
+            self.dropped += 1;
+        }
+        for _ in MOST_OF_DEVICES..self.notices.iter().filter(|told| !own(told)).count() {
+            let oldest = self.notices.iter().position(|told| !own(&told));
+            self.notices.remove(oldest.unwrap_or(0));
             self.dropped += 1;
         }
     }
@@ -177,12 +187,12 @@ mod tests {
     use crate::model::Timestamp;
 
     fn notice(at: i64) -> Notice {
-        Notice { event: "e".to_owned(), fields: serde_json::Map::new(), at: Timestamp(at) }
+        Notice { event: "e".to_owned(), fields: serde_json::Map::new(), at: Timestamp(at), device: None }
     }
 
     fn times(queue: &NoticeQueue) -> Vec<i64> {
         let mut times = Vec::new();
-        while let Some((number, notice)) = queue.first() {
+        while let Some((number, notice)) = queue.first(|_| true) {
             times.push(notice.at.0);
             queue.done(number);
         }
@@ -196,11 +206,11 @@ mod tests {
             queue.tell(notice(at));
         }
         assert_eq!(queue.counts(), (64, 6));
-        let (number, first) = queue.first().unwrap();
+        let (number, first) = queue.first(|_| true).unwrap();
         assert_eq!(first.at, Timestamp(6));
         queue.done(number);
         queue.done(number);
-        assert_eq!((queue.first().unwrap().1.at, queue.counts().0), (Timestamp(7), 63));
+        assert_eq!((queue.first(|_| true).unwrap().1.at, queue.counts().0), (Timestamp(7), 63));
     }
 
     #[test]
@@ -215,7 +225,22 @@ mod tests {
         assert_eq!(times(&queue), [1, 99, 100]);
         queue.tell_in_passing(notice(0));
         (0..64).for_each(|at| queue.tell(notice(at)));
-        assert_eq!((queue.counts(), queue.first().unwrap().1.at), ((64, 1), Timestamp(0)), "the progress went");
+        assert_eq!((queue.counts(), queue.first(|_| true).unwrap().1.at), ((64, 1), Timestamp(0)), "the progress went");
+    }
+
+    #[test]
+    fn a_storm_of_devices_costs_the_gateways_own_words_nothing_and_a_silent_device_holds_up_nobody() {
+        let queue = NoticeQueue::default();
+        queue.tell(notice(1));
+        for at in 0..1100 {
+            let device = Some(("pk".to_owned(), format!("d{at}")));
+            queue.tell(Notice { device, ..notice(at) });
+        }
+        queue.tell(notice(2));
+        assert_eq!(queue.counts(), (1002, 100));
+        let (_, first) = queue.first(|one| one.device.as_ref().is_some_and(|(_, key)| key == "d700")).unwrap();
+        assert_eq!(first.at, Timestamp(700));
+        assert_eq!(queue.first(|one| one.device.is_none()).unwrap().1.at, Timestamp(1));
     }
 
     #[tokio::test(start_paused = true)]

@@ -7,6 +7,7 @@ mod cloud;
 mod commands;
 mod destinations;
 mod device_key;
+mod doors;
 mod fetch;
 mod fetch_address;
 mod integration;
@@ -34,6 +35,7 @@ pub use client_files::ClientFiles;
 pub use cloud::{Acknowledge, CloudConfig, Compress, TlsConfig};
 pub use commands::CommandConfig;
 pub use destinations::{DestinationConfig, Join, Payload};
+pub use doors::{DoorConfig, Right};
 pub use fetch::{Checksum, Places, SourceConfig, Trust, When};
 pub use fetch_address::{Address, Scheme};
 pub use integration::IntegrationConfig;
@@ -76,6 +78,8 @@ pub struct Config {
     pub push: Option<PushConfig>,
     /// Brokers beside the cloud.
     pub destinations: Vec<DestinationConfig>,
+    /// Connections to the cloud's side through which the gateway is commanded, tested and watched.
+    pub doors: Vec<DoorConfig>,
     /// The gateway applies for its client certificate and renews it.
     pub certificate: Option<CertificateConfig>,
     pub outbox: OutboxConfig,

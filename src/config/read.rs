@@ -29,6 +29,7 @@ pub(super) const KEYS: &[&str] = &[
     "push",
     "certificate",
     "destinations",
+    "doors",
     "outbox",
     "commands",
     "update",
@@ -69,6 +70,7 @@ pub(super) fn all_keys() -> impl Iterator<Item = &'static str> {
         super::selection::KEYS,
         certificate::KEYS,
         destinations::KEYS,
+        super::doors::KEYS,
         super::subscribe::KEYS,
         outbox::KEYS,
         super::package_trust::KEYS,
@@ -200,6 +202,8 @@ fn config(fields: &Fields<'_, '_>, folder: &Path, overrides: Overrides, faults: 
         .unwrap_or_default();
     let push = section(fields, "push", push::KEYS, faults).and_then(|section| push::read(&section, folder, faults));
     let destinations = destinations::read(fields, folder, gateway, faults);
+    let taken: Vec<&str> = destinations.iter().map(|one| one.name.as_str()).collect();
+    let doors = super::doors::read(fields, folder, &taken, faults);
     let certificate = certificate(fields, folder, faults);
     let outbox = match section(fields, "outbox", outbox::KEYS, faults) {
         Some(fields) => outbox::read(&fields, faults),
@@ -238,6 +242,7 @@ fn config(fields: &Fields<'_, '_>, folder: &Path, overrides: Overrides, faults: 
         publish,
         push,
         destinations,
+        doors,
         certificate,
         outbox,
         commands,

@@ -21,6 +21,9 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+/// Commands of people at this machine are told from those of other doors by this name.
+const DOOR: &str = "local";
+
 /// A request is a line of at most this many bytes.
 const REQUEST_LIMIT: u64 = 64 * 1024;
 
@@ -156,7 +159,7 @@ async fn serve_one(stream: UnixStream, gateway: &dyn Gateway) -> anyhow::Result<
 async fn answer(line: &str, gateway: &dyn Gateway) -> Result<Json, Refusal> {
     let request: Request =
         serde_json::from_str(line).map_err(|e| Refusal::new("bad_request", format!("not a request: {e}")))?;
-    tokio::time::timeout(PATIENCE, perform(gateway, &request.operation, &request.arguments))
+    tokio::time::timeout(PATIENCE, perform(gateway, DOOR, &request.operation, request.arguments))
         .await
         .unwrap_or_else(|_| Err(Refusal::new("timeout", format!("no answer within {PATIENCE:?}"))))
 }

@@ -89,7 +89,7 @@ impl Publish {
         ];
         let fields: Map<String, Json> =
             own.iter().chain(more).map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
-        Notice { event: EVENT.to_owned(), fields, at }
+        Notice { event: EVENT.to_owned(), fields, at, device: None }
     }
 }
 

@@ -1,6 +1,6 @@
 //! PURE. A loaded package, interned: what the daemon runs. Texts are gone but for names people see.
 
-use super::{CommandRules, Formula, Names, Secret, ThingModel, Upload};
+use super::{CommandRules, EventPlan, Formula, Names, Secret, ThingModel, Upload};
 use driver::{Plan, PointTable};
 use serde_json::{Map, Value as Json};
 use std::sync::Arc;
@@ -15,6 +15,8 @@ pub struct Site {
     /// What else the package says of each device, in the order of `names.devices`.
     pub details: Vec<DeviceDetails>,
     pub connections: Vec<Connection>,
+    /// What is told when values pass their limits.
+    pub events: Arc<EventPlan>,
 }
 
 impl Site {
@@ -27,6 +29,7 @@ impl Site {
             credentials: Vec::new(),
             details: Vec::new(),
             connections: Vec::new(),
+            events: Arc::default(),
         }
     }
 

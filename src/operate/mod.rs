@@ -28,6 +28,11 @@ pub trait Gateway: Send + Sync {
     fn status(&self, listings: bool) -> Answer<'_, Json>;
     /// Latest values of the points whose device or point name contains `filter`; empty: all.
     fn values(&self, filter: &str) -> Json;
+    /// The raw frames of a connection from now on.
+    ///
+    /// # Errors
+    /// When the connection is not known.
+    fn frames(&self, connection: &str) -> Result<Box<dyn Frames>, Refusal>;
     /// Carries out a command of whoever asks.
     fn command(&self, command: Command) -> Answer<'static, Outcome>;
     /// The folder of the audit.
@@ -62,6 +67,12 @@ pub trait Gateway: Send + Sync {
     fn fetch(&self, name: Option<&str>, look: bool) -> Result<Json, Refusal>;
 }
 
+/// Somebody listening to raw frames.
+pub trait Frames: Send {
+    /// The next one as `{"direction","time","hex"}`, or how many were lost as `{"lost"}`. Cancel-safe.
+    fn next(&mut self) -> Answer<'_, Json>;
+}
+
 /// Why an operation was not done: a code for programs, words for people.
 #[derive(Clone, Debug, Serialize, thiserror::Error)]
 #[error("{message}")]
@@ -84,6 +95,9 @@ pub struct Operation {
     pub name: &'static str,
     pub run: for<'a> fn(&'a dyn Gateway, &'a Json) -> Answer<'a, Result<Json, Refusal>>,
 }
+
+/// The argument that names where somebody came in; no visitor sets it.
+const DOOR: &str = "@door";
 
 /// Everything that can be asked.
 pub const OPERATIONS: &[Operation] = &[
@@ -109,13 +123,22 @@ pub const OPERATIONS: &[Operation] = &[
     update::ROLL_BACK,
 ];
 
-/// Finds the operation and runs it.
+/// Finds the operation and runs it for whoever asks at that door.
 ///
 /// # Errors
 /// The operation's own refusal, or `unknown_operation`.
-pub async fn perform(gateway: &dyn Gateway, name: &str, arguments: &Json) -> Result<Json, Refusal> {
+pub async fn perform(gateway: &dyn Gateway, door: &str, name: &str, arguments: Json) -> Result<Json, Refusal> {
+    let mut arguments = arguments;
+    if arguments.is_null() {
+        arguments = Json::Object(serde_json::Map::new());
+    }
+    let Json::Object(all) = &mut arguments else {
+        return Err(Refusal::new("bad_argument", "arguments are no object"));
+    };
+    // Whatever the visitor says of himself: the audit and the ids of commands go by where he came in.
+    all.insert(DOOR.to_owned(), Json::String(door.to_owned()));
     match OPERATIONS.iter().find(|o| o.name == name) {
-        Some(operation) => (operation.run)(gateway, arguments).await,
+        Some(operation) => (operation.run)(gateway, &arguments).await,
         None => {
             let known = crate::diagnostic::did_you_mean(name, OPERATIONS.iter().map(|o| o.name));
             Err(Refusal::new("unknown_operation", format!("operation \"{name}\" is not known; {known}")))

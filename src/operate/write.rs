@@ -1,13 +1,11 @@
 //! Writes measurement points of a device: the local door to commands.
 
-use super::{Gateway, Operation, Refusal};
+use super::{DOOR, Gateway, Operation, Refusal};
 use crate::model::command::{Data, Target, What};
 use crate::model::{Command, Timestamp};
 use serde_json::{Value as Json, json};
 use std::time::Duration;
 
-/// Commands of people at this machine are told from those of other doors by this name.
-const DOOR: &str = "local";
 /// The door waits 30 s, and the device has 5 s of them.
 const LONGEST: u64 = 24_000;
 const DEFAULT: u64 = 20_000;
@@ -55,7 +53,7 @@ pub(super) async fn carry_out(gateway: &dyn Gateway, arguments: &Json, what: Wha
         })?,
     };
     let command = Command {
-        door: DOOR.to_owned(),
+        door: arguments[DOOR].as_str().unwrap_or_default().to_owned(),
         id: id(&arguments["id"])?,
         target: Target::Name(device.to_owned()),
         what,

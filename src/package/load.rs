@@ -12,8 +12,8 @@ use super::texts::Texts;
 use crate::config::Secret;
 use crate::diagnostic::Diagnostic;
 use crate::model::{
-    ConnectedDevice, Connection, Credential, DeviceNames, LatePolicy, LateRules, Names, PackageName, PointName,
-    PointNames, Site, Template,
+    ConnectedDevice, Connection, Credential, DeviceNames, EventPlan, LatePolicy, LateRules, Names, PackageName,
+    PointName, PointNames, Site, Template,
 };
 use driver::{Protocol, Text};
 use std::collections::{BTreeMap, HashMap};
@@ -59,6 +59,7 @@ pub(super) fn build(
     texts: Texts,
     templates: &Templates,
     plans: Vec<Planned>,
+    events: EventPlan,
     secrets: &Secrets,
     faults: &mut Faults,
 ) -> Option<Site> {
@@ -85,6 +86,7 @@ pub(super) fn build(
         credentials,
         details,
         connections,
+        events: Arc::new(events),
     })
 }
 

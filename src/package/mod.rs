@@ -7,6 +7,7 @@ pub mod commands;
 pub mod connections;
 mod details;
 pub mod diff;
+mod event_plan;
 pub mod faults;
 mod firmware;
 pub mod forecast;

@@ -2,8 +2,8 @@
 
 use super::check::limits;
 use super::commands::{self, InterlockText, Service};
-use super::fields::{Faults, Fields};
-use super::yaml::Node;
+use super::fields::{Faults, Fields, scalar};
+use super::yaml::{Kind, Node};
 use super::{late, upload};
 use crate::diagnostic::{Diagnostic, did_you_mean};
 use crate::model::control::{Interlock, Limits};
@@ -21,6 +21,8 @@ pub struct ModelText {
     measurepoints: Vec<(Text, Measurepoint, Limits)>,
     attributes: Vec<Text>,
     events: Vec<Text>,
+    /// Outputs of those events that say theirs.
+    outputs: Vec<(String, Vec<String>)>,
     services: Vec<Text>,
     /// In the order of `services`, where they could be read.
     inputs: Vec<Service>,
@@ -41,6 +43,8 @@ pub struct Flat {
     pub model: Arc<ThingModel>,
     pub attributes: Vec<String>,
     pub events: Vec<String>,
+    /// Outputs of those events that say theirs.
+    pub outputs: Vec<(String, Vec<String>)>,
     services: Vec<String>,
     /// In the order of the model's measurement points.
     pub limits: Vec<Limits>,
@@ -149,6 +153,7 @@ fn read_model(file: &Arc<str>, node: &Node<'_>, faults: &mut Faults) -> Option<M
     }
     let attributes = read_features(&fields, "attributes", "attribute", ATTRIBUTE, faults);
     let events = read_features(&fields, "events", "event", EVENT, faults);
+    let outputs = read_outputs(&fields);
     let services = read_features(&fields, "services", "service", SERVICE, faults);
     refuse_repeated("measurement point", measurepoints.iter().map(|(id, _, _)| id), faults);
     let inputs = read_inputs(&fields, faults);
@@ -161,10 +166,30 @@ fn read_model(file: &Arc<str>, node: &Node<'_>, faults: &mut Faults) -> Option<M
         measurepoints,
         attributes,
         events,
+        outputs,
         services,
         inputs,
         interlocks,
     })
+}
+
+/// A list of ids, or of maps with one. The events themselves are read with the other features.
+fn read_outputs(model: &Fields<'_, '_>) -> Vec<(String, Vec<String>)> {
+    let mut ignored = Faults::new();
+    let mut all = Vec::new();
+    for node in model.list("events", &mut ignored) {
+        let Some(event) = Fields::open(model.file, node, "event", EVENT, &mut ignored) else { continue };
+        let Some(id) = event.text("id", &mut ignored).filter(|_| event.node("output").is_some()) else { continue };
+        let outputs = event.list("output", &mut Faults::new()).iter().filter_map(|node| match &node.kind {
+            Kind::Map(pairs) => {
+                let id = pairs.iter().find(|(key, _)| key.text == "id").map(|(_, id)| id)?;
+                scalar(model.file, id, "id", &mut Faults::new())
+            }
+            _ => scalar(model.file, node, "output", &mut Faults::new()),
+        });
+        all.push((id.text, outputs.map(|output| output.text).collect()));
+    }
+    all
 }
 
 /// The inputs of all services; the services themselves are read with the other features.
@@ -359,6 +384,8 @@ fn extend(text: &ModelText, parent: Option<&Flat>, faults: &mut Faults) -> Flat 
     let mut measurepoints = parent.map(|p| p.model.measurepoints.clone()).unwrap_or_default();
     let mut attributes = parent.map(|p| p.attributes.clone()).unwrap_or_default();
     let mut events = parent.map(|p| p.events.clone()).unwrap_or_default();
+    let mut outputs = parent.map(|p| p.outputs.clone()).unwrap_or_default();
+    outputs.extend(text.outputs.iter().cloned());
     let mut services = parent.map(|p| p.services.clone()).unwrap_or_default();
     let mut limits = parent.map(|p| p.limits.clone()).unwrap_or_default();
     let mut interlocks = parent.map(|p| p.interlocks.clone()).unwrap_or_default();
@@ -399,7 +426,7 @@ fn extend(text: &ModelText, parent: Option<&Flat>, faults: &mut Faults) -> Flat 
     interlocks.extend(commands::resolve_interlocks(&text.interlocks, &model, &inputs, faults));
     let mut lineage = vec![text.id.text.clone()];
     lineage.extend(parent.iter().flat_map(|p| p.lineage.iter().cloned()));
-    Flat { model: Arc::new(model), attributes, events, services, limits, interlocks, inputs, lineage }
+    Flat { model: Arc::new(model), attributes, events, outputs, services, limits, interlocks, inputs, lineage }
 }
 
 fn refuse_override(what: &str, id: &Text, text: &ModelText, faults: &mut Faults) {

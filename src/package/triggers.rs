@@ -95,8 +95,9 @@ fn read_rule(fields: &Fields<'_, '_>, id: Text, world: &World<'_>, faults: &mut 
     let matching = fields.word("match", MATCHES, faults).unwrap_or(Match::All);
     let delay = read_delay(fields, faults);
     let severity = fields.text("severity", faults).map_or_else(|| "warning".to_owned(), |text| text.text);
-    let content = fields.text("content", faults).map(|text| text.text);
+    let content = fields.text("content", faults);
     let scope = read_scope(fields, world, faults);
+    let named = event_of(&id, content.as_ref(), model, faults);
     let masking = fields.flag("masking", false, faults);
     if masking && scope == Scope::All {
         let at = fields.node("masking").map_or(fields.place.clone(), |node| place(fields.file, node));
@@ -112,11 +113,36 @@ fn read_rule(fields: &Fields<'_, '_>, id: Text, world: &World<'_>, faults: &mut 
         matching,
         delay,
         severity,
-        content,
+        content: content.map(|text| text.text),
+        event: named.0,
+        outputs: named.1,
+        point: point?.1.id.clone(),
         scope,
         masking,
         enabled,
     })
+}
+
+/// The event of the model it is told as: what `content` names, else one of its own name.
+fn event_of(
+    id: &Text,
+    content: Option<&Text>,
+    model: Option<&Flat>,
+    faults: &mut Faults,
+) -> (String, Option<Vec<String>>) {
+    let wanted = content.unwrap_or(id);
+    let Some(model) = model else { return (wanted.text.clone(), None) };
+    let known = |text: &&Text| model.events.contains(&text.text);
+    let Some(found) = content.filter(known).or(Some(id).filter(known)) else {
+        let problem = format!("model {} has no event \"{}\": the cloud would refuse it", model.model.id, wanted.text);
+        let events = model.events.iter().map(String::as_str);
+        let help =
+            format!("add it to `events:` of the model, or name one in content; {}", did_you_mean(&wanted.text, events));
+        faults.push(Diagnostic::warning(wanted.place.clone(), problem).help(help));
+        return (wanted.text.clone(), None);
+    };
+    let outputs = model.outputs.iter().find(|(event, _)| *event == found.text);
+    (found.text.clone(), outputs.map(|(_, outputs)| outputs.clone()))
 }
 
 fn find_model<'w>(id: &Text, world: &World<'w>, faults: &mut Faults) -> Option<&'w Flat> {

@@ -1,5 +1,6 @@
 //! PURE. Event triggers: readings -> events.
 
-pub mod rule;
+mod engine;
 
-pub use rule::{Compare, Condition, EventRule, Match, Scope, Threshold};
+pub use crate::model::event_rule::{Compare, Condition, EventRule, Match, Scope, Threshold};
+pub use engine::{Engine, Raised};

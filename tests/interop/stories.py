@@ -12,6 +12,7 @@ import cloud_stories
 import command_stories
 import destination_stories
 import doctor_stories
+import door_stories
 import full_disk_stories
 import identity_stories
 import package_stories
@@ -331,6 +332,7 @@ STORIES = [
     *command_stories.STORIES,
     *package_stories.STORIES,
     *doctor_stories.STORIES,
+    *door_stories.STORIES,
     *full_disk_stories.STORIES,
     pymodbus_values_of_every_type_arrive_at_a_mosquitto_subscriber,
     pymodbus_values_arrive_in_rtu_frames_over_tcp,

@@ -50,6 +50,7 @@ impl Packages {
             parts.site_name.get_or_init(|| name);
         }
         parts.outbox.use_names(Arc::clone(&site.names));
+        parts.events.use_site(site);
         if let Some(rosters) = &parts.rosters {
             let (south, new) = (Arc::clone(&parts.south), Arc::clone(site));
             aside(move || update(&south, &new), |update| rosters.put(update)).await;

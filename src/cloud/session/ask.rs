@@ -181,10 +181,12 @@ impl Session<'_> {
         if !self.chores.notice_under_way
             && self.chores.notice_after <= now.at
             && self.requests.room() > 0
-            && let Some((number, notice)) = self.link.extras.notices.first()
+            && let Some((number, notice)) = self.next_notice()
         {
             self.chores.notice_under_way = true;
-            let message = event::post(gateway, &notice.event, &notice.fields, notice.at);
+            let device = notice.device.as_ref();
+            let whose = device.map_or(gateway, |(product_key, device_key)| Whose { product_key, device_key });
+            let message = event::post(whose, &notice.event, &notice.fields, notice.at);
             self.requests.submit(message, Purpose::Notice(number));
         }
         self.submit_update(now);
@@ -193,6 +195,15 @@ impl Session<'_> {
         if self.flowing && config.sub_devices.connection_state && !self.chores.no_reports && !waiting {
             self.submit_report(now);
         }
+    }
+
+    /// That of a sub-device waits for its login; others go before it meanwhile.
+    fn next_notice(&self) -> Option<(u64, crate::model::Notice)> {
+        let (login, waiting) = (self.link.config.sub_device_login, self.link.extras.rosters.is_waiting());
+        self.link.extras.notices.first(|notice| match &notice.device {
+            None => true,
+            Some((product, device)) => !waiting && self.link.sub_devices.may_be_told_of(product, device, login),
+        })
     }
 
     fn submit_update(&mut self, now: Now) {
@@ -306,7 +317,7 @@ impl Session<'_> {
             Some(200) => self.link.extras.notices.done(number),
             // The model does not know the event, or has other outputs: it never will be taken.
             Some(code @ (600..=999 | 1200..=1299)) => {
-                warn!(code, words, "the cloud refused an event of the gateway; is it in the gateway's model?");
+                warn!(code, words, "the cloud refused an event; is it with these outputs in the model there?");
                 self.link.extras.notices.done(number);
             }
             _ => self.chores.notice_after = now.at + NOTICE_RETRY,

@@ -314,7 +314,7 @@ impl Task {
         fields.insert("serialNumber".into(), json!(facts.serial));
         fields.insert("notAfter".into(), json!(facts.not_after));
         more(&mut fields);
-        self.parts.notices.tell(Notice { event: event.to_owned(), fields, at: self.parts.clock.wall() });
+        self.parts.notices.tell(Notice { event: event.to_owned(), fields, at: self.parts.clock.wall(), device: None });
     }
 
     /// The same trouble is told once, and again after a day.

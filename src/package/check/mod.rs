@@ -13,8 +13,9 @@ use super::forecast::{self, Basis, Forecast};
 use super::models::{self, Models};
 use super::source::{Limits, Source};
 use super::texts::{self, Texts};
-use super::{load, manifest, triggers, yaml};
+use super::{event_plan, load, manifest, triggers, yaml};
 use crate::diagnostic::{Diagnostic, Place, Severity};
+use crate::model::EventPlan;
 use crate::model::Site;
 use crate::model::progress::Unit;
 use crate::trigger::EventRule;
@@ -113,9 +114,14 @@ pub(super) fn check_with(
     let triggers = read_triggers(&source, &texts, &models, &mut faults);
     let counts = count(&texts, triggers.len());
     let sound = faults.errors() == 0;
+    let events = if sound {
+        event_plan::plan(&triggers, &texts, &templates, &models, &mut faults)
+    } else {
+        EventPlan::default()
+    };
     let written = manifest.as_ref().filter(|_| sound).map(|manifest| written::of(manifest, &texts));
     let site = match manifest {
-        Some(manifest) if sound => load::build(&manifest, texts, &templates, plans, secrets, &mut faults),
+        Some(manifest) if sound => load::build(&manifest, texts, &templates, plans, events, secrets, &mut faults),
         _ => None,
     };
     Checked { written, ..finish(site, triggers, faults, counts) }

@@ -25,6 +25,7 @@ fn site(version: &str) -> Site {
         credentials: Vec::new(),
         details: Vec::new(),
         connections: Vec::new(),
+        events: Arc::default(),
     }
 }
 

@@ -276,7 +276,12 @@ async fn attributes_are_set_people_are_answered_and_notices_survive_a_reconnect(
         ..DeviceDetails::default()
     };
     let extras = CloudExtras { details: vec![details; 2], ..CloudExtras::default() };
-    let notice = Notice { event: "certificateExpiring".to_owned(), fields: serde_json::Map::new(), at: Timestamp(5) };
+    let notice = Notice {
+        event: "certificateExpiring".to_owned(),
+        fields: serde_json::Map::new(),
+        at: Timestamp(5),
+        device: None,
+    };
     extras.notices.tell(notice.clone());
     let config = SubDevicesConfig { publish_attributes: true, ..SubDevicesConfig::default() };
     let link = Link::start(&cloud, &names, known(2), config, extras);

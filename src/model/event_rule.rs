@@ -1,5 +1,6 @@
-//! PURE. One event rule as the package states it, checked.
+//! PURE. Event rules: as the package states them, checked, and as the gateway runs them, by device.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 /// When an event is raised, and which.
@@ -15,6 +16,12 @@ pub struct EventRule {
     pub delay: Duration,
     pub severity: String,
     pub content: Option<String>,
+    /// What it is called in the cloud: an event of the model.
+    pub event: String,
+    /// Outputs that the model gives this event; `None`: it does not say.
+    pub outputs: Option<Vec<String>>,
+    /// The measurement point's own name for itself.
+    pub point: String,
     pub scope: Scope,
     /// While a site has this event, those below it keep silent.
     pub masking: bool,
@@ -59,4 +66,29 @@ pub enum Scope {
     All,
     /// Devices at these sites and at the sites below them.
     Sites(Vec<String>),
+}
+
+/// All rules of a package with the devices they watch.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EventPlan {
+    pub rules: Vec<EventRule>,
+    /// By index into the names of devices.
+    pub watched: HashMap<u32, Vec<Watched>>,
+    /// The site of a watched device and those above it, the nearest first.
+    pub sites: HashMap<u32, Vec<String>>,
+}
+
+/// One rule for one device.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Watched {
+    /// Index into the rules.
+    pub rule: u32,
+    /// One for each condition of the rule: its threshold with the device's attributes filled in.
+    pub limits: Vec<Limit>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Limit {
+    Number(f64),
+    Text(String),
 }

@@ -1,0 +1,179 @@
+//! Looks at each batch of readings on its way to the outbox and tells the cloud which events begin and end.
+
+use crate::cloud::NoticeQueue;
+use crate::model::event_rule::EventRule;
+use crate::model::{Batch, Inlet, Notice, Notices, Site, Value};
+use crate::telemetry::Counters;
+use crate::trigger::{Engine, Raised};
+use serde_json::{Map, Value as Json, json};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+/// Delays are counted in whole seconds.
+const TICK: Duration = Duration::from_secs(1);
+/// Events that `status` lists.
+const LISTED: usize = 100;
+
+/// The rules of the package that runs, before the outbox.
+pub(super) struct Events {
+    engine: Mutex<Engine>,
+    inlet: Arc<dyn Inlet>,
+    begun: Instant,
+    counters: Arc<Counters>,
+    /// Where they are told; set once there is a link.
+    notices: OnceLock<Arc<NoticeQueue>>,
+}
+
+impl Events {
+    pub fn new(site: &Site, inlet: Arc<dyn Inlet>, counters: &Arc<Counters>) -> Events {
+        Events {
+            engine: Mutex::new(Engine::new(Arc::clone(&site.events), Arc::clone(&site.names))),
+            inlet,
+            begun: Instant::now(),
+            counters: Arc::clone(counters),
+            notices: OnceLock::new(),
+        }
+    }
+
+    /// From now on they are told there; what was raised before is only in the log.
+    pub fn tell_to(&self, notices: Arc<NoticeQueue>) {
+        let _ = self.notices.set(notices);
+    }
+
+    /// Another package runs.
+    pub fn use_site(&self, site: &Site) {
+        let mut engine = self.lock();
+        *engine = engine.replaced(Arc::clone(&site.events), Arc::clone(&site.names));
+    }
+
+    /// Delays end without a reading, too.
+    pub fn start(self: &Arc<Self>) -> JoinHandle<()> {
+        let this = Arc::clone(self);
+        tokio::spawn(async move {
+            let mut ticks = interval(TICK);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                ticks.tick().await;
+                let mut engine = this.lock();
+                let raised = engine.tick(this.begun.elapsed());
+                this.tell(&engine, &raised);
+            }
+        })
+    }
+
+    /// For `status`.
+    pub fn status(&self) -> Json {
+        let engine = self.lock();
+        let mut all: Vec<_> = engine.going_on().collect();
+        all.sort_by_key(|(_, _, since)| since.0);
+        let listed = all.iter().rev().take(LISTED).map(|(rule, device, since)| {
+            let name = engine.names().devices.get(*device as usize).map_or("", |one| one.name.as_str());
+            json!({
+                "rule": rule.id, "event": rule.event, "severity": rule.severity, "device": name, "point": rule.point,
+                "since": since.0,
+            })
+        });
+        json!({ "going_on": all.len(), "newest": listed.collect::<Vec<_>>() })
+    }
+
+    fn tell(&self, engine: &Engine, raised: &[Raised]) {
+        for one in raised {
+            let rule = engine.rule(one.rule);
+            let Some(device) = engine.names().devices.get(one.device as usize) else { continue };
+            self.counters.events.add(1);
+            let (begins, value) = (one.begins, shown(&one.value));
+            tracing::info!(rule = %rule.id, device = %device.name, point = %rule.point, begins, "event");
+            let Some(fields) = outputs(rule, one.begins, value) else { continue };
+            if let Some(notices) = self.notices.get() {
+                let whose = Some((device.product_key.clone(), device.device_key.clone()));
+                notices.tell(Notice { event: rule.event.clone(), fields, at: one.time, device: whose });
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Engine> {
+        // Each change is whole.
+        self.engine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inlet for Events {
+    fn append(&self, batch: Batch) {
+        {
+            let mut engine = self.lock();
+            if !engine.is_idle() {
+                let raised = engine.readings(&batch, self.begun.elapsed());
+                self.tell(&engine, &raised);
+            }
+        }
+        self.inlet.append(batch);
+    }
+}
+
+/// As far as the model knows them: the cloud refuses an event with one that it does not know. `None`: the end of an event
+/// whose model has no place for saying so.
+fn outputs(rule: &EventRule, begins: bool, value: Json) -> Option<Map<String, Json>> {
+    let all = [
+        ("state", json!(if begins { "raised" } else { "cleared" })),
+        ("rule", json!(rule.id)),
+        ("point", json!(rule.point)),
+        ("value", value),
+        ("severity", json!(rule.severity)),
+        ("content", json!(rule.content)),
+    ];
+    let knows = |name: &str| rule.outputs.as_ref().is_none_or(|known| known.iter().any(|one| one == name));
+    if !begins && !knows("state") {
+        return None;
+    }
+    let fields = all.into_iter().filter(|(name, value)| knows(name) && !value.is_null());
+    Some(fields.map(|(name, value)| (name.to_owned(), value)).collect())
+}
+
+fn shown(value: &Value) -> Json {
+    match value {
+        Value::Bool(flag) => json!(flag),
+        Value::Int(int) => json!(int),
+        // As it is written, not with the digits of a double.
+        Value::Float(float) => float.to_string().parse::<f64>().map_or(Json::Null, |number| json!(number)),
+        Value::Double(double) => json!(double),
+        Value::Text(text) => json!(&**text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::event_rule::{Match, Scope};
+
+    fn rule(outputs: Option<&[&str]>) -> EventRule {
+        EventRule {
+            id: "over".to_owned(),
+            model: "M".to_owned(),
+            measurepoint: 0,
+            conditions: Vec::new(),
+            matching: Match::All,
+            delay: Duration::ZERO,
+            severity: "warning".to_owned(),
+            content: None,
+            event: "over_voltage".to_owned(),
+            outputs: outputs.map(|all| all.iter().map(|one| (*one).to_owned()).collect()),
+            point: "u".to_owned(),
+            scope: Scope::All,
+            masking: false,
+            enabled: true,
+        }
+    }
+
+    #[test]
+    fn only_outputs_that_the_model_has_are_told() {
+        let told =
+            |outputs_of: Option<&[&str]>, begins| outputs(&rule(outputs_of), begins, shown(&Value::Float(250.1)));
+        let all = told(None, false).unwrap();
+        assert_eq!((&all["state"], &all["value"], all.len()), (&json!("cleared"), &json!(250.1), 5));
+        assert_eq!(json!(told(Some(&["value", "desc"]), true)), json!({"value": 250.1}));
+        assert_eq!(told(Some(&["value"]), false), None, "nobody could tell the end from another begin");
+        assert_eq!(json!(told(Some(&["value", "state"]), false)), json!({"value": 250.1, "state": "cleared"}));
+    }
+}

@@ -1,0 +1,242 @@
+//! PURE. Watches readings and says which events begin and end. Time is an argument.
+
+use crate::model::batch::{Batch, ValueRef};
+use crate::model::event_rule::{Compare, EventPlan, EventRule, Limit, Match};
+use crate::model::{Names, Timestamp, Value};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// An event that begins, or ends.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Raised {
+    /// Index into the rules of the plan.
+    pub rule: u32,
+    /// Index into the names of devices.
+    pub device: u32,
+    /// False: it is over.
+    pub begins: bool,
+    /// The value that began it, or ended it.
+    pub value: Value,
+    pub time: Timestamp,
+}
+
+/// Where a rule stands with a device; nothing is kept of those whose conditions do not hold.
+#[derive(Clone, Debug)]
+struct Standing {
+    since: Duration,
+    value: Value,
+    time: Timestamp,
+    raised: bool,
+}
+
+/// One package's rules at work.
+pub struct Engine {
+    plan: Arc<EventPlan>,
+    names: Arc<Names>,
+    standing: HashMap<(u32, u32), Standing>,
+    /// Sites that have a raised event of a masking rule, and how many.
+    masks: HashMap<String, usize>,
+}
+
+impl Engine {
+    #[must_use]
+    pub fn new(plan: Arc<EventPlan>, names: Arc<Names>) -> Engine {
+        Engine { plan, names, standing: HashMap::new(), masks: HashMap::new() }
+    }
+
+    /// Goes on with another package. What holds of a rule and a device that are still there goes on holding.
+    #[must_use]
+    pub fn replaced(&self, plan: Arc<EventPlan>, names: Arc<Names>) -> Engine {
+        let mut next = Engine::new(plan, names);
+        if self.standing.is_empty() {
+            return next;
+        }
+        let rules: HashMap<&str, u32> = next.plan.rules.iter().map(|rule| rule.id.as_str()).zip(0..).collect();
+        let keys = |names: &Names, at: u32| {
+            names
+                .devices
+                .get(at as usize)
+                .map(|one| (one.product_key.clone(), one.device_key.clone(), one.name.clone()))
+        };
+        let devices: HashMap<_, u32> =
+            next.plan.watched.keys().filter_map(|at| Some((keys(&next.names, *at)?, *at))).collect();
+        let mut standing = HashMap::new();
+        for ((rule, device), one) in &self.standing {
+            let old = &self.plan.rules[*rule as usize];
+            let found = rules.get(old.id.as_str()).copied().filter(|at| next.plan.rules[*at as usize] == *old);
+            let at = keys(&self.names, *device).and_then(|keys| devices.get(&keys).copied());
+            if let (Some(rule), Some(at)) = (found, at)
+                && next.plan.watched[&at].iter().any(|watched| watched.rule == rule)
+            {
+                standing.insert((rule, at), one.clone());
+            }
+        }
+        for ((rule, device), _) in standing.iter().filter(|(_, one)| one.raised) {
+            next.mask(*rule, *device, true);
+        }
+        next.standing = standing;
+        next
+    }
+
+    #[must_use]
+    pub fn rule(&self, at: u32) -> &EventRule {
+        &self.plan.rules[at as usize]
+    }
+
+    #[must_use]
+    pub fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// Nothing would ever come of any reading.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.plan.watched.is_empty()
+    }
+
+    /// Events that go on, with the device and the time they began.
+    pub fn going_on(&self) -> impl Iterator<Item = (&EventRule, u32, Timestamp)> {
+        let raised = self.standing.iter().filter(|(_, one)| one.raised);
+        raised.map(|((rule, device), one)| (self.rule(*rule), *device, one.time))
+    }
+
+    /// What comes of new readings. Those of another package mean other devices and are let pass.
+    pub fn readings(&mut self, batch: &Batch, now: Duration) -> Vec<Raised> {
+        let mut events = Vec::new();
+        if self.is_idle() || batch.epoch != self.names.epoch {
+            return events;
+        }
+        let plan = Arc::clone(&self.plan);
+        // A damaged batch is the store's to tell.
+        for block in batch.blocks().map_while(Result::ok) {
+            let Some(watched) = plan.watched.get(&block.device) else { continue };
+            for entry in block.entries().map_while(Result::ok) {
+                for one in watched.iter().filter(|one| plan.rules[one.rule as usize].measurepoint == entry.point) {
+                    let rule = &plan.rules[one.rule as usize];
+                    let holds = holds(rule, &one.limits, entry.value);
+                    self.look((one.rule, block.device), holds, entry.value, block.time, now, &mut events);
+                }
+            }
+        }
+        events
+    }
+
+    fn look(
+        &mut self,
+        key: (u32, u32),
+        holds: bool,
+        value: ValueRef<'_>,
+        time: Timestamp,
+        now: Duration,
+        events: &mut Vec<Raised>,
+    ) {
+        if !holds {
+            if let Some(ended) = self.standing.remove(&key)
+                && ended.raised
+            {
+                self.mask(key.0, key.1, false);
+                events.push(Raised { rule: key.0, device: key.1, begins: false, value: value.to_value(), time });
+            }
+            return;
+        }
+        self.standing.entry(key).or_insert_with(|| Standing {
+            since: now,
+            value: value.to_value(),
+            time,
+            raised: false,
+        });
+        events.extend(self.due(key, now));
+    }
+
+    /// What has held long enough by now, without a new reading. Also what was hidden and is not any more.
+    pub fn tick(&mut self, now: Duration) -> Vec<Raised> {
+        let waiting: Vec<(u32, u32)> =
+            self.standing.iter().filter(|(_, one)| !one.raised).map(|(key, _)| *key).collect();
+        waiting.into_iter().filter_map(|key| self.due(key, now)).collect()
+    }
+
+    fn due(&mut self, key: (u32, u32), now: Duration) -> Option<Raised> {
+        let delay = self.rule(key.0).delay;
+        let hidden = self.is_hidden(key.1);
+        let one = self.standing.get_mut(&key)?;
+        if one.raised || hidden || now.saturating_sub(one.since) < delay {
+            return None;
+        }
+        one.raised = true;
+        // By the clock of the value: it began then and has held for the whole delay.
+        let held = i64::try_from(delay.as_millis()).unwrap_or(0);
+        let time = Timestamp(one.time.0.saturating_add(held));
+        let raised = Raised { rule: key.0, device: key.1, begins: true, value: one.value.clone(), time };
+        self.mask(key.0, key.1, true);
+        Some(raised)
+    }
+
+    /// A site above its own has an event that hides what lies below.
+    fn is_hidden(&self, device: u32) -> bool {
+        if self.masks.is_empty() {
+            return false;
+        }
+        self.plan.sites.get(&device).is_some_and(|path| path.iter().skip(1).any(|site| self.masks.contains_key(site)))
+    }
+
+    fn mask(&mut self, rule: u32, device: u32, begins: bool) {
+        if !self.rule(rule).masking {
+            return;
+        }
+        let Some(site) = self.plan.sites.get(&device).and_then(|path| path.first()).cloned() else { return };
+        if begins {
+            *self.masks.entry(site).or_default() += 1;
+        } else if let Some(count) = self.masks.get_mut(&site) {
+            *count -= 1;
+            if *count == 0 {
+                self.masks.remove(&site);
+            }
+        }
+    }
+}
+
+fn holds(rule: &EventRule, limits: &[Limit], value: ValueRef<'_>) -> bool {
+    let mut each = rule.conditions.iter().zip(limits).map(|(condition, limit)| fits(condition.compare, value, limit));
+    match rule.matching {
+        Match::All => each.all(|holds| holds) && !limits.is_empty(),
+        Match::Any => each.any(|holds| holds),
+    }
+}
+
+/// A value and a limit of other kinds are neither equal nor in any order.
+fn fits(compare: Compare, value: ValueRef<'_>, limit: &Limit) -> bool {
+    match (number(value), value, limit) {
+        (Some(value), _, Limit::Number(limit)) => match compare {
+            Compare::Above => value > *limit,
+            Compare::AtLeast => value >= *limit,
+            Compare::Below => value < *limit,
+            Compare::AtMost => value <= *limit,
+            #[expect(clippy::float_cmp, reason = "what the package says is meant exactly")]
+            Compare::Equal => value == *limit,
+            #[expect(clippy::float_cmp, reason = "as above")]
+            Compare::NotEqual => value != *limit,
+        },
+        (_, ValueRef::Text(text), Limit::Text(limit)) => match compare {
+            Compare::Equal => text == limit,
+            Compare::NotEqual => text != limit,
+            _ => false,
+        },
+        _ => compare == Compare::NotEqual,
+    }
+}
+
+/// A 32-bit float as it is written: 0.1 measured is 0.1 of the package.
+fn number(value: ValueRef<'_>) -> Option<f64> {
+    match value {
+        ValueRef::Bool(flag) => Some(f64::from(u8::from(flag))),
+        ValueRef::Int(int) => Some(int as f64),
+        ValueRef::Float(float) => float.to_string().parse().ok(),
+        ValueRef::Double(double) => Some(double),
+        ValueRef::Text(_) => None,
+    }
+}
+
+#[cfg(test)]
+#[path = "engine_tests.rs"]
+mod tests;
