@@ -154,6 +154,7 @@ pub fn site(plan: ScriptedPlan, rows: u32, upload: Upload) -> Site {
                 .collect(),
             plan: Arc::new(plan),
         }],
+        events: Arc::default(),
     }
 }
 
