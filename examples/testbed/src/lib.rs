@@ -17,3 +17,4 @@ pub mod rest_orders;
 pub mod serve;
 pub mod site;
 pub mod swaps;
+mod web;

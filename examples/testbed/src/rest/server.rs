@@ -2,19 +2,16 @@
 
 use super::request::{Answer, Request, parse_query};
 use super::{State, lock, routes};
+use crate::web::{self, Answers};
 use anyhow::Context as _;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
-use tracing::debug;
 
 /// No request of this interface is larger.
 const LARGEST: usize = 16 << 20;
@@ -26,33 +23,14 @@ pub(super) async fn start(
 ) -> anyhow::Result<(SocketAddr, JoinHandle<()>)> {
     let listener = TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))?;
     let address = listener.local_addr().context("local address")?;
-    Ok((address, tokio::spawn(accept(listener, acceptor, state))))
+    Ok((address, tokio::spawn(web::accept(listener, acceptor, state))))
 }
 
-async fn accept(listener: TcpListener, acceptor: Option<TlsAcceptor>, state: Arc<Mutex<State>>) {
-    // Ends, and with it every connection, when the handle is dropped.
-    let mut connections = JoinSet::new();
-    loop {
-        let Ok((stream, _)) = listener.accept().await else { continue };
-        while connections.try_join_next().is_some() {}
-        let (acceptor, state) = (acceptor.clone(), Arc::clone(&state));
-        connections.spawn(async move {
-            match acceptor {
-                None => serve(stream, state).await,
-                Some(acceptor) => match acceptor.accept(stream).await {
-                    Ok(stream) => serve(stream, state).await,
-                    Err(error) => debug!(%error, "no TLS"),
-                },
-            }
-        });
-    }
-}
+impl Answers for Arc<Mutex<State>> {
+    type Body = Full<Bytes>;
 
-async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, state: Arc<Mutex<State>>) {
-    let service = service_fn(move |request| answer(request, Arc::clone(&state)));
-    if let Err(error) = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await
-    {
-        debug!(%error, "connection ended");
+    async fn answer(self, incoming: hyper::Request<Incoming>) -> anyhow::Result<hyper::Response<Full<Bytes>>> {
+        answer(incoming, self).await
     }
 }
 

@@ -11,6 +11,7 @@ pub use desk::{HttpKnobs, HttpStats};
 use super::Cloud;
 use super::world::World;
 use crate::rest::Authority;
+use crate::web;
 use anyhow::Context as _;
 use bytes::Bytes;
 use desk::Desk;
@@ -50,7 +51,7 @@ impl HttpBroker {
         let acceptor = tls.map(Authority::acceptor).transpose()?;
         let base = format!("{}://{address}", if tls.is_some() { "https" } else { "http" });
         let state = Arc::new(State { world: Arc::clone(&cloud.world), desk: Mutex::default(), base });
-        let task = tokio::spawn(server::accept(listener, acceptor, Arc::clone(&state)));
+        let task = tokio::spawn(web::accept(listener, acceptor, Arc::clone(&state)));
         Ok(HttpBroker { state, task })
     }
 

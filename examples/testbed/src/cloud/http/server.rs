@@ -5,47 +5,23 @@ use super::answer::{Answer, Wanted, refused, wanted};
 use super::body::Part;
 use super::desk::{Desk, sign};
 use crate::rest::parse_query;
+use crate::web::Answers;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
-use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
-use hyper_util::rt::TokioIo;
 use serde_json::{Value as Json, json};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
-use tokio::task::JoinSet;
-use tokio_rustls::TlsAcceptor;
-use tracing::debug;
 
 /// A login has a few hundred bytes.
 const LARGEST: usize = 64 << 10;
 
-pub(super) async fn accept(listener: TcpListener, acceptor: Option<TlsAcceptor>, state: Arc<State>) {
-    let mut connections = JoinSet::new();
-    loop {
-        let Ok((stream, _)) = listener.accept().await else { continue };
-        while connections.try_join_next().is_some() {}
-        let (acceptor, state) = (acceptor.clone(), Arc::clone(&state));
-        connections.spawn(async move {
-            match acceptor {
-                None => serve(stream, state).await,
-                Some(acceptor) => match acceptor.accept(stream).await {
-                    Ok(stream) => serve(stream, state).await,
-                    Err(error) => debug!(%error, "no TLS"),
-                },
-            }
-        });
-    }
-}
+impl Answers for Arc<State> {
+    type Body = Part;
 
-async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, state: Arc<State>) {
-    let service = service_fn(move |request| respond(request, Arc::clone(&state)));
-    let served = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
-    if let Err(error) = served {
-        debug!(%error, "connection ended");
+    async fn answer(self, request: Request<Incoming>) -> anyhow::Result<Response<Part>> {
+        respond(request, self).await
     }
 }
 
