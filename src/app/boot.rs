@@ -208,6 +208,17 @@ fn in_place(config: &Config, path: &Path) -> Result<Site, Vec<Diagnostic>> {
     load_in(config, path, &limits)
 }
 
+/// As [`install`], while nothing runs: no readings to hold it against, and nobody who watches it come.
+pub(super) fn install_at_rest(
+    generations: &mut Generations,
+    config: &Config,
+    path: &Path,
+    old: Option<&Site>,
+    how: Admission,
+) -> Result<(Facts, Arc<Site>), Unfit> {
+    install(generations, config, path, &path.display().to_string(), old, how, &|_| None, &Progress::default())
+}
+
 /// `package:` of the configuration, if it holds something that was not looked at before.
 fn seed(
     generations: &mut Generations,
@@ -226,20 +237,7 @@ fn seed(
         // Guards compare with what ran before, as far as that can still be loaded.
         let old = generations.current().and_then(|facts| load(config, &generations.path(facts.generation)).ok());
         let how = Admission { explicit: true, force: needed };
-        Some(
-            install(
-                generations,
-                config,
-                path,
-                &path.display().to_string(),
-                old.as_ref(),
-                how,
-                &|_| None,
-                &Progress::default(),
-            )
-            .map_err(|unfit| unfit.faults)?
-            .1,
-        )
+        Some(install_at_rest(generations, config, path, old.as_ref(), how).map_err(|unfit| unfit.faults)?.1)
     };
     if let Err(error) = generations.seeded(&content) {
         tracing::warn!(%error, "the configured package will be looked at again with the next start");

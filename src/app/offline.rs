@@ -4,7 +4,6 @@ use super::boot;
 use crate::config::Config;
 use crate::diagnostic;
 use crate::doors::local::Refused;
-use crate::model::progress::Progress;
 use crate::package::generations::{self, Admission, FOLDER, Generations, READY, Record};
 use crate::store::{self, RealDisk};
 use anyhow::Context;
@@ -43,17 +42,8 @@ pub fn install_offline(config: &Config, path: &Path, force: bool) -> anyhow::Res
     let mut generations = open(config)?;
     let old = generations.current().and_then(|facts| boot::load(config, &generations.path(facts.generation)).ok());
     let how = Admission { force, explicit: false };
-    let (facts, _) = boot::install(
-        &mut generations,
-        config,
-        path,
-        &path.display().to_string(),
-        old.as_ref(),
-        how,
-        &|_| None,
-        &Progress::default(),
-    )
-    .map_err(|unfit| Refused { code: "refused".to_owned(), message: diagnostic::joined(&unfit.faults) })?;
+    let (facts, _) = boot::install_at_rest(&mut generations, config, path, old.as_ref(), how)
+        .map_err(|unfit| Refused { code: "refused".to_owned(), message: diagnostic::joined(&unfit.faults) })?;
     // What edge.yaml names now was there before; only a change of it counts from here on.
     let limits = generations::limits(&config.state_dir);
     let seed = config.package.as_deref().and_then(|seed| generations::content_of(seed, &limits).ok());
