@@ -36,6 +36,18 @@ def small_disk(at: pathlib.Path, megabytes: int):
         subprocess.run(["umount", "-l", at], check=True)
 
 
+@contextlib.contextmanager
+def counting_on_a_small_disk(folder):
+    """A site whose values are counts, its broker behind a cable, and 24 MB for the state of the gateway."""
+    port = free_port()
+    with small_disk(folder / "state", 24) as disk:
+        peer, broker = Peer(PYTHON, PEERS / "pymodbus_server.py", port), Mosquitto(folder)
+        cable = Cable(broker.port)
+        counter_site(folder, port, cable.port)
+        with running(peer, broker):
+            yield disk, cable, Listener(broker.port)
+
+
 def fill(disk: pathlib.Path):
     with open(disk / "filler", "ab", buffering=0) as filler, contextlib.suppress(OSError):
         while filler.write(bytes(4096)):
@@ -61,15 +73,15 @@ def polls(gateway: Gateway):
     wait_until("it goes on polling", lambda: gateway.counter("samples_good") > before + 30)
 
 
+def flows_again(listener: Listener):
+    seen = len(listener.values[("counter", "reads")])
+    wait_until("data flows", lambda: len(listener.values[("counter", "reads")]) > seen + 60, 40)
+
+
 def the_backlog_is_delivered_from_a_full_disk_and_nothing_is_lost_when_room_is_made(folder):
-    port = free_port()
-    with small_disk(folder / "state", 24) as disk:
-        peer, broker = Peer(PYTHON, PEERS / "pymodbus_server.py", port), Mosquitto(folder)
-        cable = Cable(broker.port)
-        counter_site(folder, port, cable.port)
-        listener = Listener(broker.port)
+    with counting_on_a_small_disk(folder) as (disk, cable, listener):
         gateway = Gateway(folder)
-        with running(peer, broker, gateway):
+        with running(gateway):
             wait_until("data flows", lambda: listener.values[("counter", "reads")])
             cable.cut()
             wait_until("a backlog is stored", lambda: gateway.counter("outbox_stored") > 100)
@@ -92,8 +104,7 @@ def the_backlog_is_delivered_from_a_full_disk_and_nothing_is_lost_when_room_is_m
             gateway = Gateway(folder)
             with running(gateway):
                 cable.mend()
-                seen = len(listener.values[("counter", "reads")])
-                wait_until("data flows", lambda: len(listener.values[("counter", "reads")]) > seen + 60, 40)
+                flows_again(listener)
                 # Read in the second before the kill and not yet stored: the stated bound, 20 scans of it.
                 wait_until("the rest arrives", lambda: len(missing(listener)) <= 22, 40)
                 print(f"    {len(missing(listener))} scans were younger than the bound when it was killed")
@@ -102,15 +113,10 @@ def the_backlog_is_delivered_from_a_full_disk_and_nothing_is_lost_when_room_is_m
 
 def what_lies_in_a_file_that_can_not_be_opened_is_delivered_with_what_came_since(folder):
     """A destination that is new has to be written into the file before it is used: on a full disk it is not."""
-    port = free_port()
-    with small_disk(folder / "state", 24) as disk:
-        peer, broker = Peer(PYTHON, PEERS / "pymodbus_server.py", port), Mosquitto(folder)
-        cable = Cable(broker.port)
-        counter_site(folder, port, cable.port)
+    with counting_on_a_small_disk(folder) as (disk, cable, listener):
         cable.cut()
-        listener = Listener(broker.port)
         gateway = Gateway(folder)
-        with running(peer, broker, gateway):
+        with running(gateway):
             wait_until("a backlog is stored", lambda: gateway.counter("outbox_stored") > 100)
             gateway.stop()
             fill(disk)
@@ -138,15 +144,10 @@ def first(listener) -> int:
 
 
 def a_gateway_whose_disk_never_had_room_runs_all_the_same_and_stores_when_there_is(folder):
-    port = free_port()
-    with small_disk(folder / "state", 24) as disk:
-        peer, broker = Peer(PYTHON, PEERS / "pymodbus_server.py", port), Mosquitto(folder)
-        cable = Cable(broker.port)
-        counter_site(folder, port, cable.port)
+    with counting_on_a_small_disk(folder) as (disk, cable, listener):
         fill(disk)
-        listener = Listener(broker.port)
         gateway = Gateway(folder)
-        with running(peer, broker, gateway):
+        with running(gateway):
             told_everywhere(gateway)
             assert gateway.told("it runs from where it lies") == 1, gateway.tail()
             polls(gateway)
@@ -160,8 +161,7 @@ def a_gateway_whose_disk_never_had_room_runs_all_the_same_and_stores_when_there_
             with running(gateway):
                 assert wait_until("it answers", lambda: gateway.ask("status"))["package"]["generation"] == 1
                 cable.mend()
-                seen = len(listener.values[("counter", "reads")])
-                wait_until("data flows", lambda: len(listener.values[("counter", "reads")]) > seen + 60, 40)
+                flows_again(listener)
                 wait_until("every count arrives", lambda: not missing(listener), 40)
                 gateway.stop()
 
