@@ -9,6 +9,8 @@ mod cloud;
 mod command;
 mod destinations;
 mod doctor;
+#[cfg(test)]
+mod documented;
 mod engine;
 mod fetch;
 mod generations;

@@ -138,7 +138,7 @@ fn kept(ground: &Ground, config: &Config) -> Vec<Finding> {
     let current = slots.iter().find(|slot| slot["role"] == "current");
     let mut findings = vec![match current.and_then(|slot| facts(slot)) {
         Some(facts) => {
-            dated(&facts, ground.now, "it is renewed by itself: see `enos-edge certificate show` for why it is not")
+            dated(&facts, ground.now, "it is renewed by itself: see `enos-edge certificate` for why it is not")
         }
         None => Finding::note("the gateway has no certificate yet that has worked")
             .help("it asks for one over REST: see the login of rest"),

@@ -112,6 +112,11 @@ fn told(ground: &Ground, path: &Path, faults: &[Diagnostic]) -> Vec<Finding> {
     findings
 }
 
+/// Where a key has to be.
+fn to_trust(config: &Config) -> String {
+    format!("(*.pub) into {}, or name it in `package_trust.keys`", config.state_dir.join(trust::FOLDER).display())
+}
+
 fn trusted(config: &Config) -> Vec<Finding> {
     let trust = match Trust::load(&config.package_trust, &config.state_dir) {
         Ok(trust) => trust,
@@ -124,14 +129,16 @@ fn trusted(config: &Config) -> Vec<Finding> {
     };
     if !trust.requires_signature() {
         return vec![
-            Finding::note("packages need no signature here")
-                .help("install the key of whoever makes them: `enos-edge package trust add KEY.pub`"),
+            Finding::note("packages need no signature here").help(format!(
+                "to take signed ones only, put the public key of whoever makes them {}",
+                to_trust(config)
+            )),
         ];
     }
     if trust.keys.is_empty() {
         return vec![
             Finding::fault("a signature is required and no key is trusted")
-                .help("install one: `enos-edge package trust add KEY.pub`"),
+                .help(format!("put the public key of whoever makes the packages {}", to_trust(config))),
         ];
     }
     let mut findings = vec![Finding::ok(format!("{} keys are trusted", trust.keys.len()))];
