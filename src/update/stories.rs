@@ -259,7 +259,7 @@ async fn what_waits_is_proven_once_more_before_it_is_installed() {
             trust::generate(&bench.home.path().join("next")).unwrap();
             bench.key = SigningKey::read(&bench.home.path().join("next")).unwrap();
         } else {
-            let payload = bench.home.path().join(format!("state/update/work/{id}.payload"));
+            let payload = bench.home.path().join("state/update/work").join(format!("{id}.payload"));
             assert!(payload.exists());
             std::fs::write(payload, payload_of("6.6.6")).unwrap();
         }
