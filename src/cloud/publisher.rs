@@ -3,9 +3,12 @@
 
 mod answers;
 mod compose;
+mod devices;
 mod late;
+mod next;
 #[cfg(test)]
 mod pace_tests;
+mod patience;
 mod screen;
 #[cfg(test)]
 mod story;
@@ -16,7 +19,7 @@ use super::in_flight::{Content, InFlight, Piece};
 use super::refusal::Refusals;
 use super::upstream::KeyCache;
 use super::upstream::measurepoints::Route;
-use crate::config::{Acknowledge, CloudConfig, Compress, LateDataConfig, Order};
+use crate::config::{Acknowledge, CloudConfig, Compress, LateDataConfig};
 use crate::model::{Lane, Parcel, SetAside, Timestamp};
 use crate::mqtt::throttle::Throttle;
 use crate::mqtt::window::{Pace, Pause, Window};
@@ -34,8 +37,6 @@ const TOPIC_AND_HEADERS: usize = 6 + 35 + 2 + 5 + 40;
 const HANG_UP: Duration = Duration::from_secs(1);
 /// A network fails now and then; a peer that has too much hangs up again within this time.
 const HANGS_UP_AGAIN: Duration = Duration::from_secs(60);
-/// A plain broker that takes longer to acknowledge is no broker any more.
-const LONGEST_PATIENCE: Duration = Duration::from_secs(600);
 /// How many bytes of JSON one byte of a batch becomes, about.
 const EXPANSION: usize = 5;
 
@@ -191,110 +192,6 @@ impl Publisher {
         }
     }
 
-    /// The cloud asks to send nothing for a device, or to begin again.
-    pub fn shut(&mut self, product_key: &str, device_key: &str, shut: bool) {
-        let keys = (product_key.to_owned(), device_key.to_owned());
-        if shut {
-            self.shut.insert(keys);
-        } else {
-            self.shut.remove(&keys);
-        }
-    }
-
-    /// These are on their way into the topology; their readings wait until [`Publisher::present`]. Where sub-devices do
-    /// not log in, as at a plain broker, there is no topology to wait for.
-    pub fn absent(&mut self, devices: Vec<(String, String)>) {
-        self.absent = devices.into_iter().filter(|_| self.sub_device_login).collect();
-    }
-
-    /// It is not on its way any more. Returns whether something is held for it.
-    #[must_use]
-    pub fn present(&mut self, keys: &(String, String)) -> bool {
-        self.absent.remove(keys) && self.held.contains(keys) && !self.shut.contains(keys)
-    }
-
-    /// Readings of these are held in the outbox already.
-    pub fn holds(&mut self, devices: Vec<(String, String)>) {
-        self.held.extend(devices);
-    }
-
-    /// Nothing is held for it any more.
-    pub fn is_free(&mut self, keys: &(String, String)) {
-        self.held.remove(keys);
-    }
-
-    /// The device has logged in: if its readings were refused, one is tried now. Returns whether some are held for it.
-    #[must_use]
-    pub fn is_well(&mut self, product_key: &str, device_key: &str, now: Now) -> bool {
-        let keys = (product_key.to_owned(), device_key.to_owned());
-        self.refusals.try_device(&keys, now.at);
-        self.held.contains(&keys) && !self.shut.contains(&keys)
-    }
-
-    /// The cloud took readings of these: what is held for them may follow.
-    fn taken(&mut self, content: &Content) {
-        if self.held.is_empty() {
-            return;
-        }
-        for piece in &content.pieces {
-            for block in piece.batch.blocks().flatten() {
-                let Some(names) = piece.names.devices.get(block.device as usize) else { continue };
-                let keys = (names.product_key.clone(), names.device_key.clone());
-                if self.held.contains(&keys) && !self.shut.contains(&keys) && !self.effects.release.contains(&keys) {
-                    self.effects.release.push(keys);
-                }
-            }
-        }
-    }
-
-    /// Whether parcels go strictly by age: then [`Lane::Live`] speaks for both lanes.
-    #[must_use]
-    pub fn in_order(&self) -> bool {
-        self.late.order == Order::Fifo
-    }
-
-    /// Bytes of batches worth asking the outbox for, if this lane may send.
-    #[must_use]
-    pub fn wants(&self, lane: Lane, now: Now) -> Option<usize> {
-        let queues = match lane {
-            _ if self.in_order() => &self.ready[..],
-            Lane::Live => &self.ready[..2],
-            Lane::Backlog => &self.ready[2..],
-        };
-        let waiting: usize = queues.iter().flatten().map(|piece| piece.batch.bytes.len()).sum();
-        let worth = (self.message_bytes(now.at) / EXPANSION).max(1);
-        let may = match lane {
-            Lane::Live => waiting == 0 || !self.linger.is_zero() && waiting < worth,
-            Lane::Backlog => waiting == 0 && !self.in_order(),
-        };
-        // What is asked for may wait here for its pace; that is a message at most.
-        let paced = lane == Lane::Backlog && self.pace.next() > now.at;
-        (may && !paced && now.at >= self.pause.until() && self.fits(lane)).then_some(worth)
-    }
-
-    /// When the agreed and the learned pace let this lane go on.
-    fn paced_until(&self, lane: Lane) -> Duration {
-        match lane {
-            Lane::Live => self.throttle.live_from(),
-            Lane::Backlog => self.throttle.backlog_from().max(self.pace.next()),
-        }
-    }
-
-    fn message_bytes(&self, now: Duration) -> usize {
-        let on_the_way = self.window.message_bytes().min(self.throttle.room(now).saturating_sub(self.overhead));
-        on_the_way.saturating_mul(self.gain)
-    }
-
-    fn fits(&self, lane: Lane) -> bool {
-        let load = self.in_flight.load();
-        match lane {
-            Lane::Backlog if !self.in_order() => {
-                self.window.backlog_fits(load, self.in_flight.load_of(|content| content.lane == Lane::Backlog))
-            }
-            _ => self.window.live_fits(load),
-        }
-    }
-
     /// Parcels from the outbox.
     pub fn take(&mut self, parcels: Vec<Parcel>, now: Now) {
         for parcel in parcels {
@@ -310,90 +207,6 @@ impl Publisher {
         }
     }
 
-    /// The next message, if one may go now. `id` is free.
-    pub fn next_message(&mut self, id: u16, now: Now) -> Option<Outgoing> {
-        if now.at < self.pause.until() {
-            return None;
-        }
-        self.unpark(now.at);
-        if self.in_order() {
-            return self.next_again(id, now).or_else(|| self.next_oldest(id, now));
-        }
-        // Turn and turn about, so that neither keeps the other from what a full window or a pause leaves over.
-        self.again_first = !self.again_first;
-        let again_first = self.again_first;
-        let again = if again_first { self.next_again(id, now) } else { None };
-        again
-            .or_else(|| self.next_of(id, Lane::Live, now))
-            .or_else(|| if again_first { None } else { self.next_again(id, now) })
-            .or_else(|| self.next_of(id, Lane::Backlog, now))
-    }
-
-    fn next_again(&mut self, id: u16, now: Now) -> Option<Outgoing> {
-        while self.fits(Lane::Live)
-            && self.paced_until(Lane::Live) <= now.at
-            && self.suspects() < (self.slots / 2).max(1)
-        {
-            let content = self.in_flight.next_again()?;
-            if let Some(outgoing) = self.send_again(id, content, now) {
-                return Some(outgoing);
-            }
-        }
-        None
-    }
-
-    fn next_of(&mut self, id: u16, lane: Lane, now: Now) -> Option<Outgoing> {
-        for route in [Route::Post, Route::Resume] {
-            while self.may_go(lane, route, now) {
-                if let Some(outgoing) = self.compose(id, lane, route, now) {
-                    return Some(outgoing);
-                }
-            }
-        }
-        None
-    }
-
-    /// Whatever is oldest, and nothing before it.
-    fn next_oldest(&mut self, id: u16, now: Now) -> Option<Outgoing> {
-        loop {
-            let lanes = [Lane::Live, Lane::Backlog].into_iter();
-            let queues = lanes.flat_map(|lane| [Route::Resume, Route::Post].map(|route| (lane, route)));
-            let front = |(lane, route)| Some((self.ready[queue(lane, route)].front()?.seq, lane, route));
-            let (_, lane, route) = queues.filter_map(front).min_by_key(|(seq, ..)| *seq)?;
-            if !self.may_go(lane, route, now) {
-                return None;
-            }
-            if let Some(outgoing) = self.compose(id, lane, route, now) {
-                return Some(outgoing);
-            }
-        }
-    }
-
-    fn unpark(&mut self, now: Duration) {
-        for (_, content) in self.parked.extract_if(.., |(due, _)| *due <= now) {
-            self.in_flight.send_again(content);
-        }
-    }
-
-    fn suspects(&self) -> usize {
-        self.in_flight.load_of(|content| content.suspect || content.trial).messages
-    }
-
-    fn may_go(&self, lane: Lane, route: Route, now: Now) -> bool {
-        !self.ready[queue(lane, route)].is_empty()
-            && self.fits(lane)
-            && self.paced_until(lane) <= now.at
-            && (lane == Lane::Backlog || self.linger_ends().is_none_or(|end| end <= now.at))
-    }
-
-    /// When live readings have waited long enough for company; `None` when they need not wait.
-    fn linger_ends(&self) -> Option<Duration> {
-        let since = self.live_since.filter(|_| !self.linger.is_zero())?;
-        let waiting: usize =
-            self.ready[..2].iter().flatten().map(|piece| piece.batch.bytes.len().saturating_mul(EXPANSION)).sum();
-        (waiting < self.window.message_bytes() * self.gain).then_some(since + self.linger)
-    }
-
     /// Whether this id is under way.
     #[must_use]
     pub fn awaits(&self, id: u16) -> bool {
@@ -406,77 +219,6 @@ impl Publisher {
             self.progress = now.at;
             self.answered(id, 200, "", now);
         }
-    }
-
-    /// Messages without an answer are sent again. Returns whether the connection is to be given up.
-    pub fn time_out(&mut self, now: Now) -> bool {
-        if self.acknowledge == Acknowledge::Puback {
-            return self.gives_up(now);
-        }
-        let Some(since) = now.at.checked_sub(self.reply_timeout) else {
-            return false;
-        };
-        let late = self.in_flight.sent_before(since);
-        if late.is_empty() {
-            return false;
-        }
-        self.window.troubled();
-        let mut hopeless = false;
-        for id in late {
-            if let Some(mut sent) = self.in_flight.answered(id) {
-                sent.content.timeouts += 1;
-                hopeless |= sent.content.timeouts >= 2;
-                self.in_flight.send_again(sent.content);
-            }
-        }
-        hopeless
-    }
-
-    /// A plain broker acknowledged nothing for too long. MQTT 3.1.1 4.4: a PUBLISH is only sent again on a new
-    /// connection, and there it has twice the time, or a slow broker would never be served.
-    fn gives_up(&mut self, now: Now) -> bool {
-        let silent = self.timeout().is_some_and(|end| end <= now.at);
-        if silent {
-            self.window.troubled();
-            self.patience = (self.patience * 2).min(LONGEST_PATIENCE.max(self.reply_timeout));
-        }
-        silent
-    }
-
-    /// When what is under way has taken too long.
-    fn timeout(&self) -> Option<Duration> {
-        let oldest = self.in_flight.oldest()?;
-        Some(match self.acknowledge {
-            Acknowledge::Puback => oldest.max(self.progress) + self.patience,
-            Acknowledge::Reply => oldest + self.reply_timeout,
-        })
-    }
-
-    /// When something changes by itself.
-    #[must_use]
-    pub fn wake(&self, now: Now) -> Option<Duration> {
-        let pause = Some(self.pause.until()).filter(|until| *until > now.at);
-        let pace = [Some(self.pace.next()), self.throttled_until()].into_iter().flatten();
-        let pace = pace.filter(|next| *next > now.at).min();
-        let timeout = self.timeout();
-        let parked =
-            self.parked.iter().map(|(due, _)| (*due).max(self.pause.until())).min().filter(|due| *due > now.at);
-        let linger = self.linger_ends().filter(|end| *end > now.at);
-        [pause, pace, timeout, parked, linger].into_iter().flatten().min()
-    }
-
-    /// When the next of what is ready may go, as far as the pace is concerned.
-    fn throttled_until(&self) -> Option<Duration> {
-        let live = self.ready[..2].iter().any(|queue| !queue.is_empty()) || self.in_flight.has_again();
-        let backlog = self.ready[2..].iter().any(|queue| !queue.is_empty());
-        let live = live.then(|| self.paced_until(Lane::Live));
-        live.or_else(|| backlog.then(|| self.paced_until(Lane::Backlog)))
-    }
-
-    /// Readings are here to be sent.
-    #[must_use]
-    pub fn has_ready(&self) -> bool {
-        self.ready.iter().any(|queue| !queue.is_empty()) || self.in_flight.has_again()
     }
 
     #[must_use]

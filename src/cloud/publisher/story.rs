@@ -8,7 +8,7 @@ mod session;
 mod steps;
 
 use super::*;
-use crate::config::LateDataConfig;
+use crate::config::{LateDataConfig, Order};
 use crate::model::{Batch, BatchBuilder, DeviceNames, LatePolicy, LateRules, Names, PointName, PointNames, Value};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,7 +1,7 @@
 //! What the publisher does with answers, pauses and windows, on a clock that the test moves.
 
 use super::*;
-use crate::config::LateDataConfig;
+use crate::config::{LateDataConfig, Order};
 use crate::model::LatePolicy;
 use crate::model::{BatchBuilder, DeviceNames, Names, PointName, PointNames, Value};
 use serde_json::Value as Json;
