@@ -16,5 +16,5 @@ mod topics;
 
 pub use inbound::{Feed, FeedDesk};
 pub use run::{ForwardPorts, log_in_once, run};
-pub use status::{Received, Snapshot, State, Status};
+pub use status::{OfBroker, Received, Snapshot, State, Status};
 pub use topics::Place;

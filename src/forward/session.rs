@@ -302,7 +302,7 @@ impl<'a> Session<'a> {
     fn greet(&mut self) -> Result<(), Lost> {
         self.link.ports.status.update(|s| {
             s.state = State::Online;
-            s.connects += 1;
+            s.more.connects += 1;
         });
         let mut filters: Vec<String> =
             self.link.config.subscribe.iter().map(|one| one.filter.as_str().to_owned()).collect();
@@ -408,7 +408,7 @@ impl<'a> Session<'a> {
     fn receive(&mut self, topic: &str, payload: &[u8], retained: bool) {
         let (feed, now) = (self.link.ports.feed.now(), Timestamp::now());
         let read = feed.read(&self.link.config.subscribe, topic, payload, retained, now);
-        self.link.ports.status.update(|s| s.received.messages += 1);
+        self.link.ports.status.update(|s| s.more.received.messages += 1);
         for fed in read {
             match fed {
                 Ok(mut fed) => {
@@ -425,7 +425,7 @@ impl<'a> Session<'a> {
                         self.link.ports.counters.readings.add(u64::from(batch.count));
                         self.link.ports.inlet.append(batch);
                     }
-                    self.link.ports.status.update(|s| s.received.readings += 1);
+                    self.link.ports.status.update(|s| s.more.received.readings += 1);
                 }
                 Err(why) => self.refuse(topic, why),
             }
@@ -443,8 +443,8 @@ impl<'a> Session<'a> {
             debug!(destination = %self.link.config.name, topic, why, "a message feeds no point");
         }
         self.link.ports.status.update(|s| {
-            s.received.refused += 1;
-            s.received.last_refusal = Some(format!("{topic}: {why}"));
+            s.more.received.refused += 1;
+            s.more.received.last_refusal = Some(format!("{topic}: {why}"));
         });
     }
 

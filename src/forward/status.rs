@@ -5,34 +5,41 @@ use crate::model::accounting::{Accounting, Count, Kind, Shown};
 use serde::Serialize;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// One instance a destination, written by its task and read by whoever shows it.
+/// One instance a destination, written by its task and read by whoever shows it. `S` is how it may stand, `M` what only its
+/// kind has.
 #[derive(Debug, Default)]
-pub struct Status {
-    snapshot: Mutex<Snapshot>,
+pub struct Status<S = State, M = OfBroker> {
+    snapshot: Mutex<Snapshot<S, M>>,
     accounting: Mutex<Accounting>,
 }
 
 /// A destination at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Snapshot {
+pub struct Snapshot<S = State, M = OfBroker> {
     pub name: String,
     pub endpoint: String,
     #[serde(flatten)]
-    pub state: State,
-    /// Why the connection was last lost or refused, or what the broker did not grant.
+    pub state: S,
+    /// Why it was last lost or refused, or what it did not grant.
     pub last_error: Option<String>,
     /// Messages sent and not yet acknowledged.
     pub in_flight: usize,
-    /// Connections that stood.
-    pub connects: u64,
     /// Messages, their bytes and the readings in them, everything sent again counted again.
     pub messages: u64,
     pub message_bytes: u64,
     pub readings_sent: u64,
-    /// Messages the broker has confirmed.
     pub messages_acknowledged: u64,
     /// Messages, bytes and readings by kind and day.
     pub accounting: Shown,
+    #[serde(flatten)]
+    pub more: M,
+}
+
+/// Of brokers alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct OfBroker {
+    /// Connections that stood.
+    pub connects: u64,
     pub received: Received,
 }
 
@@ -60,20 +67,20 @@ pub struct Received {
     pub last_refusal: Option<String>,
 }
 
-impl Status {
+impl<S: Clone + Default, M: Clone + Default> Status<S, M> {
     #[must_use]
-    pub fn new(name: &str, endpoint: String) -> Status {
+    pub fn new(name: &str, endpoint: String) -> Status<S, M> {
         let snapshot = Snapshot { name: name.to_owned(), endpoint, ..Snapshot::default() };
         Status { snapshot: Mutex::new(snapshot), accounting: Mutex::default() }
     }
 
     #[must_use]
-    pub fn snapshot(&self) -> Snapshot {
+    pub fn snapshot(&self) -> Snapshot<S, M> {
         let accounting = lock(&self.accounting).shown(Timestamp::now());
         Snapshot { accounting, ..lock(&self.snapshot).clone() }
     }
 
-    pub(super) fn update(&self, change: impl FnOnce(&mut Snapshot)) {
+    pub(super) fn update(&self, change: impl FnOnce(&mut Snapshot<S, M>)) {
         change(&mut lock(&self.snapshot));
     }
 
@@ -92,4 +99,26 @@ impl Status {
 /// What is counted is whole whatever happened to the thread that held it.
 fn lock<T>(counted: &Mutex<T>) -> MutexGuard<'_, T> {
     counted.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_only_brokers_have_stands_beside_the_rest_and_is_not_shown_of_others() {
+        let broker = Status::<State, OfBroker>::new("scada", "tcp://h:1883".to_owned());
+        broker.sent(Kind::Post, 100, 7);
+        let shown = serde_json::to_value(broker.snapshot()).unwrap();
+        assert_eq!(
+            (&shown["state"], &shown["connects"], &shown["readings_sent"]),
+            (&json!("connecting"), &json!(0), &json!(7))
+        );
+        assert_eq!(shown["received"]["messages"], 0);
+        let other = Status::<State, ()>::new("integration", "https://h".to_owned());
+        let shown = serde_json::to_value(other.snapshot()).unwrap();
+        assert!(shown.get("received").is_none() && shown.get("connects").is_none());
+        assert_eq!((&shown["name"], &shown["state"]), (&json!("integration"), &json!("connecting")));
+    }
 }

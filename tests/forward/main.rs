@@ -248,8 +248,8 @@ async fn messages_feed_points_and_a_refused_subscription_stops_nothing() {
     broker.push("in/Device 0/p0", "1").await;
     gateway.inbox.came.notified().await;
     let status = gateway.status.snapshot();
-    assert_eq!((status.received.messages, status.received.readings, status.received.refused), (3, 2, 1));
-    assert!(status.received.last_refusal.unwrap().contains("\"Device 9\" is not in the package"));
+    assert_eq!((status.more.received.messages, status.more.received.readings, status.more.received.refused), (3, 2, 1));
+    assert!(status.more.received.last_refusal.unwrap().contains("\"Device 9\" is not in the package"));
     assert!(status.last_error.unwrap().contains("refused a subscription"));
     gateway.stop().await;
 }

@@ -1,33 +1,11 @@
-//! What people may know about the REST integration: shared, cheap to read, without secrets.
+//! What people may know about the REST integration: as of every destination, with states of its own.
 
-use crate::model::Timestamp;
-use crate::model::accounting::{Accounting, Count, Kind, Shown};
 use serde::Serialize;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
-#[derive(Debug, Default)]
-pub struct Status {
-    snapshot: Mutex<Snapshot>,
-    accounting: Mutex<Accounting>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Snapshot {
-    pub name: String,
-    pub endpoint: String,
-    #[serde(flatten)]
-    pub state: State,
-    pub last_error: Option<String>,
-    /// Messages sent and not yet answered.
-    pub in_flight: usize,
-    /// Messages, their bytes and the readings in them, everything sent again counted again.
-    pub messages: u64,
-    pub message_bytes: u64,
-    pub readings_sent: u64,
-    pub messages_acknowledged: u64,
-    /// Messages, bytes and readings by kind and day.
-    pub accounting: Shown,
-}
+/// Shared by its task and whoever shows it.
+pub type Status = crate::forward::status::Status<State, ()>;
+/// The integration at one moment.
+pub type Snapshot = crate::forward::status::Snapshot<State, ()>;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
@@ -55,38 +33,4 @@ pub enum State {
         until: i64,
     },
     Stopped,
-}
-
-impl Status {
-    #[must_use]
-    pub fn new(name: &str, endpoint: String) -> Status {
-        let snapshot = Snapshot { name: name.to_owned(), endpoint, ..Snapshot::default() };
-        Status { snapshot: Mutex::new(snapshot), accounting: Mutex::default() }
-    }
-
-    #[must_use]
-    pub fn snapshot(&self) -> Snapshot {
-        let accounting = lock(&self.accounting).shown(Timestamp::now());
-        Snapshot { accounting, ..lock(&self.snapshot).clone() }
-    }
-
-    pub(super) fn update(&self, change: impl FnOnce(&mut Snapshot)) {
-        change(&mut lock(&self.snapshot));
-    }
-
-    /// A message went out, in this lane's kind.
-    pub(super) fn sent(&self, kind: Kind, bytes: usize, readings: u64) {
-        let bytes = bytes as u64;
-        lock(&self.accounting).sent(kind, Count { messages: 1, bytes, readings }, Timestamp::now());
-        self.update(|s| {
-            s.messages += 1;
-            s.message_bytes += bytes;
-            s.readings_sent += readings;
-        });
-    }
-}
-
-/// What is counted is whole whatever happened to the thread that held it.
-fn lock<T>(counted: &Mutex<T>) -> MutexGuard<'_, T> {
-    counted.lock().unwrap_or_else(PoisonError::into_inner)
 }
