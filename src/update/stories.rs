@@ -73,6 +73,24 @@ async fn an_offer_of_the_cloud_is_fetched_over_cuts_and_told_in_order() {
 }
 
 #[tokio::test]
+async fn one_offer_fifty_times_at_once_is_one_update_and_another_one_is_busy() {
+    let bench = Bench::new();
+    let (base, _) = server(bench.home.path().to_owned(), None).await;
+    let gateway = bench.start();
+    let offer = bench.offer("2.0.0", "gw", &format!("{base}/2.0.0.tar.gz"));
+    let other = bench.offer("3.0.0", "gw", &format!("{base}/3.0.0.tar.gz"));
+    let mut asked: Vec<_> = (0..50).map(|_| tokio::spawn(gateway.updates.offered(offer.clone(), true))).collect();
+    asked.push(tokio::spawn(gateway.updates.offered(other, true)));
+    let mut codes = Vec::new();
+    for one in asked {
+        codes.push(one.await.unwrap().code);
+    }
+    assert_eq!((codes[..50].iter().all(|code| *code == 200), codes[50]), (true, 2012), "{codes:?}");
+    assert_eq!(end(&gateway).await["state"], "done");
+    assert_eq!(gateway.updates.history().as_array().map(Vec::len), Some(1));
+}
+
+#[tokio::test]
 async fn every_failure_has_its_code_and_leaves_what_ran() {
     let bench = Bench::new();
     let (base, _) = server(bench.home.path().to_owned(), None).await;
