@@ -291,6 +291,25 @@ async fn what_waits_is_proven_once_more_before_it_is_installed() {
     }
 }
 
+/// A person cancels while a thread unpacks: the job's files are tidied up at once, and the thread is not done yet.
+#[tokio::test]
+async fn what_is_unpacked_for_a_job_that_was_given_up_does_not_stay() {
+    use super::job::{Job, Origin, State};
+    let bench = Bench::new();
+    let ports = Arc::new(bench.ports(Arc::new(RealDisk)));
+    let work = ports.shelf.work();
+    std::fs::create_dir_all(&work).unwrap();
+    let job = Job { state: State::Downloaded, ..Job::new("1-a".into(), Origin::File("x".into()), true, 1) };
+    for (given_up, files) in [(false, 3), (true, 1)] {
+        std::fs::copy(bench.file("2.0.0"), work.join("1-a.part")).unwrap();
+        let (told, news) = watch::channel((0, String::new()));
+        let waiting = (!given_up).then_some(news);
+        super::carry::perform(Arc::clone(&ports), job.clone(), told).await;
+        assert_eq!(std::fs::read_dir(&work).unwrap().count(), files, "the download alone: {given_up}");
+        drop(waiting);
+    }
+}
+
 #[tokio::test]
 async fn firmware_of_a_sub_device_goes_to_that_device_only() {
     let bench = Bench::new();

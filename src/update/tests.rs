@@ -212,19 +212,6 @@ fn what_is_no_update_file_is_called_by_its_name() {
     assert_eq!(refusal(&bench.path("nothing"), &bench.keys()).0, Stage::Other);
 }
 
-/// The name of the copy in the state folder says nothing to who reads the words in the cloud.
-#[test]
-fn words_about_a_damaged_file_are_free_of_where_it_lies() {
-    let bench = Bench::new();
-    let good = bench.firmware("a.tar.gz", b"good");
-    let bytes = std::fs::read(&good).unwrap();
-    for (name, text) in [("cut.tar.gz", &bytes[..bytes.len() - 30]), ("long.tar.gz", &[&bytes[..], b"more"].concat()[..])] {
-        std::fs::write(bench.path(name), text).unwrap();
-        let (stage, words) = refusal(&bench.path(name), &bench.keys());
-        assert!(stage == Stage::Verification && !words.is_empty() && !words.contains(name), "{words}");
-    }
-}
-
 #[test]
 fn a_payload_larger_than_allowed_stops_at_the_cap() {
     let bench = Bench::new();

@@ -260,7 +260,10 @@ mod tests {
         }
         std::fs::write(&other, text.repeat(2)).unwrap();
         let fault = PublicKey::read(&other).unwrap_err();
-        assert!(fault.problem.contains("more than one key") && fault.to_string().contains("file of its own"), "{fault}");
+        assert!(
+            fault.problem.contains("more than one key") && fault.to_string().contains("file of its own"),
+            "{fault}"
+        );
     }
 
     /// RFC 8410, clause 10: the public key of the examples, and RFC 8032, clause 7.1, test 1.

@@ -144,7 +144,9 @@ fn too_far(job: &Job) -> String {
     let what = match job.state {
         State::RollingBack { .. } => "it is being taken back already",
         State::OnTrial { .. } | State::Confirming => "`enos-edge update roll-back` takes it back",
-        _ => "it ends by itself, at the latest when its step's time is over; `enos-edge update roll-back` takes it back when it is on trial",
+        _ => {
+            "it ends by itself, at the latest when its step's time is over; `enos-edge update roll-back` takes it back when it is on trial"
+        }
     };
     format!("the update is {}, too far to be cancelled; {what}", job.state.word())
 }
