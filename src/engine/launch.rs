@@ -17,7 +17,7 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 /// Name of the socket on which an engine on trial says READY.
-const SOCKET: &str = "notify";
+pub(super) const SOCKET: &str = "notify";
 /// Running time of a trial is written down this often: so much may be forgotten in a power cut, of which there are few.
 const NOTE: Duration = Duration::from_secs(10);
 

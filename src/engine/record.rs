@@ -204,7 +204,7 @@ impl Record {
     /// Folders make way for the files that belong here, and a file for the folder itself.
     pub(super) fn clear(folder: &Folder) {
         super::clear::folder(folder.path());
-        for name in [POINTER, BACK, BROKEN, super::tried::TRIED, super::starts::STARTS] {
+        for name in [POINTER, BACK, BROKEN, super::tried::TRIED, super::starts::STARTS, super::launch::SOCKET] {
             super::clear::file(&folder.path().join(name));
             super::clear::file(&folder.path().join(format!("{name}.tmp")));
         }

@@ -189,6 +189,7 @@ fn whatever_stands_in_a_slots_place_the_engine_that_runs_stays_and_the_next_one_
             std::fs::remove_file(f.path().join("back")).unwrap();
             std::fs::create_dir_all(f.path().join("back/x")).unwrap();
             std::fs::create_dir_all(f.path().join("tried")).unwrap();
+            std::fs::create_dir_all(f.path().join("notify")).unwrap();
             std::fs::create_dir_all(f.path().join("pointer.tmp")).unwrap();
         }),
         ("a file in place of its passing things", |f| {
@@ -229,5 +230,6 @@ fn whatever_stands_in_a_slots_place_the_engine_that_runs_stays_and_the_next_one_
         assert!(std::fs::symlink_metadata(folder.slot(Slot::B)).unwrap().is_dir(), "{what}");
         assert_eq!(next.record().unwrap().current, Place::B, "{what}");
         disk.make_folder(&folder.scratch(Slot::B)).unwrap();
+        assert!(!folder.path().join("notify").exists(), "{what}: who is on trial says there that it is ready");
     }
 }

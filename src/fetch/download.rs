@@ -1,13 +1,16 @@
 //! One file that somebody told the address of: fetched by HTTP to its end, going on where an earlier attempt broke.
 
+use super::http_rules;
 use super::incoming::Incoming;
 use super::journal::{Chance, Journal, Trouble};
 use super::pull::{self, Fetched};
 use super::tls;
 use crate::config::{SourceConfig, Trust};
 use crate::model::progress::Progress;
+use hyper::header::HeaderMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What is wanted.
 pub struct Download<'a> {
@@ -69,6 +72,13 @@ impl Download<'_> {
 /// Which file is not as it should be.
 pub fn tls_client(trust: &Trust) -> Result<Arc<rustls::ClientConfig>, Trouble> {
     tls::client(trust)
+}
+
+/// When a server that is busy may be asked again, as it says.
+#[must_use]
+pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    http_rules::retry_after(text("retry-after"), text("date"))
 }
 
 /// What another attempt is worth after an error of such a client.

@@ -29,7 +29,7 @@ mod upload;
 mod wish;
 
 pub use desk::Desk;
-pub use download::{Download, Downloaded, chance, tls_client};
+pub use download::{Download, Downloaded, chance, retry_after, tls_client};
 pub use incoming::FOLDER;
 pub use once::{Errand, once};
 pub use source::{Fetching, start};

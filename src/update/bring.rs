@@ -284,7 +284,7 @@ async fn copy(from: PathBuf, to: PathBuf, most: u64, teller: &Teller) -> Result<
         let teller = Teller { told, span };
         let mut source = plain(&from)?;
         let size = source.metadata()?.len();
-        let mut target = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(to)?;
+        let mut target = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&to)?;
         let (mut buffer, mut done) = (vec![0; 256 << 10], 0);
         loop {
             let got = source.read(&mut buffer)?;
@@ -292,6 +292,11 @@ async fn copy(from: PathBuf, to: PathBuf, most: u64, teller: &Teller) -> Result<
                 break target.sync_all();
             }
             done += got as u64;
+            if teller.nobody_waits() {
+                // The job was given up, and its files are tidied away already.
+                std::fs::remove_file(&to)?;
+                return Err(io::Error::other("it was given up"));
+            }
             if done > most {
                 return Err(io::Error::other("it is larger than update.max_mb allows"));
             }
@@ -318,6 +323,18 @@ fn plain(path: &Path) -> io::Result<std::fs::File> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn what_is_copied_for_a_job_that_was_given_up_does_not_stay() {
+        let home = tempfile::tempdir().unwrap();
+        let (from, to) = (home.path().join("from"), home.path().join("to"));
+        std::fs::write(&from, vec![7; 1 << 20]).unwrap();
+        let (told, news) = tokio::sync::watch::channel((0, String::new()));
+        let teller = Teller { told, span: (0, 100) };
+        assert_eq!(copy(from.clone(), to.clone(), 2 << 20, &teller).await, Ok(Event::Fetched));
+        drop(news);
+        assert!(copy(from, to.clone(), 2 << 20, &teller).await.is_err() && !to.exists());
+    }
 
     #[test]
     fn only_plain_files_are_opened_and_none_keeps_the_update_waiting() {

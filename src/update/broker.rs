@@ -8,11 +8,14 @@ use reqwest::{Client, Proxy, StatusCode, redirect};
 use serde_json::{Value as Json, json};
 use std::error::Error;
 use std::path::Path;
+use std::time::Duration;
 
 /// How long the session may be idle: a stalled download is taken up again with a new one.
 const LIFETIME_MS: u64 = 300_000;
 /// An answer is a few hundred bytes.
 const ANSWER: u64 = 64 << 10;
+/// What can be done when it does not answer, or not as the broker does.
+const ADDRESS: &str = "check update.http_broker, and whether a portal or proxy stands between";
 
 fn failed(words: impl Into<String>) -> Trouble {
     Trouble::new(Step::Login, words)
@@ -49,7 +52,7 @@ pub async fn login(
         device_key,
     ]);
     let request = client.post(url).header("content-type", "application/json").body(body.to_string());
-    let (status, answer) = ask(request).await?;
+    let Answer { status, json: answer, retry_after } = ask(request).await?;
     match answer["data"]["sessionId"].as_str() {
         Some(session) if status.is_success() && is_good(&answer) => Ok(session.to_owned()),
         _ => {
@@ -57,7 +60,8 @@ pub async fn login(
                 failed(format!("the HTTP broker refuses the login: status {}, {}", status.as_u16(), words(&answer)));
             // Those in trouble, or asked too often, say so.
             let busy = status.is_server_error() || status.as_u16() == 429;
-            Err(told.chance(if busy { Chance::Good } else { Chance::Slim }))
+            let chance = if busy { Chance::Good } else { Chance::Slim };
+            Err(Trouble { retry_after, ..told.chance(chance) })
         }
     }
 }
@@ -67,29 +71,48 @@ pub async fn login(
 /// # Errors
 /// In words: its refusal.
 pub async fn link(client: &Client, url: reqwest::Url) -> Result<String, Trouble> {
-    let (status, answer) = ask(client.get(url)).await?;
+    let Answer { status, json: answer, retry_after } = ask(client.get(url)).await?;
     match answer["data"].as_str() {
         Some(link) if status.is_success() && is_good(&answer) => Ok(link.to_owned()),
         _ => {
             let problem = format!("the HTTP broker tells no address: status {}, {}", status.as_u16(), words(&answer));
-            Err(Trouble::new(Step::Ask, problem))
+            Err(Trouble { retry_after, ..Trouble::new(Step::Ask, problem) })
         }
     }
 }
 
-async fn ask(request: reqwest::RequestBuilder) -> Result<(StatusCode, Json), Trouble> {
+/// What the broker says.
+struct Answer {
+    status: StatusCode,
+    json: Json,
+    retry_after: Option<Duration>,
+}
+
+async fn ask(request: reqwest::RequestBuilder) -> Result<Answer, Trouble> {
     // Without the address, which holds keys.
     let told = |error: reqwest::Error| {
-        failed(format!("ask the HTTP broker: {}", chain(&error))).chance(crate::fetch::chance(&error))
+        failed(format!("ask the HTTP broker: {}", chain(&error))).chance(crate::fetch::chance(&error)).help(ADDRESS)
     };
     let response = request.send().await.map_err(told)?;
-    let status = response.status();
+    let (status, retry_after) = (response.status(), crate::fetch::retry_after(response.headers()));
     if response.content_length().is_some_and(|length| length > ANSWER) {
         return Err(failed("the HTTP broker's answer is longer than any"));
     }
     let answer = read(response).await;
-    let answer = answer.ok_or_else(|| failed(format!("the HTTP broker answers with status {}", status.as_u16())))?;
-    Ok((status, answer))
+    let json = answer.ok_or_else(|| Trouble { retry_after, ..no_broker(status) })?;
+    Ok(Answer { status, json, retry_after })
+}
+
+/// Its answers are JSON, whatever they say: this came from somebody else, or from a broker in trouble.
+fn no_broker(status: StatusCode) -> Trouble {
+    let told = failed(format!("the HTTP broker answers with status {} and no JSON", status.as_u16()));
+    if status.is_redirection() {
+        return told
+            .help("it points elsewhere, where the login is not sent; write that address in update.http_broker")
+            .chance(Chance::Slim);
+    }
+    let busy = status.is_server_error() || status.as_u16() == 429;
+    told.help(ADDRESS).chance(if busy { Chance::Good } else { Chance::Slim })
 }
 
 /// What the broker says in place of a file, if it is that: a session that is over, a file that is not there.
@@ -165,6 +188,47 @@ fn chain(error: &dyn Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_is_no_broker_is_asked_three_times_and_who_is_busy_more_often() {
+        for (status, chance, words) in [
+            (200, Chance::Slim, "update.http_broker"),
+            (302, Chance::Slim, "write that address"),
+            (404, Chance::Slim, "update.http_broker"),
+            (429, Chance::Good, "status 429"),
+            (503, Chance::Good, "status 503"),
+        ] {
+            let told = no_broker(StatusCode::from_u16(status).unwrap());
+            assert!(told.chance == chance && told.to_string().contains(words), "{status}: {told}");
+        }
+    }
+
+    /// What a broker in front of a busy platform says is heeded, JSON or not.
+    #[tokio::test]
+    async fn a_busy_broker_says_when_it_may_be_asked_again() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}/", listener.local_addr().unwrap());
+        let server = async {
+            for body in ["", "{\"code\":503}"] {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = [0; 1024];
+                let _ = stream.read(&mut request).await.unwrap();
+                let head = format!("HTTP/1.1 503 X\r\nretry-after: 77\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+                stream.write_all(head.as_bytes()).await.unwrap();
+            }
+        };
+        let config = UpdateConfig { cleartext: true, ..UpdateConfig::default() };
+        let client = client(&config).unwrap();
+        let asking = async {
+            for _ in 0..2 {
+                let url = reqwest::Url::parse(&base).unwrap();
+                let trouble = link(&client, url).await.unwrap_err();
+                assert_eq!((trouble.retry_after, trouble.chance), (Some(Duration::from_secs(77)), Chance::Good));
+            }
+        };
+        tokio::join!(server, asking);
+    }
 
     /// The form of the vendor's HTTP uplink, with its sample keys.
     #[test]

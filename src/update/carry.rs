@@ -37,6 +37,13 @@ pub(super) struct Teller {
     pub(super) span: (u8, u8),
 }
 
+impl Teller {
+    /// The step was given up while a thread still works for it.
+    pub(super) fn nobody_waits(&self) -> bool {
+        self.told.is_closed()
+    }
+}
+
 impl Tell for Teller {
     fn tell(&self, percent: u8, words: &str) {
         let (from, to) = self.span;
@@ -94,6 +101,9 @@ async fn prove(ports: &Arc<Ports>, job: &Job, teller: &Teller) -> Result<Event, 
             teller.tell(50 + u8::try_from(done * 50 / size).unwrap_or(50), "unpacking");
         })?;
         verified.keep_proof(&work.join(format!("{id}.proof")))?;
+        if teller.nobody_waits() {
+            forget(&work, &id);
+        }
         let text = verified.manifest.text(&verified.name);
         Ok(Event::Proven { name: verified.name.clone(), manifest: text })
     });
@@ -104,6 +114,12 @@ async fn prove(ports: &Arc<Ports>, job: &Job, teller: &Teller) -> Result<Event, 
         }
         failure
     })
+}
+
+/// What was unpacked for a job that was given up meanwhile, and so tidied up before. Best effort, as that is.
+fn forget(work: &Path, id: &str) {
+    let _ = std::fs::remove_file(work.join(format!("{id}.payload")));
+    let _ = std::fs::remove_dir_all(work.join(format!("{id}.proof")));
 }
 
 /// What the target is given.

@@ -120,7 +120,10 @@ impl Firmware {
             Some(RESTART_MACHINE) => Ok(Activation::RestartMachine),
             Some(NOT_NOW) => Err(Failure { stage: Stage::Refused, words: words("can not be done now") }),
             Some(status) => Err(Failure { stage, words: words(&format!("failed with exit status {status}")) }),
-            None => Err(Failure { stage, words: words("was ended by a signal") }),
+            None => {
+                let signal = said.signal.map_or_else(String::new, |signal| format!(" {signal}"));
+                Err(Failure { stage, words: words(&format!("was ended by signal{signal}")) })
+            }
         }
     }
 

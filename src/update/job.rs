@@ -32,7 +32,7 @@ pub struct Job {
     /// Window and conditions are not waited for.
     #[serde(default)]
     pub now: bool,
-    /// It had been done before it was rolled back.
+    /// It had ended, done or half done, before it was rolled back: the cloud knows that end.
     #[serde(default)]
     pub was_done: bool,
     /// The cloud knows how it ended, or nobody asked there.
@@ -278,7 +278,7 @@ impl Job {
         match event {
             Event::Proven { name, manifest } => (job.name, job.manifest) = (Some(name), Some(manifest)),
             Event::Fits { running } => job.from = running,
-            Event::TakeBack(_) if self.state == State::Done => {
+            Event::TakeBack(_) if self.state.is_end() => {
                 (job.was_done, job.told) = (true, matches!(self.origin, Origin::File(_)));
             }
             _ => {}
@@ -310,6 +310,10 @@ impl Job {
                 Some(State::RolledBack { why: why.clone() })
             }
             (State::OnTrial { .. } | State::Confirming | State::Done, Event::TakeBack(why)) => {
+                Some(State::RollingBack { why: why.clone(), failure: None })
+            }
+            // What kept it from going back may be mended since.
+            (state, Event::TakeBack(why)) if state.is_half_done() => {
                 Some(State::RollingBack { why: why.clone(), failure: None })
             }
             (State::RollingBack { failure: Some(failure), .. }, Event::Back(_)) => {

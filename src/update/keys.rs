@@ -16,8 +16,9 @@ const MOST: usize = 64;
 /// Every file that is no key, or not safe.
 pub fn load(config: &UpdateConfig, state: &Path) -> Result<Vec<PublicKey>, Vec<Diagnostic>> {
     let files = config.keys.iter().flat_map(|path| key_files(path.clone(), &mut Vec::new()));
+    let folders = config.keys.iter().filter(|path| path.is_dir()).cloned();
     let faults: Vec<Diagnostic> =
-        config.keys.iter().cloned().chain(files).filter_map(|path| unsafe_place(&path, state, config.owner)).collect();
+        folders.chain(files).filter_map(|path| unsafe_place(&path, state, config.owner)).collect();
     if faults.is_empty() { read(&config.keys) } else { Err(faults) }
 }
 
@@ -26,8 +27,12 @@ fn unsafe_place(path: &Path, state: &Path, owner: Option<u32>) -> Option<Diagnos
         let place = Place::new(&path.display().to_string().into(), 0, 0);
         Some(Diagnostic::error(place, problem).help(help))
     };
-    let (Ok(real), Ok(found)) = (path.canonicalize(), std::fs::metadata(path)) else {
-        return refuse("the update key can not be read".to_owned(), "put the public key there, or mend update.keys");
+    let (real, found) = match path.canonicalize().and_then(|real| Ok((real, std::fs::metadata(path)?))) {
+        Ok(found) => found,
+        Err(error) => {
+            let problem = format!("the update key can not be read: {error}");
+            return refuse(problem, "put the public key there, or mend update.keys");
+        }
     };
     if state.canonicalize().is_ok_and(|state| real.starts_with(state)) {
         return refuse(
@@ -38,11 +43,21 @@ fn unsafe_place(path: &Path, state: &Path, owner: Option<u32>) -> Option<Diagnos
     if found.mode() & 0o022 != 0 {
         return refuse("others may write the update key".to_owned(), "chmod go-w it");
     }
+    if let Some(folder) = [path, &real].into_iter().filter_map(|path| path.parent()).find(|folder| is_open(folder)) {
+        let problem = format!("others may write {}, and so put another key in the place of this", folder.display());
+        return refuse(problem, "chmod go-w that folder");
+    }
     if found.uid() != 0 && owner != Some(found.uid()) {
         let problem = format!("the update key belongs to user {}, and not to root", found.uid());
         return refuse(problem, "chown root: it");
     }
     None
+}
+
+/// Whoever can write a folder can rename what lies in it, unless it is sticky, as /tmp is.
+fn is_open(folder: &Path) -> bool {
+    const STICKY: u32 = 0o1000;
+    std::fs::metadata(folder).is_ok_and(|found| found.mode() & 0o022 != 0 && found.mode() & STICKY == 0)
 }
 
 /// Reads files, and the `*.pub` of folders.
@@ -89,8 +104,15 @@ mod tests {
         assert!(told(state.join("k.pub"), owner).contains("state folder"));
         std::os::unix::fs::symlink(state.join("k.pub"), outside.join("l.pub")).unwrap();
         assert!(told(outside.join("l.pub"), owner).contains("state folder"));
-        assert!(told(outside.join("none"), owner).contains("can not be read"));
+        let none = told(outside.join("none"), owner);
+        assert!(none.contains("can not be read: No such file") && none.matches("none").count() == 1, "{none}");
         let path = outside.join("k.pub");
+        let mode = |mode| std::fs::set_permissions(&outside, std::fs::Permissions::from_mode(mode)).unwrap();
+        mode(0o775);
+        assert!(told(path.clone(), owner).contains("put another key in the place"));
+        mode(0o1777);
+        assert!(load(path.clone(), owner).is_ok());
+        mode(0o755);
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o664)).unwrap();
         assert!(told(path, owner).contains("others may write"));
     }

@@ -36,7 +36,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 use turns::Turns;
 
-/// People and clouds ask one thing at a time; a further one is refused as busy.
+/// People and clouds ask one thing at a time; further ones wait a little and are then refused as busy.
 const WAITING: usize = 8;
 /// Progress is told when it is this much further: messages cost money.
 const STRIDE: u8 = 5;
@@ -117,7 +117,7 @@ struct Runner {
 /// Starts the task; it ends after `stopped`. What it told before a restart is told again.
 #[must_use]
 pub fn start(ports: Ports, mut stopped: watch::Receiver<bool>) -> (Updates, tokio::task::JoinHandle<()>) {
-    // A full queue refuses: whoever asked asks again.
+    // A full queue keeps whoever asks waiting a while, and then refuses.
     let (requests, mut incoming) = mpsc::channel(WAITING);
     let shown = Arc::new(Mutex::new(Json::Null));
     let updates = Updates { requests, shown: Arc::clone(&shown), shelf: ports.shelf.clone() };

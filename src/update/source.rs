@@ -39,13 +39,16 @@ pub enum Way {
 /// # Errors
 /// Why the address can not be taken, in words.
 pub fn way(offer: &Offer, config: &UpdateConfig) -> Result<Way, String> {
-    let Some((scheme, _)) = offer.url.split_once("://") else {
+    let Some((scheme, file)) = offer.url.split_once("://") else {
         let Some(base) = &config.base_url else {
             return Err("fileUrl is a path without a server; update.base_url says what it is put behind".to_owned());
         };
         return web(&format!("{base}/{}", offer.url.trim_start_matches('/')), config);
     };
-    if let Some((_, gives)) = KEPT.iter().find(|(kept, _)| *kept == scheme) {
+    if let Some((kept, gives)) = KEPT.iter().find(|(kept, _)| kept.eq_ignore_ascii_case(scheme)) {
+        if file.chars().all(|c| c == '/' || c.is_whitespace()) {
+            return Err(format!("fileUrl {kept}:// names no file; upload the firmware to the cloud again"));
+        }
         let Some(base) = &config.http_broker else {
             return Err(format!(
                 "fileUrl {scheme}:// is a file at the HTTP broker; update.http_broker says where that is"
@@ -196,6 +199,9 @@ mod tests {
             ("/files/f.bin", "base_url"),
             ("enos-connect://f.zip", "http_broker"),
             ("enos-lark://f.zip", "http_broker"),
+            ("ENOS-Connect://f.zip", "http_broker"),
+            ("enos-connect://", "names no file"),
+            ("enos-lark:/// /", "names no file"),
             ("ftp://h/f", "not fetched for updates"),
             ("file:///etc/shadow", "not fetched for updates"),
             ("https://u:p@h/f", "account"),

@@ -73,6 +73,24 @@ async fn an_offer_of_the_cloud_is_fetched_over_cuts_and_told_in_order() {
 }
 
 #[tokio::test]
+async fn one_offer_fifty_times_at_once_is_one_update_and_another_one_is_busy() {
+    let bench = Bench::new();
+    let (base, _) = server(bench.home.path().to_owned(), None).await;
+    let gateway = bench.start();
+    let offer = bench.offer("2.0.0", "gw", &format!("{base}/2.0.0.tar.gz"));
+    let other = bench.offer("3.0.0", "gw", &format!("{base}/3.0.0.tar.gz"));
+    let mut asked: Vec<_> = (0..50).map(|_| tokio::spawn(gateway.updates.offered(offer.clone(), true))).collect();
+    asked.push(tokio::spawn(gateway.updates.offered(other, true)));
+    let mut codes = Vec::new();
+    for one in asked {
+        codes.push(one.await.unwrap().code);
+    }
+    assert_eq!((codes[..50].iter().all(|code| *code == 200), codes[50]), (true, 2012), "{codes:?}");
+    assert_eq!(end(&gateway).await["state"], "done");
+    assert_eq!(gateway.updates.history().as_array().map(Vec::len), Some(1));
+}
+
+#[tokio::test]
 async fn every_failure_has_its_code_and_leaves_what_ran() {
     let bench = Bench::new();
     let (base, _) = server(bench.home.path().to_owned(), None).await;
@@ -270,6 +288,25 @@ async fn what_waits_is_proven_once_more_before_it_is_installed() {
         let why = job["why"].as_str().unwrap();
         assert!(why.contains("not trusted any more") && why.contains(words), "{why}");
         assert!(bench.board.lock().unwrap().calls.is_empty(), "nothing was begun");
+    }
+}
+
+/// A person cancels while a thread unpacks: the job's files are tidied up at once, and the thread is not done yet.
+#[tokio::test]
+async fn what_is_unpacked_for_a_job_that_was_given_up_does_not_stay() {
+    use super::job::{Job, Origin, State};
+    let bench = Bench::new();
+    let ports = Arc::new(bench.ports(Arc::new(RealDisk)));
+    let work = ports.shelf.work();
+    std::fs::create_dir_all(&work).unwrap();
+    let job = Job { state: State::Downloaded, ..Job::new("1-a".into(), Origin::File("x".into()), true, 1) };
+    for (given_up, files) in [(false, 3), (true, 1)] {
+        std::fs::copy(bench.file("2.0.0"), work.join("1-a.part")).unwrap();
+        let (told, news) = watch::channel((0, String::new()));
+        let waiting = (!given_up).then_some(news);
+        super::carry::perform(Arc::clone(&ports), job.clone(), told).await;
+        assert_eq!(std::fs::read_dir(&work).unwrap().count(), files, "the download alone: {given_up}");
+        drop(waiting);
     }
 }
 

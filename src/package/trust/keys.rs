@@ -15,6 +15,8 @@ use std::path::Path;
 const FILE_BYTES: u64 = 4096;
 /// What stands before the 32 bytes of a public key: its algorithm, 1.3.101.112.
 const PUBLIC_START: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+/// How each public key of a file begins.
+const PUBLIC_MARK: &[u8] = b"-----BEGIN PUBLIC KEY";
 /// What stands before the 32 bytes of a private key.
 const PRIVATE_START: [u8; 16] =
     [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
@@ -47,6 +49,10 @@ impl PublicKey {
         if pem.windows(11).any(|part| part == b"PRIVATE KEY") {
             return Err(refuse(path, "this is a private key; it has no business on a gateway")
                 .help("install the .pub file that keygen wrote beside it"));
+        }
+        if pem.windows(PUBLIC_MARK.len()).filter(|part| *part == PUBLIC_MARK).count() > 1 {
+            return Err(refuse(path, "holds more than one key, of which only the first would count")
+                .help("write each key into a file of its own, and name their folder"));
         }
         let der = SubjectPublicKeyInfoDer::from_pem_slice(&pem).map_err(|_| no_key(path, &pem, "public"))?;
         let key = der.strip_prefix(&PUBLIC_START).and_then(|key| key.try_into().ok());
@@ -134,7 +140,9 @@ fn read_file(path: &Path) -> Result<Vec<u8>, Diagnostic> {
     File::open(path)
         .and_then(|file| file.take(FILE_BYTES).read_to_end(&mut bytes))
         .map_err(|e| refuse(path, format!("read the key: {e}")))?;
-    Ok(bytes)
+    // Editors of other systems write a mark before the first letter.
+    let text = bytes.strip_prefix("\u{feff}".as_bytes()).map(<[u8]>::to_vec);
+    Ok(text.unwrap_or(bytes))
 }
 
 fn refuse(path: &Path, problem: impl Into<String>) -> Diagnostic {
@@ -190,7 +198,7 @@ fn other_algorithm(path: &Path, der: &[u8], which: &str) -> Diagnostic {
 }
 
 fn no_key(path: &Path, bytes: &[u8], which: &str) -> Diagnostic {
-    let text = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes).trim_ascii_start();
+    let text = bytes.trim_ascii_start();
     let known = OTHERS.iter().find(|(start, ..)| text.starts_with(start.as_bytes()));
     let (what, help) = match known {
         Some((_, what, help)) => (*what, *help),
@@ -238,6 +246,24 @@ mod tests {
         assert!(PublicKey::read(&path).unwrap_err().problem.contains("private key"));
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
         assert!(SigningKey::read(&path).err().unwrap().problem.contains("others may read"));
+    }
+
+    #[test]
+    fn a_mark_of_an_editor_is_no_part_of_a_key_and_a_second_key_is_never_left_out_silently() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("k");
+        let public = generate(&path).unwrap();
+        let (other, text) = (folder.path().join("x.pub"), std::fs::read_to_string(public_file(&path)).unwrap());
+        for good in [format!("\u{feff}{text}"), text.replace('\n', "\r\n"), format!("of the plant\n{text}")] {
+            std::fs::write(&other, &good).unwrap();
+            assert_eq!(PublicKey::read(&other).unwrap(), public, "{good:?}");
+        }
+        std::fs::write(&other, text.repeat(2)).unwrap();
+        let fault = PublicKey::read(&other).unwrap_err();
+        assert!(
+            fault.problem.contains("more than one key") && fault.to_string().contains("file of its own"),
+            "{fault}"
+        );
     }
 
     /// RFC 8410, clause 10: the public key of the examples, and RFC 8032, clause 7.1, test 1.

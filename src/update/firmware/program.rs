@@ -4,10 +4,12 @@
 //! its end instead of writing the same flash beside it.
 
 use crate::update::Tell;
+use crate::yaml::fields::is_invisible;
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -38,6 +40,7 @@ pub(super) struct Call<'a> {
 pub(super) struct Said {
     /// `None`: ended by a signal.
     pub status: Option<i32>,
+    pub signal: Option<i32>,
     /// Of standard output, without progress.
     pub lines: Vec<String>,
     /// The last line of standard error, else of standard output.
@@ -82,7 +85,7 @@ pub(super) async fn run(call: &Call<'_>, tell: &dyn Tell) -> Result<Said, String
         .process_group(0)
         .kill_on_drop(true)
         .spawn()
-        .map_err(|error| format!("can not be started: {error}"))?;
+        .map_err(|error| format!("can not be started: {error}{}", remedy(&error)))?;
     let group = Group::of(&child);
     let mut said = Said::default();
     let (mut out, mut err) = (Words::of(child.stdout.take()), Words::of(child.stderr.take()));
@@ -102,10 +105,25 @@ pub(super) async fn run(call: &Call<'_>, tell: &dyn Tell) -> Result<Said, String
     drop(group);
     let Some(status) = ended else { return Err(format!("it took longer than {:?} and was ended", call.within)) };
     said.status = status.code();
+    said.signal = status.signal();
     if !complained.is_empty() {
         said.words = complained;
     }
     Ok(said)
+}
+
+/// The program is there, belongs to root and may be executed: what the kernel misses then is in its first line.
+fn remedy(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => {
+            "; the interpreter that its first line names is not there, or that line ends with a carriage return"
+        }
+        std::io::ErrorKind::PermissionDenied => "; is its file system mounted noexec?",
+        _ if error.raw_os_error() == Some(rustix::io::Errno::NOEXEC.raw_os_error()) => {
+            "; a script begins with a line as #!/bin/sh, and a program is built for this processor"
+        }
+        _ => "",
+    }
 }
 
 impl Said {
@@ -122,11 +140,13 @@ impl Said {
     }
 }
 
-/// `progress 35 writing slot B`.
+/// `progress 35 writing slot B`; a number out of range is the nearest that is in it.
 fn progress(line: &str) -> Option<(u8, &str)> {
     let rest = line.strip_prefix("progress ")?;
     let (percent, words) = rest.split_once(' ').unwrap_or((rest, ""));
-    Some((percent.trim_end_matches('%').parse::<u8>().ok()?.min(100), words.trim()))
+    let percent = percent.trim_end_matches('%').parse::<f32>().ok().filter(|percent| !percent.is_nan())?;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 100")]
+    Some((percent.clamp(0.0, 100.0) as u8, words.trim()))
 }
 
 /// Lines of a pipe. Bounded, whatever comes; waiting for one may be given up at any time.
@@ -167,7 +187,7 @@ impl<R: AsyncRead + Unpin> Words<R> {
 
     fn take(&mut self) -> String {
         let line = String::from_utf8_lossy(&std::mem::take(&mut self.part)).trim().to_owned();
-        line.chars().filter(|c| !c.is_control()).collect()
+        line.chars().filter(|c| !c.is_control() && !is_invisible(*c)).collect()
     }
 }
 

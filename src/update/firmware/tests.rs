@@ -104,10 +104,38 @@ async fn exit_statuses_mean_what_the_page_says() {
     );
     assert_eq!(firmware.activate(&staged).await, Ok(Activation::RestartMachine));
     assert_eq!(firmware.standing(&staged).await, Ok(Standing::OnTrial(String::new())));
-    assert!(firmware.confirm(&staged).await.unwrap_err().words.contains("ended by a signal"));
+    assert!(firmware.confirm(&staged).await.unwrap_err().words.ends_with("was ended by signal 9"));
     assert!(
         firmware.roll_back(&staged, "no acknowledgement").await.unwrap_err().words.ends_with("9: no acknowledgement")
     );
+}
+
+#[tokio::test]
+async fn progress_out_of_range_is_progress_and_letters_that_nobody_sees_are_left_out() {
+    let world = world(
+        "for p in 10 300 -5 35.7 1e9 100% NaN; do echo progress $p at $p; done\n\
+         printf 'the \\342\\200\\256flash\\033[2J is worn\\n' >&2\nexit 3",
+    );
+    let told = Told::default();
+    let failed = world.firmware().install(&world.staged(), &told).await.unwrap_err();
+    assert!(failed.words.ends_with("status 3: the flash[2J is worn"), "{failed}");
+    let percents: Vec<u8> = told.0.lock().unwrap().iter().map(|(percent, _)| *percent).collect();
+    assert_eq!(percents, [10, 100, 0, 35, 100, 100], "NaN is none");
+}
+
+#[tokio::test]
+async fn a_program_that_the_kernel_does_not_start_is_told_with_its_remedy() {
+    for (text, words) in [
+        ("echo version 1", "begins with a line as #!/bin/sh"),
+        ("", "begins with a line as #!/bin/sh"),
+        ("#!/bin/sh\r\nexit 0", "carriage return"),
+        ("#!/no/such/shell\n", "interpreter that its first line names is not there"),
+    ] {
+        let world = world("exit 0");
+        std::fs::write(&world.firmware().program, text).unwrap();
+        let failed = world.firmware().prepare(&world.staged(), &Nobody).await.unwrap_err();
+        assert!(failed.stage == Stage::Refused && failed.words.contains(words), "{text:?}: {failed}");
+    }
 }
 
 #[tokio::test]

@@ -111,11 +111,7 @@ impl Runner {
         let job =
             self.job.as_ref().filter(|job| !job.state.is_end()).ok_or_else(|| refused("no update is under way"))?;
         let Some(after) = job.after(Event::Cancelled("cancelled by a person".to_owned()), now()) else {
-            let words = format!(
-                "the update is {}, too far to be cancelled; `enos-edge update roll-back` takes it back",
-                job.state.word()
-            );
-            return Err(refused(&words));
+            return Err(refused(&too_far(job)));
         };
         self.committed(after).await
     }
@@ -130,7 +126,7 @@ impl Runner {
             ));
         }
         let Some(after) = job.after(Event::TakeBack("a person asked for it".to_owned()), now()) else {
-            return Err(refused(&format!("the last update is {}; there is nothing to take back", job.state.word())));
+            return Err(refused(&nothing_back(job)));
         };
         self.committed(after).await
     }
@@ -140,5 +136,59 @@ impl Runner {
             return Ok(self.shown());
         }
         Err(Refused { code: "disk", words: "it could not be written down; nothing was done".to_owned() })
+    }
+}
+
+/// Why it can not be cancelled, and what can be done.
+fn too_far(job: &Job) -> String {
+    let what = match job.state {
+        State::RollingBack { .. } => "it is being taken back already",
+        State::OnTrial { .. } | State::Confirming => "`enos-edge update roll-back` takes it back",
+        _ => {
+            "it ends by itself, at the latest when its step's time is over; `enos-edge update roll-back` takes it back when it is on trial"
+        }
+    };
+    format!("the update is {}, too far to be cancelled; {what}", job.state.word())
+}
+
+/// Why it can not be taken back, and what can be done.
+fn nothing_back(job: &Job) -> String {
+    let state = job.state.word();
+    match &job.state {
+        state if state.can_be_cancelled() => {
+            format!("the update is {} and has changed nothing yet; `enos-edge update cancel` gives it up", state.word())
+        }
+        State::RollingBack { .. } => "the update is being taken back already".to_owned(),
+        State::Preparing | State::Installing | State::Activating => format!(
+            "the update is {state}; it ends by itself, at the latest when its step's time is over, and can be taken back when it is on trial or done"
+        ),
+        _ => format!("the last update is {state}; there is nothing to take back"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::update::job::tests::{good_events, job};
+
+    /// A person who is told by one command to use the other is not sent back by that.
+    #[test]
+    fn whoever_can_neither_cancel_nor_take_back_is_told_what_happens() {
+        let mut job = job();
+        for event in good_events() {
+            let cancelled = job.after(Event::Cancelled("x".into()), 9).is_some();
+            let taken_back = job.after(Event::TakeBack("x".into()), 9).is_some();
+            assert!(!(cancelled && taken_back), "{}", job.state.word());
+            if !cancelled {
+                assert_eq!(too_far(&job).contains("roll-back` takes it back when"), !taken_back, "{}", too_far(&job));
+            }
+            if !taken_back {
+                let words = nothing_back(&job);
+                assert!(words.contains("update cancel") == cancelled && !words.contains("nothing to take"), "{words}");
+            }
+            job = job.after(event, 2).unwrap();
+        }
+        let ended = job.after(Event::TakeBack("x".into()), 9).unwrap();
+        assert!(too_far(&ended).contains("taken back already") && nothing_back(&ended).contains("already"));
     }
 }

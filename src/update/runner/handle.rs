@@ -8,7 +8,11 @@ use driver::Answer;
 use serde_json::{Value as Json, json};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
+
+/// For a place in the queue. The task answers in milliseconds, unless the disk is in trouble.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What people ask.
 pub(super) enum Wanted {
@@ -76,8 +80,10 @@ impl Updates {
     async fn ask(&self, wanted: Wanted) -> Result<Json, Refused> {
         let refused = |code, words: &str| Refused { code, words: words.to_owned() };
         let (answer, told) = oneshot::channel();
+        // Many offers of one update at once are one update: none of them is refused for the others.
         self.requests
-            .try_send(Request { wanted, answer })
+            .send_timeout(Request { wanted, answer }, PATIENCE)
+            .await
             .map_err(|_| refused("busy", "too many ask at once, or the gateway stops"))?;
         told.await.unwrap_or_else(|_| Err(refused("stopped", "the gateway stops")))
     }

@@ -109,7 +109,13 @@ impl Bench {
     }
 
     pub(super) fn start_on(&self, disk: Arc<dyn Disk>) -> Gateway {
-        let ports = Ports {
+        let (stop, stopped) = watch::channel(false);
+        let (updates, task) = runner::start(self.ports(disk), stopped);
+        Gateway { updates, task, _stop: stop }
+    }
+
+    pub(super) fn ports(&self, disk: Arc<dyn Disk>) -> Ports {
+        Ports {
             config: self.config.clone(),
             shelf: Shelf::new(disk, &self.home.path().join("state")),
             keys: Ok(vec![self.key.public()]),
@@ -119,10 +125,7 @@ impl Bench {
             identity: None,
             ask: None,
             warned: Warned::default(),
-        };
-        let (stop, stopped) = watch::channel(false);
-        let (updates, task) = runner::start(ports, stopped);
-        Gateway { updates, task, _stop: stop }
+        }
     }
 
     pub(super) fn start(&self) -> Gateway {
