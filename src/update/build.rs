@@ -9,15 +9,18 @@ use crate::package::source::Limits;
 use crate::package::trust::SigningKey;
 use semver::Version;
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Name of the payload in every update file built here.
 const PAYLOAD: &str = "payload";
 /// A program says its version at once.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Between tries of a busy program, and how many there are: whoever keeps it busy does so for milliseconds.
+const BUSY: Duration = Duration::from_millis(20);
+const BUSY_TRIES: u32 = 100;
 
 /// What goes into an update file.
 pub struct Wanted<'a> {
@@ -114,7 +117,7 @@ pub fn version_of(binary: &Path) -> Result<Option<Version>, Diagnostic> {
     let path = binary.canonicalize().map_err(|error| refuse(binary, format!("can not be read: {error}")))?;
     let mut command = Command::new(path);
     command.arg("--version").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let Ok(mut child) = command.spawn() else { return Ok(None) };
+    let Some(mut child) = started(&mut command, || std::thread::sleep(BUSY)) else { return Ok(None) };
     let begun = Instant::now();
     let status = loop {
         match child.try_wait() {
@@ -137,5 +140,46 @@ pub fn version_of(binary: &Path) -> Result<Option<Version>, Diagnostic> {
     match (status.is_some_and(|status| status.success()), version) {
         (true, Some(version)) => Ok(Some(version)),
         _ => Err(refuse(binary, "does not answer --version with its name and version, as an engine does")),
+    }
+}
+
+/// A program that was just written is busy (ETXTBSY, execve(2)) while another thread, between fork and exec, has a copy of
+/// the handle it was written with.
+fn started(command: &mut Command, mut wait: impl FnMut()) -> Option<Child> {
+    for _ in 0..BUSY_TRIES {
+        match command.spawn() {
+            Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => wait(),
+            done => return done.ok(),
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{File, OpenOptions};
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_program_that_is_still_open_elsewhere_is_started_when_it_is_closed() {
+        let home = tempfile::tempdir().unwrap();
+        let program = home.path().join("engine");
+        std::fs::copy("/bin/sh", &program).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let open = || OpenOptions::new().append(true).open(&program).unwrap();
+        let mut command = Command::new(&program);
+        command.args(["-c", ":"]);
+        let (mut held, mut waits): (Option<File>, u32) = (Some(open()), 0);
+        let child = started(&mut command, || {
+            waits += 1;
+            drop(if waits == 3 { held.take() } else { None });
+        });
+        assert!(child.unwrap().wait().unwrap().success());
+        assert!(waits >= 3, "{waits}");
+        let _held = open();
+        let mut waits = 0;
+        assert!(started(&mut command, || waits += 1).is_none());
+        assert_eq!(waits, BUSY_TRIES, "it ends");
     }
 }
