@@ -1,6 +1,7 @@
 //! The only place that joins the parts: makes channels, spawns tasks, stops them in order.
 
 mod boot;
+mod clock;
 mod cloud_link;
 mod destinations;
 mod devices;
@@ -106,7 +107,8 @@ async fn run(config: Config, watchdog: &Watchdog) -> anyhow::Result<()> {
     let door = LocalDoor::open(&config.control_socket)?;
 
     let events = Arc::new(events::Events::new(&site, outbox.inlet(), &counters));
-    let inlet: Arc<dyn Inlet> = Arc::clone(&events) as _;
+    let clocked = Arc::new(clock::Clocked::new(Arc::clone(&events) as _, &counters));
+    let inlet: Arc<dyn Inlet> = Arc::clone(&clocked) as _;
     let south = Arc::new(South::start(&site, Arc::clone(&inlet), Arc::clone(&counters)));
     let carrier = open_commands(&config, &site, &south, &counters)?;
     let commands: Arc<dyn Commands> = Arc::new(carrier.clone());
@@ -210,6 +212,7 @@ async fn run(config: Config, watchdog: &Watchdog) -> anyhow::Result<()> {
     for late in running.south.stop(shutdown::PART).await {
         tracing::warn!(connection = %late, "a request was still under way and was cut off");
     }
+    clocked.stop();
     // Whoever watched the sender has gone only if the cloud task has ended already.
     let _ = stop.send(true);
     let mut tasks: Vec<(&'static str, JoinHandle<()>)> = fetch.tasks.into_iter().map(|task| ("fetch", task)).collect();

@@ -89,6 +89,10 @@ counters! {
     certificate_failures,
     /// Seconds until the certificate in use expires.
     certificate_seconds_left,
+    /// Readings that wait in memory until the clock is set.
+    untimed,
+    /// Readings lost because it was not set in time.
+    untimed_lost,
     /// Conversations opened with sub-devices.
     sessions,
     /// Requests that got no answer.

@@ -32,7 +32,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("update", &["config", "diagnostic", "fetch", "model", "package", "store", "telemetry", "yaml", "version"]),
     ("engine", &["config", "diagnostic", "model", "package", "shutdown", "store", "telemetry", "update", "version"]),
     ("operate", &["config", "diagnostic", "model", "telemetry"]),
-    ("doors", &["config", "diagnostic", "logs", "mqtt", "operate", "systemd", "version"]),
+    ("doors", &["config", "diagnostic", "logs", "model", "mqtt", "operate", "systemd", "version"]),
 ];
 
 /// What a PURE file can not hold.

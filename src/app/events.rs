@@ -8,8 +8,9 @@ use crate::trigger::{Engine, Raised};
 use serde_json::{Map, Value as Json, json};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, sleep};
 
 /// Delays are counted in whole seconds.
 const TICK: Duration = Duration::from_secs(1);
@@ -24,6 +25,8 @@ pub(super) struct Events {
     counters: Arc<Counters>,
     /// Where they are told; set once there is a link.
     notices: OnceLock<Arc<NoticeQueue>>,
+    /// Something may wait for its delay.
+    news: Notify,
 }
 
 impl Events {
@@ -34,6 +37,7 @@ impl Events {
             begun: Instant::now(),
             counters: Arc::clone(counters),
             notices: OnceLock::new(),
+            news: Notify::new(),
         }
     }
 
@@ -52,10 +56,12 @@ impl Events {
     pub fn start(self: &Arc<Self>) -> JoinHandle<()> {
         let this = Arc::clone(self);
         tokio::spawn(async move {
-            let mut ticks = interval(TICK);
-            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
-                ticks.tick().await;
+                // Nothing wakes the processor while nothing waits.
+                if !this.lock().is_waiting() {
+                    this.news.notified().await;
+                }
+                sleep(TICK).await;
                 let mut engine = this.lock();
                 let raised = engine.tick(this.begun.elapsed());
                 this.tell(&engine, &raised);
@@ -106,6 +112,9 @@ impl Inlet for Events {
             if !engine.is_idle() {
                 let raised = engine.readings(&batch, self.begun.elapsed());
                 self.tell(&engine, &raised);
+                if engine.is_waiting() {
+                    self.news.notify_one();
+                }
             }
         }
         self.inlet.append(batch);

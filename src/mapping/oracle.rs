@@ -22,6 +22,8 @@ fn any_function() -> impl Strategy<Value = (Function, usize)> {
         Just((Function::Ratio, 2)),
         Just((Function::RatioAgainstSum, 3)),
         (2usize..7).prop_map(|n| (Function::CrossProduct, n)),
+        (1usize..6).prop_map(|n| (Function::LogicalOr, n)),
+        (1usize..6).prop_map(|n| (Function::LogicalAnd, n)),
     ]
 }
 
@@ -42,6 +44,10 @@ fn by_hand(function: Function, x: &[f64]) -> f64 {
             }
             if i < x.len() { y * x[i] } else { y }
         }
+        Function::LogicalOr => f64::from(u8::from(!x.iter().all(|x| *x == 0.0))),
+        Function::LogicalAnd => f64::from(u8::from(!x.contains(&0.0))),
+        // Their arguments are constants; the table beside them has the cases.
+        Function::BitN | Function::BitsMToN | Function::IfEqual | Function::IfRange => f64::NAN,
     }
 }
 

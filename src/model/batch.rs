@@ -95,6 +95,23 @@ impl Batch {
         })
     }
 
+    /// The same readings with other times.
+    ///
+    /// # Errors
+    /// When the bytes are damaged.
+    pub fn retimed(&self, time: impl Fn(Timestamp) -> Timestamp) -> Result<Option<Batch>, Damaged> {
+        let mut builder = BatchBuilder::default();
+        for block in self.blocks() {
+            let block = block?;
+            builder.begin(block.device, time(block.time));
+            for entry in block.entries() {
+                let entry = entry?;
+                builder.push_ref(entry.point, entry.quality, entry.value);
+            }
+        }
+        Ok(builder.finish(self.epoch))
+    }
+
     /// The same readings without those `keep` refuses; `None` when nothing is left.
     ///
     /// # Errors

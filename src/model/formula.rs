@@ -1,6 +1,11 @@
 //! PURE. Mapping formulas: what makes a measurement point out of points. A bounded, total language; nothing is evaluated as code.
 
+mod functions;
+
+pub use functions::Function;
+
 use driver::{PointKind, did_you_mean};
+use functions::{FUNCTIONS, LATER, check};
 
 /// A formula whose points are rows of the template's point table.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,25 +19,6 @@ pub enum Argument {
     /// Row of the point table, from 0.
     Point(u32),
     Constant(f64),
-}
-
-/// The functions of the mapping table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Function {
-    /// y = x1
-    Equal,
-    /// y = x1 + … + xn
-    Sum,
-    /// y = x1 - x2
-    Subtraction,
-    /// y = a · x1 · … · xn
-    Product,
-    /// y = x1 / x2
-    Ratio,
-    /// y = x1 / (x2 + x3)
-    RatioAgainstSum,
-    /// y = a · (x1·x2 + x3·x4 + …)
-    CrossProduct,
 }
 
 /// A formula as written: its points are not yet found in a table.
@@ -66,70 +52,6 @@ pub struct FormulaError {
     pub problem: String,
     pub help: String,
 }
-
-/// What a function takes, in words.
-struct Shape {
-    word: &'static str,
-    function: Function,
-    takes: &'static str,
-    fits: fn(points: usize, constants: usize) -> bool,
-}
-
-const FUNCTIONS: &[Shape] = &[
-    Shape {
-        word: "sum",
-        function: Function::Sum,
-        takes: "sum(x1,x2,…) takes one point or more",
-        fits: |points, _| points >= 1,
-    },
-    Shape {
-        word: "subtraction",
-        function: Function::Subtraction,
-        takes: "subtraction(x1,x2) takes two, and is x1 - x2",
-        fits: |points, constants| points >= 1 && points + constants == 2,
-    },
-    Shape {
-        word: "product",
-        function: Function::Product,
-        takes: "product(x1,x2,…,a) takes one point or more, and a constant if you like",
-        fits: |points, constants| points >= 1 && constants <= 1,
-    },
-    Shape {
-        word: "ratio",
-        function: Function::Ratio,
-        takes: "ratio(x1,x2) takes two, and is x1 / x2",
-        fits: |points, constants| points >= 1 && points + constants == 2,
-    },
-    Shape {
-        word: "ratio_against_sum",
-        function: Function::RatioAgainstSum,
-        takes: "ratio_against_sum(x1,x2,x3) takes three, and is x1 / (x2 + x3)",
-        fits: |points, constants| points >= 1 && points + constants == 3,
-    },
-    Shape {
-        word: "cross_product",
-        function: Function::CrossProduct,
-        takes: "cross_product(x1,x2,x3,x4,…,a) takes pairs of points, and a constant at the end if you like",
-        fits: |points, constants| points >= 2 && points % 2 == 0 && constants <= 1,
-    },
-];
-
-/// Functions of EnOS that this version does not compute yet.
-const LATER: &[&str] = &[
-    "logical_or",
-    "logical_and",
-    "xor",
-    "bit_n",
-    "bits_m_to_n",
-    "if_equal",
-    "if_range",
-    "enum_n",
-    "multichannel",
-    "multibit",
-    "multichannel_shorttoint",
-    "connect_state",
-    "event_equal",
-];
 
 /// More arguments than any device has phases, strings or cells; keeps one scan's work bounded.
 const MAX_OPERANDS: usize = 1024;
@@ -182,11 +104,11 @@ fn call(at: &mut Cursor<'_>, offset: usize, word: &str) -> Result<FormulaText, F
 
 fn unknown_function(offset: usize, word: &str, lower: &str) -> FormulaError {
     let ours = FUNCTIONS.iter().map(|shape| shape.word);
-    if LATER.contains(&lower) {
-        let problem = format!("function {lower} is not computed by this version; it comes with a later one");
+    if let Some((_, why)) = LATER.iter().find(|(word, _)| *word == lower) {
+        let problem = format!("function {lower} is not computed by this version: {why}");
         return error(offset, problem, format!("known: {}", ours.collect::<Vec<_>>().join(" ")));
     }
-    let help = did_you_mean(word, ours.chain(LATER.iter().copied()));
+    let help = did_you_mean(word, ours.chain(LATER.iter().map(|(word, _)| *word)));
     error(offset, format!("function \"{word}\" is not known"), help)
 }
 
@@ -217,25 +139,6 @@ fn operands(at: &mut Cursor<'_>) -> Result<Vec<Operand>, FormulaError> {
     match at.rest() {
         rest if rest.is_empty() => Ok(all),
         rest => Err(error(at.at, format!("\"{rest}\" is left over"), "remove what follows the closing )")),
-    }
-}
-
-fn check(shape: &Shape, operands: &[Operand], offset: usize) -> Result<(), FormulaError> {
-    let constant = |operand: &&Operand| matches!(operand.text, OperandText::Constant(_));
-    let constants = operands.iter().filter(constant).count();
-    if !(shape.fits)(operands.len() - constants, constants) {
-        let problem = format!("the arguments of {} do not fit", shape.word);
-        return Err(error(offset, problem, shape.takes));
-    }
-    match shape.function {
-        Function::CrossProduct => match operands[..operands.len() - 1].iter().find(constant) {
-            Some(early) => Err(error(early.offset, "the constant stands before points", shape.takes)),
-            None => Ok(()),
-        },
-        Function::Ratio if operands[1].text == OperandText::Constant(0.0) => {
-            Err(error(operands[1].offset, "division by zero", shape.takes))
-        }
-        _ => Ok(()),
     }
 }
 
@@ -451,8 +354,7 @@ mod tests {
     #[test]
     fn unknown_functions_are_guessed_and_later_ones_named() {
         assert!(fault("summ(ai.1)").help.starts_with("did you mean sum?"));
-        assert!(fault("Xor(ai.1,ai.2)").problem.contains("comes with a later"));
-        assert!(fault("bit_n(ai.1,3)").problem.contains("comes with a later"));
+        assert!(fault("multibit(ai.1,ai.2)").problem.contains("not computed by this version"));
     }
 
     #[test]

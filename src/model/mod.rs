@@ -4,6 +4,7 @@ pub mod accept;
 pub mod accounting;
 pub mod arrivals;
 pub mod batch;
+pub mod clock;
 pub mod cloud_ask;
 pub mod command;
 pub mod control;

@@ -4,6 +4,7 @@ use crate::model::batch::{Batch, ValueRef};
 use crate::model::event_rule::{Compare, EventPlan, EventRule, Limit, Match};
 use crate::model::{Names, Timestamp, Value};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,6 +36,8 @@ pub struct Engine {
     plan: Arc<EventPlan>,
     names: Arc<Names>,
     standing: HashMap<(u32, u32), Standing>,
+    /// How many of those were not told yet.
+    waiting: usize,
     /// Sites that have a raised event of a masking rule, and how many.
     masks: HashMap<String, usize>,
 }
@@ -42,7 +45,7 @@ pub struct Engine {
 impl Engine {
     #[must_use]
     pub fn new(plan: Arc<EventPlan>, names: Arc<Names>) -> Engine {
-        Engine { plan, names, standing: HashMap::new(), masks: HashMap::new() }
+        Engine { plan, names, standing: HashMap::new(), waiting: 0, masks: HashMap::new() }
     }
 
     /// Goes on with another package. What holds of a rule and a device that are still there goes on holding.
@@ -75,6 +78,7 @@ impl Engine {
         for ((rule, device), _) in standing.iter().filter(|(_, one)| one.raised) {
             next.mask(*rule, *device, true);
         }
+        next.waiting = standing.values().filter(|one: &&Standing| !one.raised).count();
         next.standing = standing;
         next
     }
@@ -93,6 +97,12 @@ impl Engine {
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.plan.watched.is_empty()
+    }
+
+    /// Something holds and was not told yet: its delay goes on, or it is hidden.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.waiting > 0
     }
 
     /// Events that go on, with the device and the time they began.
@@ -132,25 +142,28 @@ impl Engine {
         events: &mut Vec<Raised>,
     ) {
         if !holds {
-            if let Some(ended) = self.standing.remove(&key)
-                && ended.raised
-            {
-                self.mask(key.0, key.1, false);
-                events.push(Raised { rule: key.0, device: key.1, begins: false, value: value.to_value(), time });
+            match self.standing.remove(&key) {
+                None => {}
+                Some(Standing { raised: false, .. }) => self.waiting -= 1,
+                Some(_) => {
+                    self.mask(key.0, key.1, false);
+                    events.push(Raised { rule: key.0, device: key.1, begins: false, value: value.to_value(), time });
+                }
             }
             return;
         }
-        self.standing.entry(key).or_insert_with(|| Standing {
-            since: now,
-            value: value.to_value(),
-            time,
-            raised: false,
-        });
+        if let Entry::Vacant(place) = self.standing.entry(key) {
+            place.insert(Standing { since: now, value: value.to_value(), time, raised: false });
+            self.waiting += 1;
+        }
         events.extend(self.due(key, now));
     }
 
     /// What has held long enough by now, without a new reading. Also what was hidden and is not any more.
     pub fn tick(&mut self, now: Duration) -> Vec<Raised> {
+        if self.waiting == 0 {
+            return Vec::new();
+        }
         let waiting: Vec<(u32, u32)> =
             self.standing.iter().filter(|(_, one)| !one.raised).map(|(key, _)| *key).collect();
         waiting.into_iter().filter_map(|key| self.due(key, now)).collect()
@@ -164,6 +177,7 @@ impl Engine {
             return None;
         }
         one.raised = true;
+        self.waiting -= 1;
         // By the clock of the value: it began then and has held for the whole delay.
         let held = i64::try_from(delay.as_millis()).unwrap_or(0);
         let time = Timestamp(one.time.0.saturating_add(held));

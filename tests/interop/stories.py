@@ -13,6 +13,7 @@ import command_stories
 import destination_stories
 import doctor_stories
 import door_stories
+import event_stories
 import full_disk_stories
 import identity_stories
 import package_stories
@@ -333,6 +334,7 @@ STORIES = [
     *package_stories.STORIES,
     *doctor_stories.STORIES,
     *door_stories.STORIES,
+    *event_stories.STORIES,
     *full_disk_stories.STORIES,
     pymodbus_values_of_every_type_arrive_at_a_mosquitto_subscriber,
     pymodbus_values_arrive_in_rtu_frames_over_tcp,

@@ -196,7 +196,7 @@ fn what_the_shipped_file_gives_as_a_default_is_the_default() {
     assert!(defaults > 80, "only {defaults} settings were looked at");
     assert!(different.is_empty(), "not the default, and do not say `default:`: {different:#?}");
     let expected = "url product_key device_key device_secret_file url access_key secret_key_file org_id url topic \
-                    device point url listen cert_file key_file client_ca_file from to";
+                    device point url url listen cert_file key_file client_ca_file from to";
     assert_eq!(needed.join(" "), expected);
 }
 

@@ -2,15 +2,12 @@
 
 use crate::config::CommandConfig;
 use crate::model::command::What;
-use crate::model::{Command, Timestamp};
+use crate::model::{Command, Timestamp, clock};
 use std::time::Duration;
-
-/// 2025-01-01: a clock before that was never set.
-const CLOCK_IS_SET: i64 = 1_735_689_600_000;
 
 /// Whether a clock that tells this time was ever set.
 pub(super) fn is_set(time: i64) -> bool {
-    time >= CLOCK_IS_SET
+    clock::is_set(Timestamp(time))
 }
 
 /// What is left of a command's time at `now`, when it came.

@@ -62,11 +62,25 @@ pub fn of_function(function: Function, operands: &[Yield]) -> Yield {
         Function::Equal => operands.first().copied().unwrap_or(Yield::Fraction),
         _ if operands.contains(&Yield::Text) => Yield::Text,
         Function::Ratio | Function::RatioAgainstSum => Yield::Fraction,
+        Function::LogicalOr | Function::LogicalAnd | Function::BitN => Yield::Bool,
+        // As many as 32 bits, without a sign.
+        Function::BitsMToN => Yield::Wide,
+        // Only what it may be in the end counts, not what is compared.
+        Function::IfEqual => either(operands.get(2..).unwrap_or_default()),
+        Function::IfRange => {
+            either(&[operands.get(..1).unwrap_or_default(), operands.get(3..).unwrap_or_default()].concat())
+        }
         _ if operands.contains(&Yield::Fraction) => Yield::Fraction,
         Function::Product | Function::CrossProduct => Yield::Wide,
         Function::Sum | Function::Subtraction if operands.contains(&Yield::Wide) => Yield::Wide,
         Function::Sum | Function::Subtraction => Yield::Int,
     }
+}
+
+/// The widest of them.
+fn either(yields: &[Yield]) -> Yield {
+    let widest = [Yield::Fraction, Yield::Wide, Yield::Int].into_iter().find(|one| yields.contains(one));
+    widest.unwrap_or(Yield::Bool)
 }
 
 const FRACTION_LOST: &str = "the fraction is cut off; choose float or double, or a point without one";

@@ -182,7 +182,7 @@ fn formula(rule: &Rule, table: &PointTable) -> String {
         return only;
     }
     let arguments: Vec<String> = rule.formula.arguments.iter().map(argument).collect();
-    format!("{:?}({})", rule.formula.function, arguments.join(",")).to_lowercase()
+    format!("{}({})", rule.formula.function.word(), arguments.join(","))
 }
 
 fn upload(upload: Upload) -> String {
