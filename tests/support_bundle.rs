@@ -55,6 +55,55 @@ fn percent(text: &str) -> String {
         .collect()
 }
 
+/// Shapes in which a secret that this gateway does not know may stand in a log: the place alone tells that it is one.
+const FOREIGN: &[&str] = &[
+    "GET https://u:{}@h.example/a refused",
+    "connect mqtt u:{}@h.example:1883",
+    "GET /auth/p/d?token={}&sign={} HTTP/1.1",
+    "https://h.example/f.bin?X-Amz-Signature={}",
+    "2026-11-22T10:00:00Z gw sent Bearer {} to h",
+    "Authorization: Basic {}",
+    "passwd={} user=u",
+    "x pwd: {}, y",
+    "{\"token\":\"{}\",\"n\":1}",
+    "{\"api_key\": \"{}\"}",
+    "secret_key='{}'",
+    "device_secret: {} # old",
+    "productSecret=\"{}\"",
+    "access-key: {}",
+    "run: tool --password {} --user u",
+    "run: curl -u u:{} http://h.example",
+    "Login { password: Some(\"{}\"), user: \"u\" }",
+    "{\"said\":\"{\\\"pwd\\\":\\\"{}\\\"}\"}",
+    "tokens: [\"x\", \"{}\"]",
+    "密码：{}",
+];
+
+fn foreign(number: usize) -> String {
+    plain(&format!("foreign {number}"))
+}
+
+/// One that it does know, in shapes that no place tells.
+fn odd_shapes(secret: &str) -> String {
+    let json = serde_json::json!(secret).to_string();
+    let mut shapes = vec![
+        secret.to_owned(),
+        json.clone(),
+        serde_json::json!(json).to_string(),
+        format!("{secret:?}"),
+        percent(secret),
+        percent(&percent(secret)),
+        percent(&base64(secret.as_bytes())),
+        base64(format!("{{\"x\":\"{secret}\"}}").as_bytes()),
+        secret.bytes().map(|byte| format!("{byte:02x} ")).collect(),
+        secret.bytes().map(|byte| format!("\\x{byte:02x}")).collect(),
+        secret.chars().map(|c| format!("\\u{:04x}", u32::from(c))).collect(),
+    ];
+    // What an address of a browser leaves as it is.
+    shapes.push(secret.replace('&', "%26").replace('ö', "%C3%B6"));
+    shapes.iter().map(|shape| format!("odd {shape} end\n")).collect()
+}
+
 impl Bench {
     fn new() -> Bench {
         let places = [
@@ -135,7 +184,7 @@ impl Bench {
         let known: Vec<&String> = self
             .planted
             .iter()
-            .filter(|(place, _)| !["audit", "comment", "private key"].contains(*place))
+            .filter(|(place, _)| !["audit", "comment", "private key", "header"].contains(*place))
             .map(|(_, mark)| mark)
             .collect();
         let mut log = String::from("2026 starting\n");
@@ -154,6 +203,13 @@ impl Bench {
             ] {
                 log.push_str(&format!("said {form} and more\n"));
             }
+        }
+        log.push_str(&odd_shapes(&at("device secret")));
+        for number in 0..FOREIGN.len() {
+            self.planted.insert(FOREIGN[number], foreign(number));
+            log.push_str(&format!("{}\n", FOREIGN[number].replace("{}", &foreign(number))));
+            let job = FOREIGN[number].replace("{}", &foreign(number));
+            write(&self.path(&format!("state/update/note-{}.txt", number % 8)), &format!("{job}\nkept\n"), 0o600);
         }
         log.push_str(&format!("{pem}Authorization: Basic {}\nlast line\n", mark("header")));
         self.planted.insert("header", mark("header"));
@@ -251,6 +307,14 @@ fn no_planted_secret_leaves_the_gateway_in_any_form() {
             .into_owned()
     };
     assert!(text("doctor.txt").contains("FAULT"));
+    let log = text("log.txt");
+    let odd: Vec<&str> = log.lines().filter(|line| line.starts_with("odd ")).collect();
+    assert_eq!(odd.len(), 12);
+    for line in odd {
+        assert!(line.contains("(removed)") && line.len() < 40, "{line}");
+    }
+    assert_eq!(log.matches("h.example").count(), 4, "hosts stay");
+    assert!((0..8).all(|number| text(&format!("state/update/note-{number}.txt.txt")).ends_with("kept\n")));
     let configuration = text("configuration/edge.yaml");
     assert!(
         configuration.contains("product_key: p") && configuration.contains("device_secret: (removed)"),

@@ -7,7 +7,7 @@ use crate::diagnostic::{Diagnostic, joined};
 use crate::identity::certificate::facts_of;
 use crate::package::generations;
 use crate::package::source::{Limits, Source};
-use crate::store::{self, RealDisk};
+use crate::store::RealDisk;
 use crate::{doors, outbox, yaml};
 use driver::Answer;
 use serde_json::{Value as Json, json};
@@ -274,14 +274,16 @@ fn state(scene: &Scene) -> Files {
     files
 }
 
+/// Of one record.
+const RECORD: u64 = 64 << 10;
+
 /// Small JSON records, blanked.
 fn records(state: &Path, folder: &str) -> Files {
     let entries = std::fs::read_dir(state.join(folder)).into_iter().flatten().map_while(Result::ok);
     let mut files = Vec::new();
     for path in entries.map(|entry| entry.path()).filter(|path| path.is_file()).take(20) {
-        let small = std::fs::metadata(&path).is_ok_and(|found| found.len() < 64 << 10);
-        let text = if small { store::read(&RealDisk, &path).ok().flatten().unwrap_or_default() } else { Vec::new() };
-        let Ok(text) = String::from_utf8(text) else { continue };
+        // Of a long history the newest.
+        let Some(text) = tail(&path, RECORD) else { continue };
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         files.push((format!("state/{folder}/{name}.txt"), blank::text(&text)));
     }

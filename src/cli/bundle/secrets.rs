@@ -35,29 +35,24 @@ fn configured(path: &Path, found: &mut Vec<String>) {
     let (node, _) = yaml::parse(&"edge.yaml".into(), &text);
     let folder = path.parent().unwrap_or(Path::new("."));
     if let Some(node) = node {
-        tree(&node, found, &mut |file, found| value_of(&folder.join(file), found));
+        tree(&node, false, found, &mut |file, found| value_of(&folder.join(file), found));
     }
 }
 
-/// Values of keys that name a secret; files that such keys name.
-fn tree(node: &Node<'_>, found: &mut Vec<String>, file: &mut dyn FnMut(&str, &mut Vec<String>)) {
+/// Values of keys that name a secret, and all below them; files that such keys name.
+fn tree(node: &Node<'_>, secret: bool, found: &mut Vec<String>, file: &mut dyn FnMut(&str, &mut Vec<String>)) {
     match &node.kind {
         Kind::Map(pairs) => {
             for (key, value) in pairs {
                 match &value.kind {
-                    Kind::Text(text) if blank::is_secret(&key.text) => found.push(text.to_string()),
                     Kind::Text(text) if key.text.ends_with("_file") => file(text, found),
-                    Kind::List(items) if blank::is_secret(&key.text) => {
-                        found.extend(items.iter().filter_map(|item| match &item.kind {
-                            Kind::Text(text) => Some(text.to_string()),
-                            _ => None,
-                        }));
-                    }
-                    _ => tree(value, found, file),
+                    _ => tree(value, secret || blank::is_secret(&key.text), found, file),
                 }
             }
         }
-        Kind::List(items) => items.iter().for_each(|item| tree(item, found, file)),
+        Kind::List(items) => items.iter().for_each(|item| tree(item, secret, found, file)),
+        // One of many lines is looked for line by line.
+        Kind::Text(text) if secret => found.extend(text.lines().map(|line| line.trim().to_owned())),
         Kind::Text(text) => account(text, found),
         Kind::Null => {}
     }
@@ -120,7 +115,9 @@ fn strings(json: &Json, wanted: bool, found: &mut Vec<String>) {
             found.extend(text.lines().filter(|line| !line.starts_with("-----")).map(|line| line.trim().to_owned()));
         }
         Json::Array(items) => items.iter().for_each(|item| strings(item, wanted, found)),
-        Json::Object(fields) => fields.iter().for_each(|(key, value)| strings(value, blank::is_secret(key), found)),
+        Json::Object(fields) => {
+            fields.iter().for_each(|(key, value)| strings(value, wanted || blank::is_secret(key), found))
+        }
         _ => {}
     }
 }
@@ -160,7 +157,7 @@ fn packaged(config: &Config, found: &mut Vec<String>) {
                 && let (Some(node), _) = yaml::parse(&name.as_str().into(), &text)
             {
                 let secrets = config.state_dir.join("secrets");
-                tree(&node, found, &mut |file, found| value_of(&secrets.join(file), found));
+                tree(&node, false, found, &mut |file, found| value_of(&secrets.join(file), found));
             }
         }
     }
