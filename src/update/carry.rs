@@ -6,6 +6,7 @@ use super::file::{self, Opened};
 use super::job::{Event, Job, State, is_clock_set};
 use super::manifest::{self, Kind, Manifest};
 use super::runner::Ports;
+use super::shelf::Shelf;
 use super::window;
 use super::zone::Zone;
 use super::{Failure, Stage, Staged, Standing, Target, Tell, bring, conditions, source};
@@ -38,9 +39,10 @@ pub(super) struct Teller {
 }
 
 impl Teller {
-    /// The step was given up while a thread still works for it.
-    pub(super) fn nobody_waits(&self) -> bool {
-        self.told.is_closed()
+    /// The job was given up while a thread still works for it. Of one that goes on the files are somebody's.
+    pub(super) fn was_given_up(&self, shelf: &Shelf, id: &str) -> bool {
+        let goes_on = || matches!(shelf.look(), Ok(Some(job)) if job.id == id && !job.state.is_end());
+        self.told.is_closed() && !goes_on()
     }
 }
 
@@ -89,6 +91,7 @@ async fn prove(ports: &Arc<Ports>, job: &Job, teller: &Teller) -> Result<Event, 
     let room = free(&work).map_or(u64::MAX, |free| free.saturating_sub(ports.config.reserve_bytes) / 2);
     let limits = file::limits(ports.config.max_bytes.min(room), Some(work.clone()));
     let (archive, shown, id) = (part(ports, job), source::shown(&job.origin), job.id.clone());
+    let shelf = ports.shelf.clone();
     let limits_told = limits.file_bytes < ports.config.max_bytes;
     let (told, span) = (teller.told.clone(), teller.span);
     let proving = tokio::task::spawn_blocking(move || {
@@ -101,7 +104,7 @@ async fn prove(ports: &Arc<Ports>, job: &Job, teller: &Teller) -> Result<Event, 
             teller.tell(50 + u8::try_from(done * 50 / size).unwrap_or(50), "unpacking");
         })?;
         verified.keep_proof(&work.join(format!("{id}.proof")))?;
-        if teller.nobody_waits() {
+        if teller.was_given_up(&shelf, &id) {
             forget(&work, &id);
         }
         let text = verified.manifest.text(&verified.name);

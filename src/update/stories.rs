@@ -291,22 +291,32 @@ async fn what_waits_is_proven_once_more_before_it_is_installed() {
     }
 }
 
-/// A person cancels while a thread unpacks: the job's files are tidied up at once, and the thread is not done yet.
+/// A person cancels while a thread copies or unpacks: the job's files are tidied up at once, and the thread is not done yet.
+/// Where the step was only begun anew, they stay.
 #[tokio::test]
-async fn what_is_unpacked_for_a_job_that_was_given_up_does_not_stay() {
-    use super::job::{Job, Origin, State};
+async fn what_a_thread_still_writes_for_a_job_that_was_given_up_does_not_stay() {
+    use super::job::{Event, Job, Origin, State};
     let bench = Bench::new();
     let ports = Arc::new(bench.ports(Arc::new(RealDisk)));
     let work = ports.shelf.work();
-    std::fs::create_dir_all(&work).unwrap();
-    let job = Job { state: State::Downloaded, ..Job::new("1-a".into(), Origin::File("x".into()), true, 1) };
-    for (given_up, files) in [(false, 3), (true, 1)] {
-        std::fs::copy(bench.file("2.0.0"), work.join("1-a.part")).unwrap();
-        let (told, news) = watch::channel((0, String::new()));
-        let waiting = (!given_up).then_some(news);
-        super::carry::perform(Arc::clone(&ports), job.clone(), told).await;
-        assert_eq!(std::fs::read_dir(&work).unwrap().count(), files, "the download alone: {given_up}");
-        drop(waiting);
+    let file = Origin::File(bench.file("2.0.0").display().to_string());
+    for (state, whole, left) in [(State::Downloading, 1, 0), (State::Downloaded, 3, 1)] {
+        let job = Job { state, ..Job::new("1-a".into(), file.clone(), true, 1) };
+        let cancelled = job.after(Event::Cancelled("x".into()), 2).unwrap();
+        for (on_disk, waits, files) in [(&job, true, whole), (&job, false, whole), (&cancelled, false, left)] {
+            let _ = std::fs::remove_dir_all(&work);
+            std::fs::create_dir_all(&work).unwrap();
+            if job.state == State::Downloaded {
+                std::fs::copy(bench.file("2.0.0"), work.join("1-a.part")).unwrap();
+            }
+            ports.shelf.save(on_disk).unwrap();
+            let (told, news) = watch::channel((0, String::new()));
+            let waiting = waits.then_some(news);
+            super::carry::perform(Arc::clone(&ports), job.clone(), told).await;
+            let found = std::fs::read_dir(&work).unwrap().count();
+            assert_eq!(found, files, "{} of a job that is {}", job.state.word(), on_disk.state.word());
+            drop(waiting);
+        }
     }
 }
 
