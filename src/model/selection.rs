@@ -39,6 +39,7 @@ impl Selection {
         Selection { kind: Some(kind), ..Selection::default() }
     }
 
+    /// By its kind, its name and its model.
     #[must_use]
     pub fn takes_device(&self, device: &DeviceNames) -> bool {
         self.kind.is_none_or(|kind| kind == device.kind())
@@ -46,6 +47,7 @@ impl Selection {
             && any(&self.models, &device.points.model)
     }
 
+    /// By its id alone.
     #[must_use]
     pub fn takes_point(&self, id: &str) -> bool {
         any(&self.points, id)

@@ -32,6 +32,7 @@ pub struct Window {
 }
 
 impl Window {
+    /// `slots`: messages under way at most.
     #[must_use]
     pub fn new(slots: usize, largest_message: usize, reply_timeout: Duration) -> Window {
         Window { slots: slots.max(1), bytes: START, largest_message, reply_timeout, quickest: Duration::MAX }
@@ -61,6 +62,7 @@ impl Window {
         self.largest_message = largest_message;
     }
 
+    /// A message arrived, so long after it was sent: more may be under way, or less.
     pub fn delivered(&mut self, bytes: usize, took: Duration) {
         self.quickest = self.quickest.min(took);
         if took < self.quickest + PATIENCE {
@@ -108,10 +110,12 @@ impl Pause {
         }
     }
 
+    /// The cloud takes messages again: the next pause is a short one.
     pub fn delivered(&mut self) {
         self.step = 0;
     }
 
+    /// Nothing is sent before this time.
     #[must_use]
     pub fn until(&self) -> Duration {
         self.until
@@ -126,11 +130,13 @@ pub struct Pace {
 }
 
 impl Pace {
+    /// `None`: no bound.
     #[must_use]
     pub fn new(bytes_per_second: Option<u64>) -> Pace {
         Pace { bytes_per_second: bytes_per_second.map(|n| n.max(1)), next: Duration::ZERO }
     }
 
+    /// A message of backlog went out.
     pub fn sent(&mut self, bytes: usize, now: Duration) {
         if let Some(rate) = self.bytes_per_second {
             #[expect(clippy::cast_precision_loss, reason = "a message is far below 2^52 bytes")]

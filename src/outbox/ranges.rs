@@ -19,6 +19,7 @@ impl Ranges {
         self.0.get(&0).copied().unwrap_or(0)
     }
 
+    /// Whether the number is in the set.
     #[must_use]
     pub fn contains(&self, seq: u64) -> bool {
         self.covers(seq, seq)
@@ -36,6 +37,7 @@ impl Ranges {
         self.0.range(..=last).next_back().is_none_or(|(_, end)| *end < first)
     }
 
+    /// Adds `first..=last`, whatever of it is there already.
     pub fn insert(&mut self, mut first: u64, mut last: u64) {
         if first > last {
             return;
@@ -53,6 +55,7 @@ impl Ranges {
         self.0.insert(first, last);
     }
 
+    /// First and last of each run, in their order.
     pub fn iter(&self) -> impl Iterator<Item = (u64, u64)> {
         self.0.iter().map(|(first, last)| (*first, *last))
     }
@@ -64,6 +67,7 @@ impl Ranges {
         ranges.join(" ")
     }
 
+    /// Back from [`Ranges::to_text`]; `None` when it is no such text.
     #[must_use]
     pub fn from_text(text: &str) -> Option<Ranges> {
         let mut ranges = Ranges::default();

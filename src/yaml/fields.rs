@@ -51,6 +51,7 @@ impl<'t, 'a> Fields<'t, 'a> {
         self.entries.iter().find(|(k, _)| k.text == key).map(|(_, n)| n).filter(|n| n.kind != Kind::Null)
     }
 
+    /// A scalar; complains of lists and maps, `None` when it is absent or empty.
     pub fn text(&self, key: &str, faults: &mut Faults) -> Option<Text> {
         scalar(self.file, self.node(key)?, key, faults)
     }
@@ -66,6 +67,7 @@ impl<'t, 'a> Fields<'t, 'a> {
         self.text(key, faults)
     }
 
+    /// True or false, in any of the words YAML knows; complains of others and takes the default.
     pub fn flag(&self, key: &str, default: bool, faults: &mut Faults) -> bool {
         let Some(text) = self.text(key, faults) else { return default };
         match text.text.to_ascii_lowercase().as_str() {
@@ -78,10 +80,12 @@ impl<'t, 'a> Fields<'t, 'a> {
         }
     }
 
+    /// One word of a table; complains of others.
     pub fn word<T: Copy>(&self, key: &str, words: &[(&str, T)], faults: &mut Faults) -> Option<T> {
         word(key, &self.text(key, faults)?, words, faults)
     }
 
+    /// A number; complains of other text with `shape`, the words for what would do.
     pub fn number<T: FromStr>(&self, key: &str, shape: &str, faults: &mut Faults) -> Option<T> {
         let text = self.text(key, faults)?;
         let number = text.text.trim().parse().ok();
@@ -171,6 +175,7 @@ pub fn millis(key: &str, text: &Text, faults: &mut Faults) -> Option<Duration> {
     ms.map(Duration::from_millis)
 }
 
+/// A text that is no value of this key.
 pub fn misfit(key: &str, text: &Text, help: impl Into<String>) -> Diagnostic {
     Diagnostic::error(text.place.clone(), format!("{key}: \"{}\" does not fit", shown(&text.text))).help(help)
 }
@@ -205,11 +210,13 @@ pub fn is_invisible(c: char) -> bool {
     matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
+/// Where a value stands.
 #[must_use]
 pub fn place(file: &Arc<str>, node: &Node<'_>) -> Place {
     Place::new(file, node.line, node.column)
 }
 
+/// Where a key stands.
 #[must_use]
 pub fn key_place(file: &Arc<str>, key: &Key<'_>) -> Place {
     Place::new(file, key.line, key.column)

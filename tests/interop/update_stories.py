@@ -1,5 +1,6 @@
 """Updates over the air: the file at nginx (HTTP, HTTPS) or the cloud's HTTP broker, the offer from the stand-in cloud, the real
 gateway killed at every step."""
+import contextlib
 import hashlib
 import json
 import os
@@ -11,7 +12,7 @@ import tempfile
 import time
 
 from file_servers import authority, nginx
-from site_files import GATEWAY, Gateway, wait_until
+from site_files import GATEWAY, Gateway, running, wait_until
 from stand_in import StandIn
 
 #: Does not compress, and takes a few seconds at nginx's pace.
@@ -74,12 +75,24 @@ def stage(folder: pathlib.Path) -> pathlib.Path:
     return root
 
 
-def again(gateway: Gateway) -> Gateway:
-    """Killed and started. What it remembers of its connects goes: the pace of logins is another story."""
-    gateway.kill()
-    for file in (gateway.folder / "state/identity").glob("*connects*"):
-        file.unlink()
-    return Gateway(gateway.folder)
+class Mortal(Gateway):
+    def again(self):
+        """Killed and started. What it remembers of its connects goes: the pace of logins is another story."""
+        self.kill()
+        for file in (self.folder / "state/identity").glob("*connects*"):
+            file.unlink()
+        self.__init__(self.folder)
+
+
+@contextlib.contextmanager
+def ending(gateway: Mortal, *others):
+    """Whatever happens, all of it ends; if it goes wrong, with the last words of the gateway."""
+    with running(gateway, *others):
+        try:
+            yield
+        except BaseException:
+            print(gateway.tail())
+            raise
 
 
 def job(gateway: Gateway) -> dict:
@@ -97,8 +110,8 @@ def a_gateway_killed_while_it_downloads_verifies_and_waits_goes_on(folder: pathl
     server = nginx(folder, root)
     cloud = StandIn("--gateway", "gw/gw1/s", "--no-connect-limit")
     write_gateway(folder, cloud, "never")
-    gateway = Gateway(folder)
-    try:
+    gateway = Mortal(folder)
+    with ending(gateway, cloud, server):
         wait_until("the gateway is online", lambda: cloud.ask("ota gw gw1")["version"])
         cloud.order(f"upgrade gw gw1 {offer(file, server.port, '2.0.0')}")
         answer = cloud.said(30)
@@ -107,9 +120,9 @@ def a_gateway_killed_while_it_downloads_verifies_and_waits_goes_on(folder: pathl
         for _ in range(KILLS):
             time.sleep(random.uniform(0.1, 2.0))
             states.add(job(gateway).get("state"))
-            gateway = again(gateway)
+            gateway.again()
         wait_until("it waits", lambda: "the plant runs" in (job(gateway).get("why") or ""), 60)
-        gateway = again(gateway)
+        gateway.again()
         wait_until("it still waits", lambda: job(gateway).get("state") == "waiting", 20)
         log = (folder / "access.log").read_text().splitlines()
         sent = sum(int(line.split()[9]) for line in log)
@@ -119,13 +132,6 @@ def a_gateway_killed_while_it_downloads_verifies_and_waits_goes_on(folder: pathl
         subprocess.run([GATEWAY, "update", "cancel", "--config", folder / "edge.yaml"], check=True, capture_output=True)
         last = lambda: (found := cloud.ask("ota gw gw1")["progress"]) and found[-1][0] == "-5" and found[-1]
         print(f"    {KILLS + 1} kills in {sorted(filter(None, states))}, {sent / file.stat().st_size:.2f} of the file sent, told {wait_until('the end is told', last)}")
-    except BaseException:
-        print(gateway.tail())
-        raise
-    finally:
-        gateway.kill()
-        cloud.kill()
-        server.kill()
 
 
 def held(folder: pathlib.Path) -> int:
@@ -154,9 +160,9 @@ def a_file_by_https_needs_the_right_authority_and_goes_on_after_each_cut(folder:
     server = nginx(folder, root)
     cloud = StandIn("--gateway", "gw/gw1/s", "--no-connect-limit")
     write_gateway(folder, cloud, "never", f"  ca_file: {folder}/other/ca.pem\n")
-    gateway = Gateway(folder)
+    gateway = Mortal(folder)
     url = f"https://127.0.0.1:{server.tls}/{file.name}"
-    try:
+    with ending(gateway, cloud, server):
         wait_until("the gateway is online", lambda: cloud.ask("ota gw gw1")["version"])
         pushed(cloud, offer_at(file, url, "2.0.0"))
         step, words = end_of(cloud)
@@ -164,7 +170,7 @@ def a_file_by_https_needs_the_right_authority_and_goes_on_after_each_cut(folder:
         # A file trusted by nobody leaves nothing behind.
         assert held(folder) == 0 and job(gateway)["end"] is True, job(gateway)
         write_gateway(folder, cloud, "never", f"  ca_file: {folder}/ca.pem\n")
-        gateway = again(gateway)
+        gateway.again()
         wait_until("the gateway is online", lambda: job(gateway))
         pushed(cloud, offer_at(file, url, "2.0.0"))
         cuts = []
@@ -181,13 +187,6 @@ def a_file_by_https_needs_the_right_authority_and_goes_on_after_each_cut(folder:
         # A worker that is killed logs nothing: what is logged at the end is the rest behind the last cut.
         assert parts and parts[-1] <= file.stat().st_size - cuts[-1] + (1 << 20), (log, cuts)
         print(f"    refused with {step}: {words[:70]}…; cut at {cuts} of {file.stat().st_size}, the last part had {parts[-1]}")
-    except BaseException:
-        print(gateway.tail())
-        raise
-    finally:
-        gateway.kill()
-        cloud.kill()
-        server.kill()
 
 
 def a_file_that_changes_between_two_parts_is_begun_anew(folder: pathlib.Path):
@@ -201,8 +200,8 @@ def a_file_that_changes_between_two_parts_is_begun_anew(folder: pathlib.Path):
     server = nginx(folder, root)
     cloud = StandIn("--gateway", "gw/gw1/s", "--no-connect-limit")
     write_gateway(folder, cloud, "never", f"  ca_file: {folder}/ca.pem\n")
-    gateway = Gateway(folder)
-    try:
+    gateway = Mortal(folder)
+    with ending(gateway, cloud, server):
         wait_until("the gateway is online", lambda: cloud.ask("ota gw gw1")["version"])
         (folder / "good").write_bytes(good)
         pushed(cloud, offer_at(folder / "good", f"https://127.0.0.1:{server.tls}/{file.name}", "2.0.0", "sha256"))
@@ -215,13 +214,6 @@ def a_file_that_changes_between_two_parts_is_begun_anew(folder: pathlib.Path):
         log = [line.split('"')[2].split() for line in (folder / "access.log").read_text().splitlines()]
         assert log[-1] == ["200", str(len(good))], f"the whole of the new one, in one piece: {log}"
         print(f"    changed after {2 << 20} bytes; then {log[-1][1]} bytes in one piece")
-    except BaseException:
-        print(gateway.tail())
-        raise
-    finally:
-        gateway.kill()
-        cloud.kill()
-        server.kill()
 
 
 def a_file_of_the_http_broker_goes_on_over_kills_cuts_and_new_sessions(folder: pathlib.Path):
@@ -235,13 +227,13 @@ def a_file_of_the_http_broker_goes_on_over_kills_cuts_and_new_sessions(folder: p
     # As the vendor's SDK takes it: ranges without anything that proves them.
     for knob in ("without_proof true", "session_for_one true", f"cut {size // 4}"):
         cloud.order(f"http {knob}")
-    gateway = Gateway(folder)
-    try:
+    gateway = Mortal(folder)
+    with ending(gateway, cloud):
         wait_until("the gateway is online", lambda: cloud.ask("ota gw gw1")["version"])
         pushed(cloud, offer_at(file, uri, "2.0.0"))
         for part in (1, 2):
             wait_until("it grows", lambda: held(folder) >= part * (size // 4) - (4 << 20), 40)
-            gateway = again(gateway)
+            gateway.again()
         wait_until("it waits", lambda: "the plant runs" in (job(gateway).get("why") or ""), 60)
         stats = cloud.ask("http stats")
         assert stats["logins"] == stats["downloads"] and stats["downloads"] >= 4, stats
@@ -252,12 +244,6 @@ def a_file_of_the_http_broker_goes_on_over_kills_cuts_and_new_sessions(folder: p
         subprocess.run([GATEWAY, "update", "cancel", "--config", folder / "edge.yaml"], check=True, capture_output=True)
         status = gateway.command("status").stdout
         assert "update" in status and "2.0.0: refused (cancelled by a person)" in status, status
-    except BaseException:
-        print(gateway.tail())
-        raise
-    finally:
-        gateway.kill()
-        cloud.kill()
 
 
 STORIES = [

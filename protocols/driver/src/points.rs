@@ -31,16 +31,19 @@ const KINDS: &[(&str, PointKind)] = &[
 ];
 
 impl PointKind {
+    /// AI, DI, PI, AO, DO or PO, whatever the letter case.
     #[must_use]
     pub fn parse(word: &str) -> Option<PointKind> {
         KINDS.iter().find(|(w, _)| w.eq_ignore_ascii_case(word)).map(|(_, k)| *k)
     }
 
+    /// As a point table writes it.
     #[must_use]
     pub fn word(self) -> &'static str {
         KINDS[self as usize].0
     }
 
+    /// All of them, for complaints.
     pub fn words() -> impl Iterator<Item = &'static str> {
         KINDS.iter().map(|(w, _)| *w)
     }
@@ -93,11 +96,13 @@ pub struct RowText<'a> {
 }
 
 impl PointTable {
+    /// Rows, the header not counted.
     #[must_use]
     pub fn len(&self) -> usize {
         self.rows.len()
     }
 
+    /// No row below the header.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
@@ -110,6 +115,7 @@ impl PointTable {
         RowText { table: self, index }
     }
 
+    /// All rows, in the order of the file.
     pub fn rows(&self) -> impl Iterator<Item = RowText<'_>> {
         (0..self.rows.len()).map(|index| RowText { table: self, index })
     }
@@ -132,16 +138,19 @@ impl PointTable {
 }
 
 impl<'a> RowText<'a> {
+    /// Counted from 0 in the order of the file.
     #[must_use]
     pub fn index(self) -> usize {
         self.index
     }
 
+    /// What was read of the row already.
     #[must_use]
     pub fn row(self) -> &'a PointRow {
         &self.table.rows[self.index]
     }
 
+    /// The name people use.
     #[must_use]
     pub fn name(self) -> &'a str {
         self.table.text(self.row().name)
@@ -153,6 +162,7 @@ impl<'a> RowText<'a> {
         self.table.text(self.row().number)
     }
 
+    /// Another name; empty where there is none.
     #[must_use]
     pub fn alias(self) -> &'a str {
         self.table.text(self.row().alias)
@@ -173,26 +183,31 @@ impl<'a> RowText<'a> {
         self.place(cell)
     }
 
+    /// Where the name stands.
     #[must_use]
     pub fn name_place(self) -> Place {
         self.place(self.table.cells[0])
     }
 
+    /// Where the point number stands.
     #[must_use]
     pub fn number_place(self) -> Place {
         self.place(self.table.cells[1])
     }
 
+    /// Where the value type stands.
     #[must_use]
     pub fn value_type_place(self) -> Place {
         self.place(self.table.cells[2])
     }
 
+    /// Where the point type stands.
     #[must_use]
     pub fn kind_place(self) -> Place {
         self.place(self.table.cells[3])
     }
 
+    /// Where the alias stands.
     #[must_use]
     pub fn alias_place(self) -> Place {
         self.place(self.table.cells[6])
@@ -250,6 +265,7 @@ impl PointTableBuilder {
         self.table.rows.push(PointRow { line, value_type, kind, coefficient, base_value, name, number, alias });
     }
 
+    /// The table; memory it does not need is given back.
     #[must_use]
     pub fn finish(mut self) -> PointTable {
         self.table.rows.shrink_to_fit();
@@ -299,6 +315,7 @@ impl Offsets {
         None
     }
 
+    /// No ranges are given for this kind.
     #[must_use]
     pub fn is_empty(&self, kind: PointKind) -> bool {
         self.ranges[kind as usize].is_empty()

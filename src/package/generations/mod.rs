@@ -8,18 +8,23 @@
 //! Whatever step a power cut hits, the next start finds a whole package: the old one or the new one.
 
 mod back;
+mod content;
 mod history;
 mod judge;
 mod lock;
+mod ready;
 mod record;
 mod room;
 #[cfg(test)]
 mod tests;
 mod watch;
 
+pub use content::content_of;
 pub use history::Event;
 pub use judge::{Judge, Look, Share, Verdict};
+pub use ready::{READY, tell_not_ready, tell_ready};
 pub use record::{Facts, Record};
+pub use room::{limits, limits_for_new};
 pub use watch::{Noted, Watch};
 
 use super::guards::{self, Before};
@@ -29,16 +34,16 @@ use super::{build, manifest};
 use crate::diagnostic::{Diagnostic, Place, Severity, joined};
 use crate::model::Site;
 use crate::model::progress::{Progress, Unit};
-use crate::store::{self, Disk, RealDisk, sha256};
+use crate::store::{Disk, RealDisk};
+use content::content;
 use lock::Lock;
+use room::limits_of;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The folder of `state_dir`.
 pub const FOLDER: &str = "packages";
-/// Says which package is applied to all parts; local applications may wait for it.
-pub const READY: &str = "ready";
 /// Generations kept beside the one that runs.
 const KEPT: usize = 2;
 /// Contents remembered as taken back.
@@ -393,57 +398,6 @@ pub fn current(disk: &dyn Disk, state_dir: &Path) -> io::Result<Option<(Facts, P
 #[must_use]
 pub fn events(disk: &dyn Disk, state_dir: &Path) -> Vec<Event> {
     history::read(disk, &state_dir.join(FOLDER))
-}
-
-/// Tells local applications that this package runs. It is gone while none does.
-///
-/// # Errors
-/// When the disk does not take it.
-pub fn tell_ready(disk: &dyn Disk, state_dir: &Path, facts: &Facts) -> io::Result<()> {
-    let text = serde_json::json!({ "generation": facts.generation, "name": facts.name, "version": facts.version });
-    store::replace(disk, &state_dir.join(FOLDER), READY, format!("{text}\n").as_bytes())
-}
-
-/// No package runs yet, or none any more.
-pub fn tell_not_ready(disk: &dyn Disk, state_dir: &Path) {
-    // Best effort: mostly there is none.
-    let _ = disk.remove(&state_dir.join(FOLDER).join(READY));
-}
-
-/// Equal for equal files with equal names.
-///
-/// # Errors
-/// When a file can not be read.
-pub fn content_of(path: &Path, limits: &Limits) -> Result<String, Vec<Diagnostic>> {
-    content(&Source::open(path, limits)?)
-}
-
-/// Archives are unpacked beside the generations: the system's folder for temporary files may be memory.
-#[must_use]
-pub fn limits(state_dir: &Path) -> Limits {
-    limits_of(&state_dir.join(FOLDER))
-}
-
-/// As [`limits`], and no more than this machine has memory for beside the package that runs. For new ones only: what
-/// was taken once is run at every start.
-#[must_use]
-pub fn limits_for_new(state_dir: &Path) -> Limits {
-    room::fitted(limits(state_dir))
-}
-
-fn limits_of(folder: &Path) -> Limits {
-    Limits { staging: Some(folder.to_owned()).filter(|folder| folder.is_dir()), ..Limits::default() }
-}
-
-fn content(source: &Source) -> Result<String, Vec<Diagnostic>> {
-    let mut text = String::new();
-    for name in source.files() {
-        text.push_str(name);
-        text.push('\0');
-        text.push_str(&source.sha256(name).map_err(|fault| vec![fault])?);
-        text.push('\n');
-    }
-    Ok(sha256(text.as_bytes()))
 }
 
 /// Both lists are damaged: the files themselves tell which generations there are.

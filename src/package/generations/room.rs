@@ -1,6 +1,8 @@
 //! How large a package may be on this machine: what is read beside the one that runs must not take its memory.
 
+use super::FOLDER;
 use crate::package::source::Limits;
+use std::path::Path;
 
 /// Bytes a YAML value takes on its way from text to site, measured with 1.5 million sites of two values.
 const OF_A_VALUE: u64 = 200;
@@ -10,8 +12,25 @@ const OF_A_POINT: u64 = 200;
 const VALUES: u64 = 200_000;
 const POINTS: u64 = 50_000;
 
+/// Archives are unpacked beside the generations: the system's folder for temporary files may be memory.
+#[must_use]
+pub fn limits(state_dir: &Path) -> Limits {
+    limits_of(&state_dir.join(FOLDER))
+}
+
+/// As [`limits`], and no more than this machine has memory for beside the package that runs. For new ones only: what
+/// was taken once is run at every start.
+#[must_use]
+pub fn limits_for_new(state_dir: &Path) -> Limits {
+    fitted(limits(state_dir))
+}
+
+pub(super) fn limits_of(folder: &Path) -> Limits {
+    Limits { staging: Some(folder.to_owned()).filter(|folder| folder.is_dir()), ..Limits::default() }
+}
+
 /// Limits for which half of the memory that is free suffices. Without a figure they stay as they are.
-pub(super) fn fitted(limits: Limits) -> Limits {
+fn fitted(limits: Limits) -> Limits {
     match free() {
         Some(free) => within(limits, free / 2),
         None => limits,
