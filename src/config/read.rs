@@ -40,7 +40,8 @@ const SOCKET: &str = "control.sock";
 /// Where systemd keeps the door (packaging/systemd/enos-edge.socket) of a gateway that has its state where a package puts it.
 const KEPT_DOOR: &str = "/run/enos-edge/control.sock";
 /// Where the state lies unless the file says otherwise.
-const STATE_DIR: &str = "/var/lib/enos-edge";
+/// Where the package has it, and where it is when nothing else is written.
+pub(crate) const STATE_DIR: &str = "/var/lib/enos-edge";
 const LOG_KEYS: &[&str] = &["level", "format"];
 
 const LEVELS: &[(&str, tracing::Level)] = &[
