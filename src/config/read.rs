@@ -98,8 +98,7 @@ pub(super) fn look(path: &Path) -> (Option<Config>, Vec<Diagnostic>) {
         Ok(text) => text,
         Err(faults) => return (None, faults),
     };
-    let (node, found) = crate::yaml::parse(&file, &text);
-    let mut faults = Faults::from(found);
+    let (node, mut faults) = document(&file, &text);
     let fields = node.as_ref().and_then(|node| Fields::open(&file, node, "configuration", KEYS, &mut faults));
     let config = fields.and_then(|fields| config(&fields, folder(path), Overrides::default(), &mut faults));
     let (faults, warnings) = faults.finish().into_iter().partition(|fault| fault.severity == Severity::Error);

@@ -192,6 +192,7 @@ mod tests {
         std::fs::write(root.path().join("etc/passwd"), "enos-edge:x:71001:71001::/:/\n").unwrap();
         std::fs::write(root.path().join("edge.yaml"), "").unwrap();
         let (config, _) = config::look(&root.path().join("edge.yaml"));
+        assert!(config.is_some(), "an empty file is a configuration");
         let of = |state_dir: &Path| Ground {
             config_path: PathBuf::new(),
             config: config.clone().map(|config| Config { state_dir: state_dir.to_owned(), ..config }),
