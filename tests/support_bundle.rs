@@ -205,11 +205,11 @@ impl Bench {
             }
         }
         log.push_str(&odd_shapes(&at("device secret")));
-        for number in 0..FOREIGN.len() {
-            self.planted.insert(FOREIGN[number], foreign(number));
-            log.push_str(&format!("{}\n", FOREIGN[number].replace("{}", &foreign(number))));
-            let job = FOREIGN[number].replace("{}", &foreign(number));
-            write(&self.path(&format!("state/update/note-{}.txt", number % 8)), &format!("{job}\nkept\n"), 0o600);
+        for (number, shape) in FOREIGN.iter().enumerate() {
+            self.planted.insert(shape, foreign(number));
+            let line = shape.replace("{}", &foreign(number));
+            log.push_str(&format!("{line}\n"));
+            write(&self.path(&format!("state/update/note-{}.txt", number % 8)), &format!("{line}\nkept\n"), 0o600);
         }
         log.push_str(&format!("{pem}Authorization: Basic {}\nlast line\n", mark("header")));
         self.planted.insert("header", mark("header"));
