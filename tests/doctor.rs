@@ -152,6 +152,60 @@ fn everything_dead_is_told_in_time_and_nothing_is_changed() {
     assert!(before == after, "a file was changed");
 }
 
+/// A broker that takes connections and says nothing, and one that is not there: neither was asked for a secret.
+#[test]
+fn a_login_that_nobody_heard_puts_no_blame_on_the_secret() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let begun = Instant::now();
+    let look = Bench::new(&broker(&format!("tcp://127.0.0.1:{port}"), "")).only(&["login", "network"]);
+    look.has("login", "fault", "port for MQTT");
+    look.has("network", "ok", "");
+    assert!(begun.elapsed() < Duration::from_secs(20) && look.status == 1, "{:?}", begun.elapsed());
+    for url in [format!("tcp://127.0.0.1:{}", free_port()), "tcp://no-such-host.invalid:1883".to_owned()] {
+        let look = Bench::new(&broker(&url, "")).only(&["login"]);
+        look.has("login", "fault", "see the findings of names and network");
+        assert!(!look.of("login").contains("device secret"), "{}", look.of("login"));
+    }
+}
+
+#[test]
+fn a_door_that_can_not_be_opened_is_told_before_the_gateway_fails_at_it() {
+    let bench = Bench::new("");
+    let door = bench.path("state/control.sock");
+    std::fs::write(&door, "mine").unwrap();
+    bench.only(&["ports"]).has("ports", "fault", "is no socket");
+    // And the gateway leaves alone what is no door.
+    let mut run = Command::new(env!("CARGO_BIN_EXE_enos-edge"));
+    run.args(["run", "--config"]).arg(bench.path("edge.yaml"));
+    let ran = run.output().unwrap();
+    let said = String::from_utf8_lossy(&ran.stderr);
+    assert!(!ran.status.success() && said.contains("is no socket; move it away"), "{said}");
+    assert_eq!(std::fs::read_to_string(&door).unwrap(), "mine");
+    std::fs::remove_file(&door).unwrap();
+    // Somebody else's process, this one, with a door of its own in the place of ours.
+    let listener = std::os::unix::net::UnixListener::bind(&door).unwrap();
+    let words = format!("(process {}) listens there", std::process::id());
+    bench.only(&["ports"]).has("ports", "fault", &words);
+    drop(listener);
+    bench.only(&["ports"]).has("ports", "note", "the local door is shut");
+}
+
+#[test]
+fn a_state_folder_that_its_owner_may_not_write_is_told() {
+    let bench = Bench::new("");
+    let chmod = |mode| std::fs::set_permissions(bench.path("state"), std::fs::Permissions::from_mode(mode)).unwrap();
+    // Root may write everywhere: the daemon is somebody else. A plain user is himself.
+    if std::os::unix::fs::chown(bench.path("state"), Some(65534), None).is_ok() {
+        chmod(0o555);
+        bench.only(&["rights"]).has("rights", "fault", "may not write its state (mode 555)");
+    }
+    chmod(0o700);
+    let missing = bench.path("edge.yaml");
+    write(&missing, "state_dir: state\npackage: none\n", 0o600);
+    bench.only(&["package"]).has("package", "fault", "that edge.yaml names is not there");
+}
+
 #[test]
 fn a_missing_and_a_broken_configuration_are_told_with_their_place() {
     let bench = Bench::new("cloud: { url: http://a }\n");

@@ -206,10 +206,10 @@ impl Bench {
         }
         log.push_str(&odd_shapes(&at("device secret")));
         for (number, shape) in FOREIGN.iter().enumerate() {
-            let job = shape.replace("{}", &foreign(number));
             self.planted.insert(shape, foreign(number));
-            log.push_str(&format!("{job}\n"));
-            write(&self.path(&format!("state/update/note-{}.txt", number % 8)), &format!("{job}\nkept\n"), 0o600);
+            let line = shape.replace("{}", &foreign(number));
+            log.push_str(&format!("{line}\n"));
+            write(&self.path(&format!("state/update/note-{}.txt", number % 8)), &format!("{line}\nkept\n"), 0o600);
         }
         log.push_str(&format!("{pem}Authorization: Basic {}\nlast line\n", mark("header")));
         self.planted.insert("header", mark("header"));

@@ -4,7 +4,7 @@ use super::run::{endpoint, with_advice};
 use crate::config::CloudConfig;
 use crate::model::Identity;
 use crate::model::identity::LoginSecret;
-use crate::mqtt::connection::{Connection, Heard, Lost};
+use crate::mqtt::connection::{Connection, Heard, Lost, Missed};
 use crate::mqtt::reconnect::Reconnect;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -18,7 +18,10 @@ pub enum Trial {
     Taken,
     /// Why nothing was sent.
     NotTried(String),
-    Failed(String),
+    Failed {
+        missed: Missed,
+        why: String,
+    },
 }
 
 /// Connects, waits for CONNACK and says goodbye. A running gateway with these keys would lose its session: the caller has
@@ -26,7 +29,7 @@ pub enum Trial {
 pub async fn log_in_once(config: &CloudConfig, identity: &dyn Identity, note: bool, within: Duration) -> Trial {
     match timeout(within, attempt(config, identity, note)).await {
         Ok(trial) => trial,
-        Err(_) => Trial::Failed(format!("no answer within {within:?}")),
+        Err(_) => Trial::Failed { missed: Missed::Silent, why: format!("no answer within {within:?}") },
     }
 }
 
@@ -42,7 +45,7 @@ async fn attempt(config: &CloudConfig, identity: &dyn Identity, note: bool) -> T
     }
     let proof = match identity.proof().await {
         Ok(proof) => proof,
-        Err(why) => return Trial::Failed(why),
+        Err(why) => return Trial::Failed { missed: Missed::Login, why },
     };
     match &proof.secret {
         LoginSecret::Product(_) => {
@@ -55,7 +58,7 @@ async fn attempt(config: &CloudConfig, identity: &dyn Identity, note: bool) -> T
     }
     let endpoint = match endpoint(config, &proof, 0) {
         Ok(endpoint) => endpoint,
-        Err(unfit) => return Trial::Failed(format!("{:#}", unfit.why)),
+        Err(unfit) => return Trial::Failed { missed: Missed::Login, why: format!("{:#}", unfit.why) },
     };
     let mut connection = Connection::begin(&endpoint);
     let connected = connack(&mut connection).await;
@@ -67,7 +70,7 @@ async fn attempt(config: &CloudConfig, identity: &dyn Identity, note: bool) -> T
             connection.close(FAREWELL).await;
             Trial::Taken
         }
-        Err(why) => Trial::Failed(with_advice(&why, &proof, config.tls.is_some())),
+        Err(why) => Trial::Failed { missed: why.missed(), why: with_advice(&why, &proof, config.tls.is_some()) },
     }
 }
 

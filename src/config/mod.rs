@@ -46,6 +46,7 @@ pub use package_trust::{PackageTrustConfig, RequireSignature};
 pub use package_watch::PackageWatchConfig;
 pub use publish::PublishConfig;
 pub use push::PushConfig;
+pub(crate) use read::STATE_DIR;
 pub use rest::RestConfig;
 pub use sub_devices::SubDevicesConfig;
 pub use subscribe::{Pick, Subscription};

@@ -40,7 +40,8 @@ const SOCKET: &str = "control.sock";
 /// Where systemd keeps the door (packaging/systemd/enos-edge.socket) of a gateway that has its state where a package puts it.
 const KEPT_DOOR: &str = "/run/enos-edge/control.sock";
 /// Where the state lies unless the file says otherwise.
-const STATE_DIR: &str = "/var/lib/enos-edge";
+/// Where the package has it, and where it is when nothing else is written.
+pub(crate) const STATE_DIR: &str = "/var/lib/enos-edge";
 const LOG_KEYS: &[&str] = &["level", "format"];
 
 const LEVELS: &[(&str, tracing::Level)] = &[
@@ -97,8 +98,7 @@ pub(super) fn look(path: &Path) -> (Option<Config>, Vec<Diagnostic>) {
         Ok(text) => text,
         Err(faults) => return (None, faults),
     };
-    let (node, found) = crate::yaml::parse(&file, &text);
-    let mut faults = Faults::from(found);
+    let (node, mut faults) = document(&file, &text);
     let fields = node.as_ref().and_then(|node| Fields::open(&file, node, "configuration", KEYS, &mut faults));
     let config = fields.and_then(|fields| config(&fields, folder(path), Overrides::default(), &mut faults));
     let (faults, warnings) = faults.finish().into_iter().partition(|fault| fault.severity == Severity::Error);

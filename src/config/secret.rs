@@ -76,12 +76,12 @@ fn from_file(path: &Path, place: &Place, key: &str, faults: &mut Faults) -> Opti
     None
 }
 
-/// A warning: a gateway that does not start because of it would lose data.
+/// Only others lose it: the daemon may read it by its group. A warning: a gateway that does not start because of it would lose data.
 pub(super) fn complain_if_open(path: &Path, place: &Place, key: &str, faults: &mut Faults) {
     let Ok(found) = std::fs::metadata(path) else { return };
     if found.permissions().mode() & 0o007 != 0 {
         let problem = format!("{key}: {} can be read by everybody on this machine", path.display());
-        faults.push(Diagnostic::warning(place.clone(), problem).help(format!("chmod 600 {}", path.display())));
+        faults.push(Diagnostic::warning(place.clone(), problem).help(format!("chmod o= {}", path.display())));
     }
 }
 
@@ -124,7 +124,7 @@ mod tests {
         let (secret, faults) = read_text("s_file: key", folder.path(), None);
         assert_eq!(secret.unwrap().reveal(), "abc");
         assert!(
-            faults.contains("edge.yaml:1:9") && faults.contains("read by everybody") && faults.contains("chmod 600"),
+            faults.contains("edge.yaml:1:9") && faults.contains("read by everybody") && faults.contains("chmod o= "),
             "{faults}"
         );
         assert!(!faults.contains("abc"));

@@ -11,7 +11,7 @@ use anyhow::Context;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream as BlockingStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -94,7 +94,13 @@ impl Entry {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).with_context(|| format!("make folder {}", folder.display()))?;
         }
-        if path.exists() {
+        if let Ok(found) = std::fs::symlink_metadata(path) {
+            // A path that was written by mistake must not cost what lies there.
+            anyhow::ensure!(
+                found.file_type().is_socket(),
+                "{} is no socket; move it away, or write another control_socket",
+                path.display()
+            );
             anyhow::ensure!(
                 BlockingStream::connect(path).is_err(),
                 "another gateway answers at {}; stop it, or give this one its own state_dir",

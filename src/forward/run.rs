@@ -10,7 +10,7 @@ use super::status::{State, Status};
 use super::topics::Place;
 use crate::config::DestinationConfig;
 use crate::model::{Commands, Inlet, Lane, LinkPulses, Outlet, Timestamp};
-use crate::mqtt::connection::{Connection, Endpoint, Heard, Login, Lost};
+use crate::mqtt::connection::{Connection, Endpoint, Heard, Login, Lost, Missed};
 use crate::mqtt::reconnect::{Ended, Reconnect, STABLE};
 use crate::mqtt::tls::{self, OwnCertificate};
 use crate::telemetry::Counters;
@@ -163,16 +163,16 @@ async fn connect_and_converse(
 ///
 /// # Errors
 /// Why not, in words.
-pub async fn log_in_once(config: &DestinationConfig, within: Duration) -> Result<(), String> {
+pub async fn log_in_once(config: &DestinationConfig, within: Duration) -> Result<(), (Missed, String)> {
     let client_id = format!("{}-doctor", config.client_id);
     let config = DestinationConfig { client_id, clean_session: true, ..config.clone() };
-    let endpoint = endpoint(&config).map_err(|error| format!("{error:#}"))?;
+    let endpoint = endpoint(&config).map_err(|error| (Missed::Login, format!("{error:#}")))?;
     let mut connection = Connection::begin(&endpoint);
     let connected = tokio::time::timeout(within, wait_for_connack(&mut connection)).await;
     match connected {
         Ok(Ok(())) => connection.close(Duration::from_millis(500)).await,
-        Ok(Err(why)) => return Err(in_words(&why)),
-        Err(_) => return Err(format!("no answer within {within:?}")),
+        Ok(Err(why)) => return Err((why.missed(), in_words(&why))),
+        Err(_) => return Err((Missed::Silent, format!("no answer within {within:?}"))),
     }
     Ok(())
 }

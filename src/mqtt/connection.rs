@@ -107,10 +107,35 @@ pub enum Lost {
     Broken(String),
 }
 
+/// What kept a login that was tried once from being taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missed {
+    /// Keys, certificate, or what the account may do.
+    Login,
+    /// There was no conversation: name, TCP or TLS.
+    Link,
+    /// There was one, and nothing was said in it.
+    Silent,
+    /// The server has too much to do.
+    Overload,
+}
+
 /// CONNACK 3: it passes by itself, and slower.
 const UNAVAILABLE: &str = "the server is unavailable (code 3)";
 
 impl Lost {
+    /// Where to look for what is wrong.
+    #[must_use]
+    pub fn missed(&self) -> Missed {
+        match self {
+            Lost::Refused { .. } | Lost::Certificate(_) => Missed::Login,
+            Lost::Broken(_) if self.is_overload() => Missed::Overload,
+            // Some hang up on who may not log in.
+            Lost::Broken(_) if self.is_wordless() => Missed::Login,
+            Lost::Broken(_) => Missed::Link,
+        }
+    }
+
     /// The peer has more connections or data than it can take.
     #[must_use]
     pub fn is_overload(&self) -> bool {

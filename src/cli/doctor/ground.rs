@@ -88,11 +88,15 @@ impl Ground {
         }
     }
 
-    /// Who the daemon is: the owner of the state folder, else the user that the package makes.
+    /// Who the daemon is: the user that the package makes, where the state lies where the package has it; elsewhere the
+    /// owner of the state folder.
     #[must_use]
     pub fn daemon(&self) -> Option<u32> {
-        let state = self.config.as_ref().and_then(|config| std::fs::metadata(&config.state_dir).ok());
-        state.map(|found| found.uid()).or_else(|| super::people::user_id(&self.path("etc/passwd"), "enos-edge"))
+        let packaged = || super::people::user_id(&self.path("etc/passwd"), "enos-edge");
+        let folder = self.config.as_ref().map(|config| config.state_dir.as_path());
+        let owner = folder.and_then(|folder| std::fs::metadata(folder).ok()).map(|found| found.uid());
+        let usual = folder == Some(Path::new(config::STATE_DIR));
+        if usual { packaged().or(owner) } else { owner.or_else(packaged) }
     }
 
     /// A path of the system.
@@ -172,5 +176,35 @@ fn knock(socket: &Path, outbox: Option<&Path>) -> Gateway {
             Gateway::Unknown("this user may not open the local door; run it as root".to_owned())
         }
         _ => Gateway::Silent(format!("{error:#}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    /// A folder that was given to root by mistake makes no daemon of root.
+    #[test]
+    fn the_daemon_is_the_packages_user_where_the_package_has_the_state() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("etc")).unwrap();
+        std::fs::write(root.path().join("etc/passwd"), "enos-edge:x:71001:71001::/:/\n").unwrap();
+        std::fs::write(root.path().join("edge.yaml"), "").unwrap();
+        let (config, _) = config::look(&root.path().join("edge.yaml"));
+        assert!(config.is_some(), "an empty file is a configuration");
+        let of = |state_dir: &Path| Ground {
+            config_path: PathBuf::new(),
+            config: config.clone().map(|config| Config { state_dir: state_dir.to_owned(), ..config }),
+            faults: Vec::new(),
+            gateway: Gateway::Stopped,
+            now: 0,
+            root: root.path().to_owned(),
+            user: 0,
+        };
+        assert_eq!(of(Path::new(config::STATE_DIR)).daemon(), Some(71001));
+        let own = std::fs::metadata(root.path()).unwrap().uid();
+        assert_eq!(of(root.path()).daemon(), Some(own), "elsewhere its owner");
+        assert_eq!(of(&root.path().join("none")).daemon(), Some(71001));
     }
 }

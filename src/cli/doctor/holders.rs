@@ -34,6 +34,22 @@ pub fn of_port(root: &Path, port: u16) -> Option<Holder> {
     holding(root, |target| target == wanted).into_iter().next()
 }
 
+/// Who listens at this local socket.
+#[must_use]
+pub fn of_door(root: &Path, door: &Path) -> Option<Holder> {
+    let door = std::path::absolute(door).ok()?;
+    let text = std::fs::read_to_string(root.join("proc/net/unix")).ok()?;
+    let sockets: Vec<PathBuf> = text.lines().filter_map(|line| waiting(line, &door)).collect();
+    holding(root, |target| sockets.iter().any(|socket| socket == target)).into_iter().next()
+}
+
+/// The link of a socket that waits for visitors at this place: flag 00010000 (unix(7)).
+fn waiting(line: &str, door: &Path) -> Option<PathBuf> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let fits = words.get(3) == Some(&"00010000") && words.get(7).is_some_and(|path| Path::new(path) == door);
+    words.get(6).filter(|_| fits).map(|inode| PathBuf::from(format!("socket:[{inode}]")))
+}
+
 /// The inode of a listening socket: state 0A (proc(5)).
 fn listening(line: &str, port: u16) -> Option<u64> {
     let words: Vec<&str> = line.split_whitespace().collect();
@@ -80,6 +96,15 @@ mod tests {
         assert_eq!(listening(line, 8080), Some(12345));
         assert_eq!(listening(line, 80), None);
         assert_eq!(listening(&line.replace(" 0A ", " 01 "), 8080), None);
+    }
+
+    #[test]
+    fn who_waits_at_a_door_is_told_from_who_visits_it() {
+        let line = "0000000000000000: 00000002 00000000 00010000 0001 01 4711 /run/x/control.sock";
+        let door = Path::new("/run/x/control.sock");
+        assert_eq!(waiting(line, door), Some("socket:[4711]".into()));
+        assert_eq!(waiting(line, Path::new("/run/x/control")), None);
+        assert_eq!(waiting(&line.replace("00010000", "00000000"), door), None);
     }
 
     #[test]

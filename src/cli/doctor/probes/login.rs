@@ -12,6 +12,7 @@ use crate::config::{CloudConfig, Config, DestinationConfig};
 use crate::forward;
 use crate::identity::certificate::Slots;
 use crate::identity::{FOLDER, Keeper};
+use crate::mqtt::connection::Missed;
 use crate::rest::{Client, RestError};
 use crate::store::{Disk, RealDisk};
 use serde_json::Value as Json;
@@ -140,17 +141,31 @@ async fn cloud_login(cloud: &CloudConfig, keeper: &Keeper, own: bool) -> Finding
     let finding = match cloud::log_in_once(cloud, keeper, own, PATIENCE).await {
         Trial::Taken => Finding::ok("the login is taken (tried once, as no gateway runs)"),
         Trial::NotTried(why) => Finding::unseen("the login", why),
-        Trial::Failed(why) => Finding::fault(format!("the login failed (tried once, as no gateway runs): {why}"))
-            .help("check product key, device key and secret; for a closed port see the findings of network"),
+        Trial::Failed { missed, why } => {
+            Finding::fault(format!("the login failed (tried once, as no gateway runs): {why}"))
+                .help(remedy(missed, "check product key, device key and secret"))
+        }
     };
     finding.at(format!("cloud, {}:{}", cloud.host, cloud.port))
+}
+
+/// A secret is not doubted where nobody was asked for it.
+fn remedy(missed: Missed, login: &'static str) -> &'static str {
+    match missed {
+        Missed::Login => login,
+        Missed::Link => "see the findings of names and network",
+        Missed::Silent => {
+            "see the findings of network; if they are in order, check that this is its port for MQTT, with TLS (ssl://) or without              (tcp://) as the url says, and whether the broker hangs"
+        }
+        Missed::Overload => "the server has too much to do; it is tried again by itself, later and later",
+    }
 }
 
 async fn destination_login(one: &DestinationConfig) -> Finding {
     let finding = match forward::log_in_once(one, PATIENCE).await {
         Ok(()) => Finding::ok("the login is taken (tried once, with a client id of its own)"),
-        Err(why) => Finding::fault(format!("the login failed: {why}"))
-            .help("check user, password and what the broker allows; for a closed port see the findings of network"),
+        Err((missed, why)) => Finding::fault(format!("the login failed: {why}"))
+            .help(remedy(missed, "check user, password and what the broker allows")),
     };
     finding.at(format!("destination {}, {}:{}", one.name, one.host, one.port))
 }

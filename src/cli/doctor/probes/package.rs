@@ -33,6 +33,11 @@ pub(in crate::cli::doctor) fn look(ground: &Ground) -> Vec<Finding> {
     }
     match (generations::current(&RealDisk, &config.state_dir), &config.package) {
         (Ok(Some((facts, path))), _) => findings.extend(generation(ground, config, &facts, &path)),
+        (Ok(None), Some(path)) if is_missing(path) => findings.push(
+            Finding::fault("the package that edge.yaml names is not there")
+                .at(path.display())
+                .help("put it there, mend `package:` in edge.yaml, or install one: `enos-edge package install FILE`"),
+        ),
         (Ok(None), Some(path)) => findings.extend(sound(ground, config, path)),
         (Ok(None), None) => findings.push(
             Finding::fault("there is no package to run")
@@ -48,6 +53,10 @@ pub(in crate::cli::doctor) fn look(ground: &Ground) -> Vec<Finding> {
     findings.extend(refusals(ground, config));
     findings.extend(watched(ground));
     findings
+}
+
+fn is_missing(path: &Path) -> bool {
+    std::fs::metadata(path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
 }
 
 fn generation(ground: &Ground, config: &Config, facts: &Facts, path: &Path) -> Vec<Finding> {

@@ -5,6 +5,8 @@ use crate::cli::doctor::finding::Finding;
 use crate::cli::doctor::ground::{Gateway, Ground};
 use crate::cli::doctor::holders;
 use std::net::TcpListener;
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
 
 pub(in crate::cli::doctor) fn look(ground: &Ground) -> Vec<Finding> {
     let config = match configured(ground, "ports") {
@@ -46,8 +48,29 @@ pub(in crate::cli::doctor) fn look(ground: &Ground) -> Vec<Finding> {
     findings
 }
 
+/// What will keep the gateway from opening its door.
+fn barred(ground: &Ground, door: &Path) -> Option<Finding> {
+    let found = std::fs::symlink_metadata(door).ok()?;
+    if !found.file_type().is_socket() {
+        return Some(
+            Finding::fault("is no socket: the gateway does not start")
+                .help(format!("mv {0} {0}.aside, or write another control_socket", door.display())),
+        );
+    }
+    // systemd holds it on behalf of a gateway that does not run.
+    let holder =
+        holders::of_door(&ground.root, door).filter(|holder| holder.process != 1 && holder.name != "systemd")?;
+    Some(
+        Finding::fault(format!("{holder} listens there: the gateway does not start"))
+            .help("stop it, or write another control_socket"),
+    )
+}
+
 fn door(ground: &Ground, config: &crate::config::Config) -> Finding {
     let place = config.control_socket.display();
+    if let (Gateway::Stopped, Some(finding)) = (&ground.gateway, barred(ground, &config.control_socket)) {
+        return finding.at(place);
+    }
     match &ground.gateway {
         Gateway::Running(_) => Finding::ok("the local door answers").at(place),
         Gateway::Stopped => Finding::note("the gateway does not run; the local door is shut").at(place).help(

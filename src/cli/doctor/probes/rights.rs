@@ -87,11 +87,21 @@ fn state(ground: &Ground, folder: &Path, daemon: u32) -> Vec<Finding> {
         }
         Err(error) => return vec![Finding::unseen("the state folder", error).at(folder.display())],
     };
-    if found.mode() & 0o077 != 0 {
+    if daemon != 0 && found.uid() == daemon && found.mode() & 0o700 != 0o700 {
+        let name = people::user_name(&ground.root, daemon);
+        let what = format!(
+            "{name}, who runs the gateway, may not write its state (mode {:o}): it does not start",
+            found.mode() & 0o777
+        );
+        findings.push(Finding::fault(what).at(folder.display()).help(format!("chmod 700 {}", folder.display())));
+    } else if found.mode() & 0o077 != 0 {
         let what = format!("others may look into the state folder (mode {:o})", found.mode() & 0o777);
         findings.push(Finding::warning(what).at(folder.display()).help(format!("chmod 700 {}", folder.display())));
     }
     let (mut foreign, mut open, mut closed) = (Vec::new(), Vec::new(), Vec::new());
+    if found.uid() != daemon {
+        foreign.push(folder.to_owned());
+    }
     each(folder, &mut |path, found| {
         match found {
             None => closed.push(path),

@@ -56,9 +56,27 @@ fn one(ground: &Ground, port: &Path) -> Finding {
         return Finding::ok("is there, and the daemon may use it");
     }
     let (name, group) = (people::user_name(&ground.root, daemon), people::group_name(&ground.root, found.gid()));
-    Finding::fault(format!("{name} may not use it (group {group}, mode {:o})", found.mode() & 0o777)).help(format!(
-        "usermod -a -G {group} {name}, then restart the gateway; the unit must allow the device too (DeviceAllow=)"
+    Finding::fault(format!("{name} may not use it (group {group}, mode {:o})", found.mode() & 0o777)).help(permission(
+        port,
+        &name,
+        &group,
+        found.mode(),
     ))
+}
+
+/// A group that may use it is joined; of root's nobody should be a member, and one without rights is no help.
+fn permission(port: &Path, name: &str, group: &str, mode: u32) -> String {
+    if mode & 0o060 == 0o060 && group != "root" {
+        return format!(
+            "usermod -a -G {group} {name}, then restart the gateway; the unit must allow the device too (DeviceAllow=)"
+        );
+    }
+    let kernel = port.file_name().unwrap_or_default().to_string_lossy();
+    format!(
+        "chgrp dialout {0} && chmod 660 {0}, and usermod -a -G dialout {name}, then restart the gateway; for good by a rule of udev: \
+         SUBSYSTEM==\"tty\", KERNEL==\"{kernel}\", GROUP=\"dialout\", MODE=\"0660\"",
+        port.display()
+    )
 }
 
 /// Processes other than the gateway.
@@ -83,4 +101,23 @@ fn existing(ground: &Ground) -> String {
     names.sort();
     names.truncate(8);
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_may_not_use_a_port_is_never_told_to_join_root_or_a_group_that_may_not_either() {
+        let told = |group: &str, mode| permission(Path::new("/dev/ttyS0"), "enos-edge", group, mode);
+        assert!(told("dialout", 0o660).starts_with("usermod -a -G dialout enos-edge"));
+        for (group, mode) in [("root", 0o600), ("root", 0o660), ("dialout", 0o600), ("dialout", 0o640)] {
+            let told = told(group, mode);
+            assert!(
+                told.starts_with("chgrp dialout /dev/ttyS0 && chmod 660 /dev/ttyS0") && !told.contains("-G root"),
+                "{told}"
+            );
+            assert!(told.contains("KERNEL==\"ttyS0\""), "{told}");
+        }
+    }
 }
