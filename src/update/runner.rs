@@ -89,6 +89,14 @@ pub trait Around: Send + Sync {
 type Doing = Pin<Box<dyn Future<Output = Event> + Send>>;
 type Pulling = Pin<Box<dyn Future<Output = (Asked, Result<Json, String>)> + Send>>;
 
+/// What a step came to, and the disk did not take.
+struct Unwritten {
+    job: Job,
+    /// The engine has to start again for it.
+    restart: bool,
+    again: Instant,
+}
+
 struct Runner {
     ports: Arc<Ports>,
     job: Option<Job>,
@@ -97,6 +105,7 @@ struct Runner {
     versions: Versions,
     shown: Arc<Mutex<Json>>,
     doing: Option<(Doing, watch::Receiver<(u8, String)>)>,
+    unwritten: Option<Unwritten>,
     /// Of the step that is under way.
     words: String,
     pulling: Option<Pulling>,
@@ -152,6 +161,7 @@ impl Runner {
             versions,
             shown,
             doing: None,
+            unwritten: None,
             words,
             pulling: None,
             pull_at: round_at,
@@ -213,11 +223,12 @@ impl Runner {
         loop {
             self.take_up();
             let ear = Arc::clone(&self.ports.ear);
+            let again = self.unwritten.as_ref().map(|unwritten| unwritten.again);
             let pull_at = self.pull_at.filter(|_| self.pulling.is_none());
             tokio::select! {
                 biased;
                 request = incoming.recv() => match request {
-                    Some(request) => self.hear(request).await,
+                    Some(request) => self.hear(request),
                     None => return,
                 },
                 heard = ear.heard() => self.heard(&heard),
@@ -226,6 +237,7 @@ impl Runner {
                     None => self.further(),
                 },
                 (asked, data) = pulled(&mut self.pulling) => self.pulled(&asked, data),
+                () = at(again) => self.write_again(),
                 () = at(pull_at) => self.pull(),
                 () = sleep_until(self.look_at) => self.look_at_versions(),
             }
@@ -234,7 +246,8 @@ impl Runner {
 
     /// Begins what the job's state says, if it is not under way.
     fn take_up(&mut self) {
-        let Some(job) = self.job.as_ref().filter(|job| !job.state.is_end() && self.doing.is_none()) else { return };
+        let idle = self.doing.is_none() && self.unwritten.is_none();
+        let Some(job) = self.job.as_ref().filter(|job| !job.state.is_end() && idle) else { return };
         // Only the newest counts.
         let (told, news) = watch::channel((job.percent, String::new()));
         let doing = perform(Arc::clone(&self.ports), job.clone(), told);
@@ -253,34 +266,51 @@ impl Runner {
             sleep(Duration::from_secs(1)).await;
             return;
         };
-        if !self.commit(after).await {
-            return;
+        self.settle(after, restart);
+    }
+
+    /// Writes down what a step came to. What the disk does not take is kept and tried again: the step itself may have written
+    /// a whole flash.
+    fn settle(&mut self, job: Job, restart: bool) {
+        let mut done = self.commit(&job);
+        if done.is_err() && job.state.is_end() {
+            // Its files are needed no more, and may be the room that is missing.
+            self.ports.shelf.tidy_up(None);
+            done = self.commit(&job);
         }
-        if restart {
+        if let Err(error) = done {
+            tracing::error!(%error, state = job.state.word(), "an update can not be written down; it is tried again");
+            self.words = format!("it can not be written down that it is {}: {error}", job.state.word());
+            self.unwritten = Some(Unwritten { job, restart, again: Instant::now() + DISK_AGAIN });
+            self.show();
+        } else if restart {
             tracing::info!("the engine stops for another one");
             self.ports.around.restart();
         }
     }
 
-    /// On disk first, then it is so.
-    async fn commit(&mut self, job: Job) -> bool {
-        if let Err(error) = self.ports.shelf.save(&job) {
-            tracing::error!(%error, state = job.state.word(), "an update can not be written down; the step is done again");
-            sleep(DISK_AGAIN).await;
-            return false;
+    fn write_again(&mut self) {
+        if let Some(Unwritten { job, restart, .. }) = self.unwritten.take() {
+            self.settle(job, restart);
         }
+    }
+
+    /// On disk first, then it is so.
+    fn commit(&mut self, job: &Job) -> std::io::Result<()> {
+        self.ports.shelf.save(job)?;
         self.doing = None;
+        self.unwritten = None;
         let end = job.state.is_end();
         tracing::info!(job = %job.id, state = job.state.word(), why = job.state.why(), percent = job.percent, "update");
         self.job = Some(job.clone());
-        self.call_oneself(&job);
+        self.call_oneself(job);
         if end {
-            self.finish(&job);
+            self.finish(job);
         } else {
-            self.tell(&job, "");
+            self.tell(job, "");
         }
         self.show();
-        true
+        Ok(())
     }
 
     fn finish(&mut self, job: &Job) {

@@ -4,6 +4,7 @@ mod barren;
 mod bench;
 mod cloud;
 mod engines;
+mod full_disk;
 mod lives;
 mod memory;
 mod server;

@@ -10,13 +10,13 @@ use crate::update::{Kind, source};
 use serde_json::{Value as Json, json};
 
 impl Runner {
-    pub(super) async fn hear(&mut self, request: Request) {
+    pub(super) fn hear(&mut self, request: Request) {
         self.read_again();
         let answer = match request.wanted {
             Wanted::Offer(offer, gateway) => self.offered(*offer, gateway),
             Wanted::Install { file, now, device } => self.install(&file, now, device),
-            Wanted::Cancel => self.cancel().await,
-            Wanted::RollBack => self.roll_back().await,
+            Wanted::Cancel => self.cancel(),
+            Wanted::RollBack => self.roll_back(),
         };
         // Whoever asked has gone, at worst.
         let _ = request.answer.send(answer);
@@ -105,7 +105,7 @@ impl Runner {
         Ok(self.shown())
     }
 
-    pub(super) async fn cancel(&mut self) -> Result<Json, Refused> {
+    pub(super) fn cancel(&mut self) -> Result<Json, Refused> {
         let refused = |words: &str| Refused { code: "not_possible", words: words.to_owned() };
         self.unread.as_deref().map_or(Ok(()), |why| Err(refused(why)))?;
         let job =
@@ -113,10 +113,10 @@ impl Runner {
         let Some(after) = job.after(Event::Cancelled("cancelled by a person".to_owned()), now()) else {
             return Err(refused(&too_far(job)));
         };
-        self.committed(after).await
+        self.committed(&after)
     }
 
-    pub(super) async fn roll_back(&mut self) -> Result<Json, Refused> {
+    pub(super) fn roll_back(&mut self) -> Result<Json, Refused> {
         let refused = |words: &str| Refused { code: "not_possible", words: words.to_owned() };
         self.unread.as_deref().map_or(Ok(()), |why| Err(refused(why)))?;
         let job = self.job.as_ref().ok_or_else(|| refused("there was no update that could be taken back"))?;
@@ -128,14 +128,19 @@ impl Runner {
         let Some(after) = job.after(Event::TakeBack("a person asked for it".to_owned()), now()) else {
             return Err(refused(&nothing_back(job)));
         };
-        self.committed(after).await
+        self.committed(&after)
     }
 
-    pub(super) async fn committed(&mut self, after: Job) -> Result<Json, Refused> {
-        if self.commit(after).await {
-            return Ok(self.shown());
+    pub(super) fn committed(&mut self, after: &Job) -> Result<Json, Refused> {
+        match self.commit(after) {
+            Ok(()) => Ok(self.shown()),
+            Err(error) => {
+                let words = format!(
+                    "it could not be written down; nothing was done: {error}; make room on the disk, or look at `enos-edge doctor`"
+                );
+                Err(Refused { code: "disk", words })
+            }
         }
-        Err(Refused { code: "disk", words: "it could not be written down; nothing was done".to_owned() })
     }
 }
 
