@@ -3,7 +3,7 @@
 use super::notice_store;
 use crate::cloud::NoticeQueue;
 use crate::config::{CertificateConfig, CloudConfig, Config};
-use crate::identity::certificate::{Cloud, Handle, IdentityNames, Renewer, Slots, SystemClock};
+use crate::identity::certificate::{Cloud, Handle, IdentityNames, Owner, Renewer, Slots, SystemClock};
 use crate::identity::{Certificates, FOLDER, Keeper};
 use crate::rest::{Client, RestError};
 use crate::store::{Disk, RealDisk};
@@ -52,7 +52,14 @@ pub(super) fn start(
     // Ends with the runtime; what it has not written is told by whoever waits for it.
     drop(notice_store::start(Arc::new(RealDisk), &config.state_dir, &notices));
     let Some(wanted) = config.certificate.clone() else {
-        return Oneself { keeper: Arc::new(keeper), notices, certificate: None, task: None };
+        let owner = cloud.client_files.clone().map(|files| Owner {
+            files,
+            clock: Arc::new(SystemClock),
+            notices: Arc::clone(&notices) as _,
+            counters: Arc::clone(counters),
+        });
+        let task = owner.map(|owner| tokio::spawn(owner.watch(stopped.clone())));
+        return Oneself { keeper: Arc::new(keeper), notices, certificate: None, task };
     };
     let names = IdentityNames { product_key: cloud.product_key.clone(), device_key: cloud.device_key.clone() };
     let wanted = completed(wanted, cloud, keeper.asset_id());

@@ -6,6 +6,7 @@
 //! - `record`: how a pair lies on disk; `slots`: all pairs, offered to the link as [`super::Certificates`];
 //! - `authority`, `renewer`: who is asked, and the task that asks;
 //! - `pace`: how long no request goes out, kept across restarts;
+//! - `owner`: two files that somebody else renews;
 //! - `expiry`: what people are told, and when.
 
 mod authority;
@@ -13,6 +14,7 @@ mod check;
 mod expiry;
 mod facts;
 mod key;
+mod owner;
 mod pace;
 mod record;
 mod renewer;
@@ -24,6 +26,7 @@ mod turns;
 
 pub use authority::{Authority, Cloud, Issued};
 pub use facts::Facts;
+pub use owner::Owner;
 pub use renewer::{Asked, Clock, Handle, Renewer, SystemClock};
 pub use schedule::How;
 pub use slots::Slots;

@@ -352,7 +352,9 @@ fn prepare(config: &CertificateConfig, names: &IdentityNames, slots: &Slots) -> 
 }
 
 /// Disk and key work go beside the runtime's thread. A disk that is stuck holds this task, and nothing else.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, String> + Send + 'static) -> Result<T, String> {
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, String> + Send + 'static,
+) -> Result<T, String> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(error.to_string()))
 }
 
