@@ -3,7 +3,7 @@
 use super::Timestamp;
 
 /// 2025-01-01: no gateway with this engine has lived before it.
-const EARLIEST: Timestamp = Timestamp(1_735_689_600_000);
+pub const EARLIEST: Timestamp = Timestamp(1_735_689_600_000);
 
 /// Somebody, or a time server, has set it.
 #[must_use]

@@ -3,7 +3,7 @@
 
 use super::device::DeviceFirmware;
 use super::file::{self, Opened};
-use super::job::{Event, Job, State, is_clock_set};
+use super::job::{Event, Job, State};
 use super::manifest::{self, Kind, Manifest};
 use super::runner::Ports;
 use super::shelf::Shelf;
@@ -12,6 +12,7 @@ use super::zone::Zone;
 use super::{Failure, Stage, Staged, Standing, Target, Tell, bring, conditions, source};
 use crate::config::{UTC, UpdateConfig, ZONES};
 use crate::model::Timestamp;
+use crate::model::clock::is_set;
 use crate::model::update::Offer;
 use crate::store::{Disk as _, RealDisk};
 use semver::Version;
@@ -263,7 +264,7 @@ fn closed(config: &UpdateConfig, now: i64) -> Option<String> {
     if config.windows.is_empty() {
         return None;
     }
-    if !is_clock_set(now * 1000) {
+    if !is_set(Timestamp(now * 1000)) {
         return Some("the gateway's clock is not set, so nobody knows whether the window is open".to_owned());
     }
     let zone = match zone(config.timezone.as_deref()) {
@@ -280,11 +281,11 @@ async fn wait(ports: &Ports, job: &Job, said: &str) -> Result<Event, Failure> {
     }
     let staged = staged(ports, job)?;
     // Since 1970 nobody waits: it counts from when the clock is set.
-    let mut begun = Some(job.begun).filter(|begun| is_clock_set(*begun));
+    let mut begun = Some(job.begun).filter(|begun| is_set(Timestamp(*begun)));
     loop {
         let now = Timestamp::now().0;
         let since = *begun.get_or_insert(now);
-        if !is_clock_set(since) {
+        if !is_set(Timestamp(since)) {
             begun = None;
         }
         let why = match closed(&ports.config, now / 1000) {

@@ -2,6 +2,8 @@
 //! after a restart does that once more; what was done half or whole before comes out the same.
 
 use super::{Activation, Failure, Stage};
+use crate::model::Timestamp;
+use crate::model::clock::is_set;
 use crate::model::update::Offer;
 use serde::{Deserialize, Serialize};
 
@@ -216,9 +218,6 @@ impl State {
     }
 }
 
-/// 1 January 2024: a clock that shows less has not been set since the gateway was switched on.
-pub const CLOCK_SET: i64 = 1_704_067_200;
-
 /// Words of a job that ended between two versions.
 const WAY_BACK_FAILED: &str = "the way back failed";
 /// A step during which the gateway died so often will kill it again.
@@ -271,7 +270,7 @@ impl Job {
     pub fn after(&self, event: Event, at: i64) -> Option<Job> {
         let state = self.next(&event)?;
         let mut job = Job { changed: at, starts: 0, ..self.clone() };
-        if !is_clock_set(job.begun) && is_clock_set(at) {
+        if !is_set(Timestamp(job.begun)) && is_set(Timestamp(at)) {
             // The first moment that can be told: else it would have waited since 1970.
             job.begun = at;
         }
@@ -344,12 +343,6 @@ impl Job {
             _ => Some(State::Failed { failure: failure.clone() }),
         }
     }
-}
-
-/// Whether a clock that shows this, in milliseconds since 1970, was set.
-#[must_use]
-pub fn is_clock_set(at: i64) -> bool {
-    at >= CLOCK_SET * 1000
 }
 
 /// What becomes of an offer.

@@ -1,6 +1,7 @@
 //! What follows from what, in every order of events, with restarts in between.
 
 use super::*;
+use crate::model::clock::EARLIEST;
 use crate::model::update::Method;
 use proptest::prelude::*;
 
@@ -40,7 +41,7 @@ pub(in crate::update) fn good_events() -> Vec<Event> {
 
 #[test]
 fn a_job_of_a_clock_that_was_not_set_begins_when_it_is() {
-    let set = CLOCK_SET * 1000 + 5;
+    let set = EARLIEST.0 + 5;
     let early = job().after(Event::Room, 2).unwrap();
     assert_eq!(early.begun, 1);
     let later = early.after(Event::Fetched, set).unwrap();

@@ -3,13 +3,12 @@
 use crate::cli::doctor::finding::Finding;
 use crate::cli::doctor::ground::Ground;
 use crate::cli::doctor::program;
+use crate::model::clock::EARLIEST;
 use crate::rest::Client;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 use tokio::time::timeout;
 
-/// 2026-01-01: no gateway with this engine ran before.
-const EARLIEST: i64 = 1_767_225_600_000;
 /// 2100-01-01.
 const LATEST: i64 = 4_102_444_800_000;
 /// What an answer may take on its way, twice.
@@ -29,7 +28,7 @@ pub(in crate::cli::doctor) async fn look(ground: Arc<Ground>) -> Vec<Finding> {
 
 fn year(now: i64) -> Finding {
     let told = format!("it is {} UTC", stamp(now));
-    if (EARLIEST..LATEST).contains(&now) {
+    if (EARLIEST.0..LATEST).contains(&now) {
         Finding::ok(told)
     } else {
         Finding::fault(format!("{told}, and can not be")).help(REMEDY)
@@ -93,7 +92,7 @@ mod tests {
     fn a_clock_that_can_not_be_right_is_a_fault() {
         let level = |now| year(now).level;
         assert_eq!(
-            [0, EARLIEST - 1, EARLIEST, LATEST].map(level),
+            [0, EARLIEST.0 - 1, EARLIEST.0, LATEST].map(level),
             [Level::Fault, Level::Fault, Level::Ok, Level::Fault]
         );
         assert!(year(0).what.contains("1970-01-01"), "{}", year(0).what);
