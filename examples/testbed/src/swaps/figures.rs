@@ -46,9 +46,10 @@ impl Process {
         }
     }
 
-    /// Whether threads that are out of work have ended, compared with an earlier look.
-    pub fn rests(&self, first: &Process) -> bool {
-        self.threads <= first.threads + THREADS
+    /// Whether so many threads later are no leak.
+    #[must_use]
+    pub fn may_have(&self, threads: usize) -> bool {
+        threads <= self.threads + THREADS
     }
 }
 

@@ -66,6 +66,8 @@ const LOOKS: usize = 10;
 const LOOK: Duration = Duration::from_millis(100);
 /// The gateway ends a thread that had no work for a second.
 const IDLE: Duration = Duration::from_secs(20);
+/// More than that.
+const QUIET: Duration = Duration::from_secs(2);
 /// Looks at memory on the way, evenly spread: a curve tells a leak from a level.
 const CURVE: usize = 20;
 
@@ -298,15 +300,20 @@ impl Story {
         Ok(least)
     }
 
-    /// The same, when threads that are out of work had time to end. Their number is judged, so they are waited for and not cut.
+    /// The same, when threads that are out of work had time to end. Their number is judged, so they are waited for and not cut;
+    /// and it is counted while nobody asks the gateway anything: whoever asks ten times a second keeps them at work.
     async fn rested(&self, door: &mut Door, first: &Process) -> anyhow::Result<Process> {
+        let pid = self.gateway.pid().context("the gateway has ended")?;
         let deadline = Instant::now() + IDLE;
-        loop {
-            let now = self.process(door).await?;
-            if now.rests(first) || Instant::now() > deadline {
-                return Ok(now);
+        let threads = loop {
+            sleep(QUIET).await;
+            let (threads, _) = crate::bench::process::handles(pid)?;
+            if first.may_have(threads) || Instant::now() > deadline {
+                break threads;
             }
-        }
+        };
+        let now = self.process(door).await?;
+        Ok(Process { threads: threads.min(now.threads), ..now })
     }
 
     /// Longest time between two answers of a meter that never changes, milliseconds.
