@@ -191,7 +191,8 @@ def a_job_of_the_cloud_updates_a_pymodbus_device_while_its_neighbour_is_read_on(
         steps = site.steps()
         assert steps == sorted(steps) and steps[-1] == 100, steps
         polls = int((folder / "counts").read_text().split()[1]) - before
-        assert polls >= 0.7 * took * 10, f"{polls} scans of the neighbour in {took:.1f} s"
+        # One is under way at each end of the time.
+        assert polls >= 0.7 * took * 10 - 1, f"{polls} scans of the neighbour in {took:.1f} s"
         # The same version once more: nothing is sent.
         writes = site.writes()
         site.cloud.order("ota pk meter"), site.cloud.said()
@@ -200,7 +201,7 @@ def a_job_of_the_cloud_updates_a_pymodbus_device_while_its_neighbour_is_read_on(
         assert site.writes() == writes
         print(f"    {site.size} bytes in {writes} writes and {took:.1f} s, {polls} scans of the neighbour meanwhile; told {steps}")
 
-    told(Site(folder, firmware=FILE), story)
+    told(Site(folder, firmware=FILE, peer=("--burn", "5")), story)
 
 
 def a_device_cut_in_the_middle_that_forgets_all_is_read_back_and_gets_what_it_lacks(folder):
