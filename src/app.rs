@@ -107,7 +107,7 @@ async fn run(config: Config, watchdog: &Watchdog) -> anyhow::Result<()> {
     let door = LocalDoor::open(&config.control_socket)?;
 
     let events = Arc::new(events::Events::new(&site, outbox.inlet(), &counters));
-    let clocked = Arc::new(clock::Clocked::new(Arc::clone(&events) as _, &counters));
+    let clocked = Arc::new(clock::Clocked::new(Arc::clone(&events) as _, &counters, config.clock_wait));
     let inlet: Arc<dyn Inlet> = Arc::clone(&clocked) as _;
     let south = Arc::new(South::start(&site, Arc::clone(&inlet), Arc::clone(&counters)));
     let carrier = open_commands(&config, &site, &south, &counters)?;
@@ -180,6 +180,7 @@ async fn run(config: Config, watchdog: &Watchdog) -> anyhow::Result<()> {
         jobs: jobs::Jobs::default(),
         updates: updates.handle,
         doors: doors.clone(),
+        clocked: Arc::clone(&clocked),
         events,
         counters,
     });

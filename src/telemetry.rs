@@ -99,6 +99,8 @@ counters! {
     timeouts,
     /// Events that began or ended by the rules of the package.
     events,
+    /// Events and words of the gateway that were dropped because too many waited for the cloud.
+    notices_dropped,
     /// Commands that were begun, whatever became of them.
     commands,
     /// Commands that were refused before anything was done.

@@ -4,14 +4,18 @@
 use crate::model::clock::is_set;
 use crate::model::{Batch, Inlet, Timestamp};
 use crate::telemetry::Counters;
+use serde_json::{Value as Json, json};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// Bytes of encoded readings, more than a million of them. When full the oldest go, and are counted.
 const MOST: usize = 8 << 20;
 /// A time that comes so near after mending was taken by the clock that was set meanwhile.
 const NEAR_MS: i64 = 60_000;
+/// The log says so often that nobody has set the clock.
+const TOLD: Duration = Duration::from_secs(3600);
 
 /// Between those who read and everybody else.
 pub(super) struct Clocked {
@@ -19,6 +23,8 @@ pub(super) struct Clocked {
     counters: Arc<Counters>,
     waiting: Mutex<Waiting>,
     now: fn() -> Timestamp,
+    /// How long readings wait.
+    patience: Duration,
 }
 
 #[derive(Default)]
@@ -27,6 +33,11 @@ struct Waiting {
     bytes: usize,
     /// By how much the clock was moved when it was set.
     moved: Option<i64>,
+    /// Since when the clock is not set, as far as readings show.
+    since: Option<Instant>,
+    told: Option<Instant>,
+    /// Readings waited long enough and go on as they are until the clock is set.
+    given_up: bool,
 }
 
 struct Held {
@@ -36,8 +47,21 @@ struct Held {
 }
 
 impl Clocked {
-    pub fn new(next: Arc<dyn Inlet>, counters: &Arc<Counters>) -> Clocked {
-        Clocked { next, counters: Arc::clone(counters), waiting: Mutex::default(), now: Timestamp::now }
+    pub fn new(next: Arc<dyn Inlet>, counters: &Arc<Counters>, patience: Duration) -> Clocked {
+        Clocked { next, counters: Arc::clone(counters), waiting: Mutex::default(), now: Timestamp::now, patience }
+    }
+
+    /// For `status`.
+    pub fn status(&self) -> Json {
+        let waiting = self.lock();
+        let left = waiting.since.map(|since| self.patience.saturating_sub(since.elapsed()));
+        json!({
+            "set": is_set((self.now)()),
+            "waiting": self.counters.untimed.get(),
+            "lost": self.counters.untimed_lost.get(),
+            "goes_on_in_s": left.filter(|_| !waiting.given_up).map(|left| left.as_secs()),
+            "wrong_times": waiting.given_up,
+        })
     }
 
     /// The gateway stops. What still has no time is lost, and said to be.
@@ -53,11 +77,19 @@ impl Clocked {
     }
 
     fn hold(&self, waiting: &mut Waiting, batch: Batch, wall: Timestamp) {
-        if waiting.batches.is_empty() {
-            tracing::warn!("the clock is not set; readings wait in memory until it is");
+        let now = Instant::now();
+        if waiting.told.is_none_or(|told| now - told >= TOLD) {
+            waiting.told = Some(now);
+            let (readings, lost) = (self.counters.untimed.get(), self.counters.untimed_lost.get());
+            tracing::error!(
+                readings,
+                lost,
+                "the clock is not set; readings wait in memory until it is, and are not sent: start a time service or \
+                 name `clock: {{ wait_min: … }}`"
+            );
         }
         waiting.bytes += batch.bytes.len();
-        waiting.batches.push_back(Held { batch, wall, at: Instant::now() });
+        waiting.batches.push_back(Held { batch, wall, at: now });
         while waiting.bytes > MOST
             && let Some(oldest) = waiting.batches.pop_front()
         {
@@ -88,6 +120,25 @@ impl Clocked {
         }
     }
 
+    /// Whether readings go on under the times of a clock that is not set. What waited goes first.
+    fn gives_up(&self, waiting: &mut Waiting) -> bool {
+        let since = *waiting.since.get_or_insert_with(Instant::now);
+        if since.elapsed() < self.patience {
+            return false;
+        }
+        if !waiting.given_up {
+            waiting.given_up = true;
+            let readings = self.counters.untimed.get();
+            tracing::error!(readings, waited = ?self.patience, "the clock is still not set; readings go on with wrong times");
+        }
+        self.counters.untimed.set(0);
+        waiting.bytes = 0;
+        for held in waiting.batches.drain(..) {
+            self.next.append(held.batch);
+        }
+        true
+    }
+
     fn pass(&self, batch: &Batch, moved: i64) {
         // Times of sources that know better are left alone.
         let mended = batch.retimed(|time| if is_set(time) { time } else { Timestamp(time.0.saturating_add(moved)) });
@@ -109,7 +160,7 @@ impl Inlet for Clocked {
         let wall = (self.now)();
         let mut waiting = self.lock();
         if !is_set(wall) {
-            if is_set(batch.oldest) {
+            if is_set(batch.oldest) || self.gives_up(&mut waiting) {
                 self.next.append(batch);
             } else {
                 self.hold(&mut waiting, batch, wall);
@@ -117,6 +168,7 @@ impl Inlet for Clocked {
             return;
         }
         self.mend(&mut waiting, wall);
+        (waiting.since, waiting.told, waiting.given_up) = (None, None, false);
         // Read a moment before the clock was set. Times of devices that are wrong by themselves are not ours to mend.
         let late = waiting.moved.filter(|moved| {
             !is_set(batch.oldest) && (batch.oldest.0.saturating_add(*moved)).abs_diff(wall.0) < NEAR_MS.unsigned_abs()
@@ -133,7 +185,6 @@ mod tests {
     use super::*;
     use crate::model::{BatchBuilder, Value};
     use std::sync::atomic::{AtomicI64, Ordering};
-    use std::time::Duration;
 
     static WALL: AtomicI64 = AtomicI64::new(0);
     const SET: i64 = 1_800_000_000_000;
@@ -161,7 +212,7 @@ mod tests {
     async fn readings_of_1970_go_on_under_the_times_they_would_have_had() {
         let (kept, counters) = (Arc::<Kept>::default(), Arc::<Counters>::default());
         let now = || Timestamp(WALL.load(Ordering::Relaxed));
-        let inlet = Clocked { now, ..Clocked::new(Arc::clone(&kept) as Arc<dyn Inlet>, &counters) };
+        let inlet = Clocked { now, ..Clocked::new(Arc::clone(&kept) as Arc<dyn Inlet>, &counters, Duration::from_secs(31_536_000)) };
         WALL.store(1000, Ordering::Relaxed);
         inlet.append(batch(&[900, 1000]));
         tokio::time::advance(Duration::from_secs(10)).await;
@@ -192,5 +243,35 @@ mod tests {
         assert!(inlet.lock().bytes <= MOST && counters.untimed_lost.get() > 0);
         inlet.stop();
         assert_eq!(counters.untimed_lost.get(), 2_000_000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_plant_without_any_clock_goes_on_after_the_time_it_says_and_waits_again_once_it_was_set() {
+        static CLOCK: AtomicI64 = AtomicI64::new(1000);
+        let (kept, counters) = (Arc::<Kept>::default(), Arc::<Counters>::default());
+        let patience = Duration::from_secs(600);
+        let now = || Timestamp(CLOCK.load(Ordering::Relaxed));
+        let inlet = Clocked { now, ..Clocked::new(Arc::clone(&kept) as Arc<dyn Inlet>, &counters, patience) };
+        let count = || kept.0.lock().unwrap().len();
+        inlet.append(batch(&[900]));
+        tokio::time::advance(Duration::from_secs(599)).await;
+        inlet.append(batch(&[1000]));
+        assert_eq!((count(), &inlet.status()["goes_on_in_s"], &inlet.status()["set"]), (0, &json!(1), &json!(false)));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        inlet.append(batch(&[1100]));
+        inlet.append(batch(&[1200]));
+        let times: Vec<i64> = kept.0.lock().unwrap().iter().map(|batch| batch.oldest.0).collect();
+        assert_eq!((times, counters.untimed.get()), (vec![900, 1000, 1100, 1200], 0), "in their order, as they are");
+        assert_eq!(inlet.status()["wrong_times"], true);
+        // Set at last, and back in 1970 after a reset of the clock chip: both are another story.
+        CLOCK.store(SET, Ordering::Relaxed);
+        inlet.append(batch(&[SET]));
+        assert_eq!((count(), &inlet.status()["wrong_times"]), (5, &json!(false)));
+        CLOCK.store(5000, Ordering::Relaxed);
+        inlet.append(batch(&[5000]));
+        assert_eq!((count(), counters.untimed.get()), (5, 1));
+        CLOCK.store(SET + 1000, Ordering::Relaxed);
+        inlet.append(batch(&[SET + 1000]));
+        assert_eq!(kept.0.lock().unwrap().iter().map(|batch| batch.oldest.0).collect::<Vec<_>>()[5..], [SET + 1000, SET + 1000]);
     }
 }

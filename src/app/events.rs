@@ -16,6 +16,8 @@ use tokio::time::{Instant, sleep};
 const TICK: Duration = Duration::from_secs(1);
 /// Events that `status` lists.
 const LISTED: usize = 100;
+/// Lines of the log in a second; of more it tells the number.
+const LOGGED: u64 = 10;
 
 /// The rules of the package that runs, before the outbox.
 pub(super) struct Events {
@@ -27,6 +29,30 @@ pub(super) struct Events {
     notices: OnceLock<Arc<NoticeQueue>>,
     /// Something may wait for its delay.
     news: Notify,
+    log: Mutex<Log>,
+}
+
+/// A value that chatters must not fill the log.
+#[derive(Default)]
+struct Log {
+    second: u64,
+    told: u64,
+    untold: u64,
+}
+
+impl Log {
+    /// Whether an event has a line, and how many had none in the seconds before.
+    fn may(&mut self, now: Duration) -> (bool, u64) {
+        let mut before = 0;
+        if now.as_secs() != self.second {
+            before = std::mem::take(&mut self.untold);
+            (self.second, self.told) = (now.as_secs(), 0);
+        }
+        self.told += 1;
+        let may = self.told <= LOGGED;
+        self.untold += u64::from(!may);
+        (may, before)
+    }
 }
 
 impl Events {
@@ -38,6 +64,7 @@ impl Events {
             counters: Arc::clone(counters),
             notices: OnceLock::new(),
             news: Notify::new(),
+            log: Mutex::default(),
         }
     }
 
@@ -50,6 +77,7 @@ impl Events {
     pub fn use_site(&self, site: &Site) {
         let mut engine = self.lock();
         *engine = engine.replaced(Arc::clone(&site.events), Arc::clone(&site.names));
+        self.news.notify_one();
     }
 
     /// Delays end without a reading, too.
@@ -81,7 +109,8 @@ impl Events {
                 "since": since.0,
             })
         });
-        json!({ "going_on": all.len(), "newest": listed.collect::<Vec<_>>() })
+        let (waiting, dropped) = self.notices.get().map_or((0, 0), |notices| notices.counts());
+        json!({ "going_on": all.len(), "waiting": waiting, "dropped": dropped, "newest": listed.collect::<Vec<_>>() })
     }
 
     fn tell(&self, engine: &Engine, raised: &[Raised]) {
@@ -90,7 +119,13 @@ impl Events {
             let Some(device) = engine.names().devices.get(one.device as usize) else { continue };
             self.counters.events.add(1);
             let (begins, value) = (one.begins, shown(&one.value));
-            tracing::info!(rule = %rule.id, device = %device.name, point = %rule.point, begins, "event");
+            let (may, untold) = self.log.lock().unwrap_or_else(PoisonError::into_inner).may(self.begun.elapsed());
+            if untold > 0 {
+                tracing::warn!(events = untold, "more events than the log tells one by one; does a value chatter?");
+            }
+            if may {
+                tracing::info!(rule = %rule.id, device = %device.name, point = %rule.point, begins, "event");
+            }
             let Some(fields) = outputs(rule, one.begins, value) else { continue };
             if let Some(notices) = self.notices.get() {
                 let whose = Some((device.product_key.clone(), device.device_key.clone()));
@@ -173,6 +208,18 @@ mod tests {
             masking: false,
             enabled: true,
         }
+    }
+
+    #[test]
+    fn a_storm_has_ten_lines_a_second_and_its_number() {
+        let mut log = Log::default();
+        let second = |log: &mut Log, at: u64| {
+            (0..100).map(|_| log.may(Duration::from_secs(at))).fold((0, 0), |(lines, untold), (may, more)| {
+                (lines + u64::from(may), untold + more)
+            })
+        };
+        assert_eq!((second(&mut log, 1), second(&mut log, 2)), ((10, 0), (10, 90)));
+        assert_eq!(log.may(Duration::from_secs(9)), (true, 90));
     }
 
     #[test]

@@ -60,6 +60,7 @@ pub(super) struct Running {
     /// Long work that was asked for at the door.
     pub jobs: Jobs,
     pub updates: crate::update::runner::Updates,
+    pub clocked: Arc<super::clock::Clocked>,
     /// Those that the gateway opens from inside.
     pub events: Arc<super::events::Events>,
     pub doors: Vec<Arc<crate::doors::outward::Status>>,
@@ -67,14 +68,41 @@ pub(super) struct Running {
     pub desk: Option<Arc<AskDesk>>,
 }
 
-/// A capture as operations see it.
-struct Listening(Capture);
+/// A connection that says nothing may be another one by now.
+const ANOTHER: Duration = Duration::from_secs(2);
+
+/// A capture as operations see it. It goes on with the connection of the same name in another package.
+struct Listening {
+    capture: Capture,
+    south: Arc<South>,
+    connection: String,
+    gone: bool,
+}
+
+impl Listening {
+    async fn frame(&mut self) -> Result<crate::south::Frame, Json> {
+        loop {
+            if let Ok(next) = tokio::time::timeout(ANOTHER, self.capture.next()).await {
+                return next.map_err(|lost| json!({ "lost": lost }));
+            }
+            match self.south.capture(&self.connection) {
+                Ok(now) if self.gone || !now.is_of(&self.capture) => (self.capture, self.gone) = (now, false),
+                Ok(_) => {}
+                Err(_) if self.gone => {}
+                Err(error) => {
+                    self.gone = true;
+                    return Err(json!({ "gone": format!("{error}; its frames go on when a package has it again") }));
+                }
+            }
+        }
+    }
+}
 
 impl Frames for Listening {
     fn next(&mut self) -> Answer<'_, Json> {
         Box::pin(async move {
-            match self.0.next().await {
-                Err(lost) => json!({ "lost": lost }),
+            match self.frame().await {
+                Err(told) => told,
                 Ok(frame) => {
                     let direction = match frame.direction {
                         Direction::Sent => "sent",
@@ -114,6 +142,7 @@ impl Gateway for Running {
                 "integration": self.integration.as_ref().map(|one| one.snapshot()),
                 "destinations": self.destinations.iter().map(|one| one.snapshot()).collect::<Vec<_>>(),
                 "events": self.events.status(),
+                "clock": self.clocked.status(),
                 "doors": self.doors.iter().map(|one| one.snapshot()).collect::<Vec<_>>(),
                 "fetch": self.fetch.sources(),
                 "push": self.fetch.push(),
@@ -125,12 +154,13 @@ impl Gateway for Running {
     }
 
     fn frames(&self, connection: &str) -> Result<Box<dyn Frames>, Refusal> {
-        let captured = self.south.capture(connection).map_err(|error| {
+        let capture = self.south.capture(connection).map_err(|error| {
             let status = self.south.status();
             let known = diagnostic::did_you_mean(connection, status.connections.iter().map(|one| one.name.as_str()));
             Refusal::new("unknown_connection", format!("{error}; {known}"))
         })?;
-        Ok(Box::new(Listening(captured)))
+        let (south, connection) = (Arc::clone(&self.south), connection.to_owned());
+        Ok(Box::new(Listening { capture, south, connection, gone: false }))
     }
 
     fn command(&self, command: Command) -> Answer<'static, Outcome> {

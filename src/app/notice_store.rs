@@ -10,13 +10,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 
 /// Below the state folder.
 const FOLDER: &str = "notices";
 const WAITING: &str = "waiting";
 /// A disk that took nothing is tried again.
 const AGAIN: Duration = Duration::from_secs(10);
+/// Between two writes, doubling while events come without a pause: each is a whole file and two fsyncs, and a value that
+/// chatters for a year must not wear the flash out. Words of the gateway itself do not wait.
+const REST: Duration = Duration::from_secs(1);
+const LONGEST_REST: Duration = Duration::from_secs(30);
 
 /// Puts back what waited, then writes each change, for ever.
 pub(super) fn start(disk: Arc<dyn Disk>, state_dir: &Path, queue: &Arc<NoticeQueue>) -> JoinHandle<()> {
@@ -24,14 +28,30 @@ pub(super) fn start(disk: Arc<dyn Disk>, state_dir: &Path, queue: &Arc<NoticeQue
     queue.restore(read(&*disk, &folder));
     let queue = Arc::clone(queue);
     tokio::spawn(async move {
+        let (mut last, mut rest) = (None, REST);
         loop {
             queue.changes().await;
+            if let Some(last) = last {
+                rest = pause(&queue, last, rest).await;
+            }
             while let Err(error) = keep(Arc::clone(&disk), folder.clone(), &queue).await {
                 tracing::warn!(%error, "what the cloud has to be told can not be kept on disk");
                 sleep(AGAIN).await;
             }
+            last = Some(Instant::now());
         }
     })
+}
+
+/// Waits until the next write is due, and says how long the rest after it is.
+async fn pause(queue: &NoticeQueue, last: Instant, rest: Duration) -> Duration {
+    if last.elapsed() >= rest {
+        return REST;
+    }
+    tokio::select! {
+        () = queue.hurried() => rest,
+        () = sleep_until(last + rest) => (rest * 2).min(LONGEST_REST),
+    }
 }
 
 async fn keep(disk: Arc<dyn Disk>, folder: PathBuf, queue: &NoticeQueue) -> io::Result<()> {
@@ -94,6 +114,29 @@ mod tests {
         let queue = Arc::<NoticeQueue>::default();
         start(&queue).abort();
         assert_eq!(queue.lasting().1, [told(2)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_storm_of_events_is_written_ever_more_rarely_and_the_gateways_own_words_at_once() {
+        let queue = Arc::<NoticeQueue>::default();
+        let written = async |own: Option<&NoticeQueue>, rest: Duration, last: Instant| {
+            if let Some(queue) = own {
+                queue.tell(told(1));
+            }
+            let next = pause(&queue, last, rest).await;
+            (last.elapsed(), next)
+        };
+        let (mut rest, mut writes, begun) = (REST, 0, Instant::now());
+        while begun.elapsed() < Duration::from_secs(3600) {
+            rest = written(None, rest, Instant::now()).await.1;
+            writes += 1;
+        }
+        assert!((120..130).contains(&writes), "{writes} in an hour");
+        let (waited, after) = written(Some(&queue), rest, Instant::now()).await;
+        assert_eq!((waited, after), (Duration::ZERO, LONGEST_REST));
+        let quiet = Instant::now();
+        tokio::time::advance(LONGEST_REST).await;
+        assert_eq!(pause(&queue, quiet, rest).await, REST);
     }
 
     #[test]

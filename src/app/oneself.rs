@@ -49,6 +49,7 @@ pub(super) fn start(
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let keeper = Keeper::open(cloud, &config.state_dir, Arc::clone(&disk));
     let notices = Arc::<NoticeQueue>::default();
+    notices.count_in(counters);
     // Ends with the runtime; what it has not written is told by whoever waits for it.
     drop(notice_store::start(Arc::new(RealDisk), &config.state_dir, &notices));
     let Some(wanted) = config.certificate.clone() else {

@@ -24,6 +24,7 @@ mod progress;
 mod read;
 mod run;
 mod status;
+mod status_field;
 mod terminal;
 mod update;
 mod wait;

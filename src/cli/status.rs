@@ -4,7 +4,7 @@ use super::certificate::days_left;
 use super::destinations;
 use super::moments::{relative, size, span, stamp};
 use super::terminal::{grouped, say, table};
-use super::{DoorArguments, failed};
+use super::{DoorArguments, failed, status_field};
 use crate::doors::local::Visitor;
 use crate::model::Timestamp;
 use serde_json::{Value as Json, json};
@@ -79,6 +79,7 @@ pub(super) fn shown(status: &Json, now: i64) -> String {
     lines.extend(labelled("engine", engine(&status["engine"], now)));
     lines.extend(labelled("update", super::update::told::lines(&status["update"], now)));
     lines.extend(labelled("package", package(&status["package"], now)));
+    lines.extend(labelled("clock", status_field::clock(&status["clock"])));
     lines.extend(labelled("cloud", cloud(&status["cloud"], now)));
     let kept = &status["outbox"]["destinations"];
     let others = status["destinations"].as_array().into_iter().flatten();
@@ -86,6 +87,7 @@ pub(super) fn shown(status: &Json, now: i64) -> String {
     lines.extend(labelled("rest", destinations::integration(&status["integration"], kept, now)));
     let doors = status["doors"].as_array().into_iter().flatten();
     lines.extend(labelled("doors", doors.map(|one| destinations::door(one, now)).collect()));
+    lines.extend(labelled("events", status_field::events(&status["events"])));
     lines.extend(labelled("identity", identity(&status["cloud"]["identity"])));
     lines.extend(labelled("cert", certificate(&status["cloud"]["identity"]["certificate"], now)));
     lines.extend(labelled("outbox", outbox(status, now)));

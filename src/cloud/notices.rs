@@ -2,8 +2,9 @@
 //! passing goes first, then the oldest. What lasts is handed to whoever keeps it on disk.
 
 use crate::model::{Notice, Notices};
+use crate::telemetry::Counters;
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
@@ -12,6 +13,8 @@ use tokio::time::timeout;
 const MOST: usize = 64;
 /// Of sub-devices: a storm of alarms is told as far as this.
 const MOST_OF_DEVICES: usize = 1000;
+/// Of one sub-device: a value that chatters costs the events of others nothing.
+const MOST_OF_ONE: usize = 100;
 /// A disk that takes longer is stuck, and nobody waits for it.
 const DISK: Duration = Duration::from_secs(5);
 
@@ -21,6 +24,8 @@ pub struct NoticeQueue {
     waiting: Mutex<Waiting>,
     news: Notify,
     changes: Notify,
+    /// Somebody waits until they are on disk.
+    hurry: Notify,
     /// The revision that is on disk.
     stored: watch::Sender<u64>,
 }
@@ -30,6 +35,7 @@ struct Waiting {
     notices: VecDeque<Told>,
     last: u64,
     dropped: u64,
+    counters: Option<Arc<Counters>>,
     /// Counts changes of what lasts.
     revision: u64,
     /// Somebody keeps it on disk.
@@ -60,6 +66,11 @@ impl NoticeQueue {
             waiting.revision += 1;
             self.changes.notify_one();
         }
+    }
+
+    /// What is dropped from now on is counted there, too.
+    pub fn count_in(&self, counters: &Arc<Counters>) {
+        self.lock().counters = Some(Arc::clone(counters));
     }
 
     /// How many wait, and how many were dropped because too many waited.
@@ -101,6 +112,11 @@ impl NoticeQueue {
         self.changes.notified().await;
     }
 
+    /// Resolves when a change has to go to disk at once: words of the gateway itself, or somebody waits. Cancel-safe.
+    pub async fn hurried(&self) {
+        self.hurry.notified().await;
+    }
+
     /// That revision is on disk.
     pub fn stored(&self, revision: u64) {
         self.stored.send_replace(revision);
@@ -116,6 +132,7 @@ impl NoticeQueue {
             return;
         }
         let mut stored = self.stored.subscribe();
+        self.hurry.notify_one();
         // A disk that is stuck is told by whoever writes to it.
         let _ = timeout(DISK, stored.wait_for(|stored| *stored >= revision)).await;
     }
@@ -123,6 +140,10 @@ impl NoticeQueue {
     fn push(&self, notice: Notice, lasts: bool) {
         let mut waiting = self.lock();
         waiting.last += 1;
+        let own = notice.device.is_none();
+        if let Some(device) = &notice.device {
+            waiting.make_room(device);
+        }
         let told = Told { number: waiting.last, notice, lasts };
         let place = match lasts {
             true => None,
@@ -141,6 +162,9 @@ impl NoticeQueue {
         if lasts {
             self.changes.notify_one();
         }
+        if lasts && own {
+            self.hurry.notify_one();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
@@ -150,18 +174,39 @@ impl NoticeQueue {
 }
 
 impl Waiting {
+    /// For one more of that sub-device.
+    fn make_room(&mut self, device: &(String, String)) {
+        let its = |told: &&Told| told.notice.device.as_ref() == Some(device);
+        if self.notices.iter().filter(its).count() >= MOST_OF_ONE {
+            let oldest = self.notices.iter().position(|told| its(&told));
+            self.notices.remove(oldest.unwrap_or(0));
+            self.dropped();
+        }
+    }
+
+    /// Told at the first, and ever more rarely.
+    fn dropped(&mut self) {
+        self.dropped += 1;
+        if let Some(counters) = &self.counters {
+            counters.notices_dropped.add(1);
+        }
+        if self.dropped.is_power_of_two() {
+            tracing::warn!(dropped = self.dropped, "more events wait for the cloud than there is room for; the oldest go");
+        }
+    }
+
     fn shorten(&mut self) {
         let own = |told: &&Told| told.notice.device.is_none();
         for _ in MOST..self.notices.iter().filter(own).count() {
             let passing = self.notices.iter().position(|told| own(&told) && !told.lasts);
             let least = passing.or_else(|| self.notices.iter().position(|told| own(&told)));
             self.notices.remove(least.unwrap_or(0));
-            self.dropped += 1;
+            self.dropped();
         }
         for _ in MOST_OF_DEVICES..self.notices.iter().filter(|told| !own(told)).count() {
             let oldest = self.notices.iter().position(|told| !own(&told));
             self.notices.remove(oldest.unwrap_or(0));
-            self.dropped += 1;
+            self.dropped();
         }
     }
 }
@@ -241,6 +286,17 @@ mod tests {
         let (_, first) = queue.first(|one| one.device.as_ref().is_some_and(|(_, key)| key == "d700")).unwrap();
         assert_eq!(first.at, Timestamp(700));
         assert_eq!(queue.first(|one| one.device.is_none()).unwrap().1.at, Timestamp(1));
+    }
+
+    #[test]
+    fn a_device_that_chatters_costs_the_events_of_others_nothing() {
+        let queue = NoticeQueue::default();
+        let of = |device: &str, at| Notice { device: Some(("pk".to_owned(), device.to_owned())), ..notice(at) };
+        queue.tell(of("quiet", 1));
+        (0..5000).for_each(|at| queue.tell(of("chatters", at)));
+        assert_eq!(queue.counts(), (101, 4900));
+        assert_eq!(queue.first(|_| true).unwrap().1.at, Timestamp(1));
+        assert_eq!(queue.lasting().1.last().unwrap().at, Timestamp(4999), "the newest stay");
     }
 
     #[tokio::test(start_paused = true)]

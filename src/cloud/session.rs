@@ -4,6 +4,7 @@ mod adopt;
 mod ask;
 mod care;
 mod hear;
+mod turns;
 
 use super::answers::Answers;
 use super::properties::Properties;

@@ -54,6 +54,7 @@ pub use update::{CONDITIONS as UPDATE_CONDITIONS, Pull, UTC, UpdateConfig, Windo
 
 use crate::diagnostic::Diagnostic;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The whole configuration.
 #[derive(Clone, Debug)]
@@ -81,6 +82,8 @@ pub struct Config {
     pub destinations: Vec<DestinationConfig>,
     /// Connections to the cloud's side through which the gateway is commanded, tested and watched.
     pub doors: Vec<DoorConfig>,
+    /// How long readings wait for a clock that is not set.
+    pub clock_wait: Duration,
     /// The gateway applies for its client certificate and renews it.
     pub certificate: Option<CertificateConfig>,
     pub outbox: OutboxConfig,

@@ -30,6 +30,7 @@ pub(super) const KEYS: &[&str] = &[
     "certificate",
     "destinations",
     "doors",
+    "clock",
     "outbox",
     "commands",
     "update",
@@ -43,6 +44,9 @@ const KEPT_DOOR: &str = "/run/enos-edge/control.sock";
 /// Where the package has it, and where it is when nothing else is written.
 pub(crate) const STATE_DIR: &str = "/var/lib/enos-edge";
 const LOG_KEYS: &[&str] = &["level", "format"];
+const CLOCK_KEYS: &[&str] = &["wait_min"];
+/// A year: as good as for ever.
+const CLOCK_WAIT_MIN: u64 = 525_600;
 
 const LEVELS: &[(&str, tracing::Level)] = &[
     ("error", tracing::Level::ERROR),
@@ -72,6 +76,7 @@ pub(super) fn all_keys() -> impl Iterator<Item = &'static str> {
         certificate::KEYS,
         destinations::KEYS,
         super::doors::KEYS,
+        CLOCK_KEYS,
         super::subscribe::KEYS,
         outbox::KEYS,
         super::package_trust::KEYS,
@@ -223,6 +228,10 @@ fn config(fields: &Fields<'_, '_>, folder: &Path, overrides: Overrides, faults: 
         Some(fields) => super::update::read(&fields, folder, faults),
         None => super::UpdateConfig::default(),
     };
+    let clock = section(fields, "clock", CLOCK_KEYS, faults);
+    let clock_wait = clock.map_or(CLOCK_WAIT_MIN, |clock| {
+        super::numbers::whole(&clock, "wait_min", CLOCK_WAIT_MIN, 0..=CLOCK_WAIT_MIN, faults)
+    });
     let log = section(fields, "log", LOG_KEYS, faults);
     let (log_level, log_format) = match &log {
         Some(log) => (log.word("level", LEVELS, faults), log.word("format", FORMATS, faults)),
@@ -243,6 +252,7 @@ fn config(fields: &Fields<'_, '_>, folder: &Path, overrides: Overrides, faults: 
         push,
         destinations,
         doors,
+        clock_wait: std::time::Duration::from_secs(clock_wait * 60),
         certificate,
         outbox,
         commands,

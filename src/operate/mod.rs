@@ -69,7 +69,8 @@ pub trait Gateway: Send + Sync {
 
 /// Somebody listening to raw frames.
 pub trait Frames: Send {
-    /// The next one as `{"direction","time","hex"}`, or how many were lost as `{"lost"}`. Cancel-safe.
+    /// The next one as `{"direction","time","hex"}`, or how many were lost as `{"lost"}`, or that the
+    /// connection is `{"gone"}`. Cancel-safe.
     fn next(&mut self) -> Answer<'_, Json>;
 }
 

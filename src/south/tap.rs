@@ -48,6 +48,12 @@ impl Capture {
         Capture { tap: Arc::clone(tap), frames }
     }
 
+    /// Both listen to the same conversation.
+    #[must_use]
+    pub fn is_of(&self, other: &Capture) -> bool {
+        Arc::ptr_eq(&self.tap, &other.tap)
+    }
+
     /// The next frame, or `Err` with the number of frames lost because the listener was slow. Cancel-safe.
     ///
     /// # Errors

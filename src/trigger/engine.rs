@@ -3,8 +3,8 @@
 use crate::model::batch::{Batch, ValueRef};
 use crate::model::event_rule::{Compare, EventPlan, EventRule, Limit, Match};
 use crate::model::{Names, Timestamp, Value};
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,12 +22,17 @@ pub struct Raised {
     pub time: Timestamp,
 }
 
+/// A rule and a device.
+type Key = (u32, u32);
+
 /// Where a rule stands with a device; nothing is kept of those whose conditions do not hold.
 #[derive(Clone, Debug)]
 struct Standing {
     since: Duration,
     value: Value,
     time: Timestamp,
+    /// Of the newest reading: an older one that comes late says nothing of now.
+    newest: Timestamp,
     raised: bool,
 }
 
@@ -35,9 +40,11 @@ struct Standing {
 pub struct Engine {
     plan: Arc<EventPlan>,
     names: Arc<Names>,
-    standing: HashMap<(u32, u32), Standing>,
-    /// How many of those were not told yet.
-    waiting: usize,
+    standing: HashMap<Key, Standing>,
+    /// Those of them that were not told yet, by when they are due. All the others cost nothing while time passes.
+    waiting: BTreeSet<(Duration, Key)>,
+    /// Those that are due and hidden by a mask.
+    hidden: HashSet<Key>,
     /// Sites that have a raised event of a masking rule, and how many.
     masks: HashMap<String, usize>,
 }
@@ -45,7 +52,14 @@ pub struct Engine {
 impl Engine {
     #[must_use]
     pub fn new(plan: Arc<EventPlan>, names: Arc<Names>) -> Engine {
-        Engine { plan, names, standing: HashMap::new(), waiting: 0, masks: HashMap::new() }
+        Engine {
+            plan,
+            names,
+            standing: HashMap::new(),
+            waiting: BTreeSet::new(),
+            hidden: HashSet::new(),
+            masks: HashMap::new(),
+        }
     }
 
     /// Goes on with another package. What holds of a rule and a device that are still there goes on holding.
@@ -78,7 +92,9 @@ impl Engine {
         for ((rule, device), _) in standing.iter().filter(|(_, one)| one.raised) {
             next.mask(*rule, *device, true);
         }
-        next.waiting = standing.values().filter(|one: &&Standing| !one.raised).count();
+        // What another mask hid is looked at anew.
+        let open = standing.iter().filter(|(_, one): &(&Key, &Standing)| !one.raised);
+        next.waiting = open.map(|(key, one)| (next.due_at(*key, one.since), *key)).collect();
         next.standing = standing;
         next
     }
@@ -99,10 +115,10 @@ impl Engine {
         self.plan.watched.is_empty()
     }
 
-    /// Something holds and was not told yet: its delay goes on, or it is hidden.
+    /// Something holds and was not told yet, and may be told without another reading.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
-        self.waiting > 0
+        !self.waiting.is_empty()
     }
 
     /// Events that go on, with the device and the time they began.
@@ -134,17 +150,23 @@ impl Engine {
 
     fn look(
         &mut self,
-        key: (u32, u32),
+        key: Key,
         holds: bool,
         value: ValueRef<'_>,
         time: Timestamp,
         now: Duration,
         events: &mut Vec<Raised>,
     ) {
+        if self.standing.get(&key).is_some_and(|one| time < one.newest) {
+            return;
+        }
         if !holds {
             match self.standing.remove(&key) {
                 None => {}
-                Some(Standing { raised: false, .. }) => self.waiting -= 1,
+                Some(Standing { raised: false, since, .. }) => {
+                    self.waiting.remove(&(self.due_at(key, since), key));
+                    self.hidden.remove(&key);
+                }
                 Some(_) => {
                     self.mask(key.0, key.1, false);
                     events.push(Raised { rule: key.0, device: key.1, begins: false, value: value.to_value(), time });
@@ -152,32 +174,41 @@ impl Engine {
             }
             return;
         }
-        if let Entry::Vacant(place) = self.standing.entry(key) {
-            place.insert(Standing { since: now, value: value.to_value(), time, raised: false });
-            self.waiting += 1;
+        match self.standing.entry(key) {
+            Entry::Vacant(place) => {
+                place.insert(Standing { since: now, value: value.to_value(), time, newest: time, raised: false });
+                self.waiting.insert((self.due_at(key, now), key));
+            }
+            Entry::Occupied(mut place) => place.get_mut().newest = time,
         }
         events.extend(self.due(key, now));
     }
 
-    /// What has held long enough by now, without a new reading. Also what was hidden and is not any more.
-    pub fn tick(&mut self, now: Duration) -> Vec<Raised> {
-        if self.waiting == 0 {
-            return Vec::new();
-        }
-        let waiting: Vec<(u32, u32)> =
-            self.standing.iter().filter(|(_, one)| !one.raised).map(|(key, _)| *key).collect();
-        waiting.into_iter().filter_map(|key| self.due(key, now)).collect()
+    fn due_at(&self, (rule, _): Key, since: Duration) -> Duration {
+        since.saturating_add(self.rule(rule).delay)
     }
 
-    fn due(&mut self, key: (u32, u32), now: Duration) -> Option<Raised> {
+    /// What has held long enough by now, without a new reading. Also what was hidden and is not any more.
+    pub fn tick(&mut self, now: Duration) -> Vec<Raised> {
+        let due: Vec<Key> = self.waiting.iter().take_while(|(at, _)| *at <= now).map(|(_, key)| *key).collect();
+        due.into_iter().filter_map(|key| self.due(key, now)).collect()
+    }
+
+    fn due(&mut self, key: Key, now: Duration) -> Option<Raised> {
         let delay = self.rule(key.0).delay;
-        let hidden = self.is_hidden(key.1);
-        let one = self.standing.get_mut(&key)?;
-        if one.raised || hidden || now.saturating_sub(one.since) < delay {
+        let one = self.standing.get(&key)?;
+        let at = self.due_at(key, one.since);
+        if one.raised || now < at {
             return None;
         }
+        self.waiting.remove(&(at, key));
+        if self.is_hidden(key.1) {
+            self.hidden.insert(key);
+            return None;
+        }
+        self.hidden.remove(&key);
+        let one = self.standing.get_mut(&key)?;
         one.raised = true;
-        self.waiting -= 1;
         // By the clock of the value: it began then and has held for the whole delay.
         let held = i64::try_from(delay.as_millis()).unwrap_or(0);
         let time = Timestamp(one.time.0.saturating_add(held));
@@ -205,6 +236,9 @@ impl Engine {
             *count -= 1;
             if *count == 0 {
                 self.masks.remove(&site);
+                let seen = std::mem::take(&mut self.hidden);
+                let due = |key: Key| Some((self.due_at(key, self.standing.get(&key)?.since), key));
+                self.waiting.extend(seen.into_iter().filter_map(due).collect::<Vec<_>>());
             }
         }
     }

@@ -159,3 +159,40 @@ fn another_package_goes_on_with_what_holds_and_readings_of_the_old_one_are_let_p
     let stale = builder.finish(changed.names().epoch + 1).unwrap();
     assert!(changed.readings(&stale, S(9)).is_empty());
 }
+
+#[test]
+fn a_reading_that_comes_late_says_nothing_of_now() {
+    let mut e = engine(vec![rule("over", Compare::Above, 10.0, 0)], Limit::Number(10.0));
+    assert_eq!(say(&mut e, 0, 20, Value::Int(11)), [(0, true)]);
+    assert_eq!(say(&mut e, 0, 10, Value::Int(1)), [], "an older value ends nothing");
+    assert_eq!(say(&mut e, 0, 20, Value::Int(1)), [(0, false)]);
+}
+
+#[test]
+fn what_goes_on_or_is_hidden_costs_nothing_each_second() {
+    let mut outage = rule("outage", Compare::Below, 1.0, 0);
+    outage.masking = true;
+    let mut e = engine(vec![outage], Limit::Number(1.0));
+    assert_eq!(say(&mut e, 0, 1, Value::Int(0)), [(0, true)]);
+    assert_eq!(say(&mut e, 1, 2, Value::Int(0)), []);
+    assert!(!e.is_waiting(), "nothing comes of it without another reading");
+    assert_eq!(say(&mut e, 0, 4, Value::Int(5)), [(0, false)]);
+    assert!(e.is_waiting());
+    assert_eq!(say(&mut e, 1, 4, Value::Int(5)), []);
+    assert!(!e.is_waiting() && e.tick(S(9)).is_empty() && e.hidden.is_empty(), "it is over before it was told");
+}
+
+#[test]
+fn a_package_without_the_mask_tells_what_was_hidden() {
+    let masking = |masking| {
+        let outage = EventRule { masking, ..rule("outage", Compare::Below, 1.0, 0) };
+        engine(vec![outage, rule("low", Compare::Below, 1.0, 0)], Limit::Number(1.0))
+    };
+    let mut e = masking(true);
+    say(&mut e, 0, 1, Value::Int(0));
+    assert_eq!(say(&mut e, 1, 2, Value::Int(0)), []);
+    let plain = masking(false);
+    let mut next = e.replaced(Arc::clone(&plain.plan), Arc::clone(&plain.names));
+    assert!(next.is_waiting(), "the rule that is as before goes on");
+    assert!(next.tick(S(3)).iter().any(|one| one.device == 1 && one.begins));
+}

@@ -2,6 +2,7 @@
 //! decided in pure files; this one joins them to the connection.
 
 use super::care;
+use super::turns::Turns;
 use super::{Link, Now, Session};
 use crate::cloud::desk::Told;
 use crate::cloud::properties::Setting;
@@ -23,8 +24,8 @@ use tracing::{debug, error, warn};
 
 /// How often the side that polls is asked which devices answer.
 const LOOK: Duration = Duration::from_secs(5);
-/// A notice the cloud had no time for is posted again after this.
-const NOTICE_RETRY: Duration = Duration::from_secs(10);
+/// Words of an update that the cloud had no time for are posted again after this.
+const UPDATE_RETRY: Duration = Duration::from_secs(10);
 /// Lines about one answer; ten thousand refused devices are one trouble.
 const LINES: usize = 20;
 
@@ -58,8 +59,7 @@ pub struct Report {
 #[derive(Debug, Default)]
 pub struct Chores {
     informed: bool,
-    notice_under_way: bool,
-    notice_after: Duration,
+    notices: Turns,
     update_after: Duration,
     looked: Option<Duration>,
     reports: VecDeque<Report>,
@@ -101,8 +101,7 @@ impl Chores {
     pub(super) fn begun_anew(before: &Chores) -> Chores {
         Chores {
             informed: before.informed,
-            notice_under_way: before.notice_under_way,
-            notice_after: before.notice_after,
+            notices: before.notices.clone(),
             update_after: before.update_after,
             no_reports: before.no_reports,
             ..Chores::default()
@@ -178,12 +177,11 @@ impl Session<'_> {
             let version = version.as_deref().unwrap_or(crate::version::current());
             self.requests.submit(ota::inform(gateway, version), Purpose::Inform);
         }
-        if !self.chores.notice_under_way
-            && self.chores.notice_after <= now.at
+        if !self.chores.notices.is_under_way()
             && self.requests.room() > 0
-            && let Some((number, notice)) = self.next_notice()
+            && let Some((number, notice)) = self.next_notice(now)
         {
-            self.chores.notice_under_way = true;
+            self.chores.notices.begin(notice.device.clone());
             let device = notice.device.as_ref();
             let whose = device.map_or(gateway, |(product_key, device_key)| Whose { product_key, device_key });
             let message = event::post(whose, &notice.event, &notice.fields, notice.at);
@@ -198,11 +196,14 @@ impl Session<'_> {
     }
 
     /// That of a sub-device waits for its login; others go before it meanwhile.
-    fn next_notice(&self) -> Option<(u64, crate::model::Notice)> {
+    fn next_notice(&self, now: Now) -> Option<(u64, crate::model::Notice)> {
         let (login, waiting) = (self.link.config.sub_device_login, self.link.extras.rosters.is_waiting());
-        self.link.extras.notices.first(|notice| match &notice.device {
-            None => true,
-            Some((product, device)) => !waiting && self.link.sub_devices.may_be_told_of(product, device, login),
+        self.link.extras.notices.first(|notice| {
+            let known = match &notice.device {
+                None => true,
+                Some((product, device)) => !waiting && self.link.sub_devices.may_be_told_of(product, device, login),
+            };
+            known && self.chores.notices.may(&notice.device, now.at)
         })
     }
 
@@ -234,7 +235,7 @@ impl Session<'_> {
             }
             _ => {
                 self.link.extras.updates.again();
-                self.chores.update_after = now.at + NOTICE_RETRY;
+                self.chores.update_after = now.at + UPDATE_RETRY;
             }
         }
     }
@@ -312,15 +313,22 @@ impl Session<'_> {
     }
 
     fn notice_settled(&mut self, number: u64, code: Option<i64>, words: &str, now: Now) {
-        self.chores.notice_under_way = false;
         match code {
-            Some(200) => self.link.extras.notices.done(number),
+            Some(200) => {
+                self.chores.notices.done();
+                self.link.extras.notices.done(number);
+            }
             // The model does not know the event, or has other outputs: it never will be taken.
             Some(code @ (600..=999 | 1200..=1299)) => {
                 warn!(code, words, "the cloud refused an event; is it with these outputs in the model there?");
+                self.chores.notices.done();
                 self.link.extras.notices.done(number);
             }
-            _ => self.chores.notice_after = now.at + NOTICE_RETRY,
+            _ if self.chores.notices.again(code.is_some(), now.at) => {}
+            _ => {
+                warn!(code, words, "the cloud does not take an event, however often it is told; given up");
+                self.link.extras.notices.done(number);
+            }
         }
     }
 

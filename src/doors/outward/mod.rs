@@ -1,6 +1,7 @@
 //! Doors that the gateway opens from inside: it connects to the cloud's side, ports 8043 and 8099 by custom, keeps the
 //! connection, and carries out what is asked through it. So control, tests and watching from afar need no port here.
 
+mod pace;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -11,7 +12,7 @@ mod words;
 pub use status::Status;
 
 use crate::config::DoorConfig;
-use crate::mqtt::reconnect::{Ended, Reconnect};
+use crate::mqtt::reconnect::{Ended, Reconnect, STABLE};
 use crate::mqtt::tls::{OwnCertificate, client_config_with};
 use crate::operate::Gateway;
 use anyhow::Context;
@@ -28,6 +29,10 @@ use tokio::time::{Instant, timeout};
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Bytes not acknowledged by the peer's TCP for this long end the connection.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(15);
+/// However chance falls, no door is knocked at more often.
+const LEAST: Duration = Duration::from_millis(500);
+/// Short visits in a row that the log tells of one by one.
+const TOLD: u32 = 5;
 
 /// What the gateway says of itself when a door opens.
 #[derive(Clone, Debug, Default)]
@@ -58,6 +63,7 @@ async fn keep(config: &DoorConfig, hello: &Hello, gateway: &Arc<dyn Gateway>, st
     let begun = Instant::now();
     let mut again = Reconnect::new(false);
     let mut told: Option<String> = None;
+    let mut short = 0;
     loop {
         status.connecting();
         let (ended, why) = match timeout(PATIENCE, connect(config)).await {
@@ -66,11 +72,18 @@ async fn keep(config: &DoorConfig, hello: &Hello, gateway: &Arc<dyn Gateway>, st
             Ok(Ok(stream)) => {
                 status.open();
                 again.connected();
-                told = None;
-                tracing::info!(door = %config.name, host = %config.host, port = config.port, "door open");
+                if short < TOLD {
+                    told = None;
+                    tracing::info!(door = %config.name, host = %config.host, port = config.port, "door open");
+                }
                 let (opened, asked) = (Instant::now(), status.requests());
                 let end = visit::serve(stream, config, hello, Arc::clone(gateway), status).await;
                 // Who only opens and closes is no good peer, and waits for him get longer.
+                short = if opened.elapsed() >= STABLE { 0 } else { short + 1 };
+                if short == TOLD {
+                    let door = &config.name;
+                    tracing::warn!(%door, "it opens and closes again and again; told no more until it stays open");
+                }
                 let ended = match status.requests() > asked {
                     true => Ended::Lost { held: opened.elapsed() },
                     false => Ended::Failed,
@@ -78,12 +91,13 @@ async fn keep(config: &DoorConfig, hello: &Hello, gateway: &Arc<dyn Gateway>, st
                 (ended, end.err().map(|error| format!("{error:#}")))
             }
         };
-        let wait = again.wait(begun.elapsed(), ended, fastrand::f64());
+        let wait = again.wait(begun.elapsed(), ended, fastrand::f64()).max(LEAST);
         // The same trouble is told once, not at each try.
-        if told.as_deref() != Some(why.as_deref().unwrap_or_default()) {
-            let why = why.as_deref().unwrap_or("the other side hung up");
-            tracing::warn!(door = %config.name, host = %config.host, port = config.port, why, ?wait, "door closed");
-            told = Some(why.to_owned());
+        let words = why.as_deref().unwrap_or("the other side hung up");
+        if short <= TOLD && told.as_deref() != Some(words) {
+            let (door, host, port) = (&config.name, &config.host, config.port);
+            tracing::warn!(%door, %host, port, why = words, ?wait, "door closed");
+            told = Some(words.to_owned());
         }
         let wait_ms = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
         status.waits(why, Timestamp::now().0.saturating_add(wait_ms));

@@ -1,6 +1,7 @@
 //! One conversation at an outward door, from the greeting to its end.
 
 use super::Hello;
+use super::pace::Pace;
 use super::status::Status;
 use super::watch::{QUEUE, Watches};
 use super::words::{self, LONGEST, Listener, Request, Unheard};
@@ -13,7 +14,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, WriteHalf};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, interval, timeout};
+use tokio::time::{Instant, interval, sleep_until, timeout, timeout_at};
 
 /// How long an answer may take; longer than any read of a device.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -27,6 +28,12 @@ const SILENCE: Duration = Duration::from_secs(90);
 const AT_ONCE: usize = 4;
 /// Lines in a row that are none: this is no visitor of ours.
 const GARBAGE: u32 = 8;
+/// Lines heard in a second; who says more waits.
+const HEARD: u32 = 500;
+/// What is not allowed is logged so often in one conversation; `status` counts all.
+const LOGGED: u32 = 3;
+/// Who has said all he wants still gets the answers that are ready by then.
+const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
 pub(super) struct Visit<'a, S> {
     config: &'a DoorConfig,
@@ -34,8 +41,10 @@ pub(super) struct Visit<'a, S> {
     status: &'a Status,
     writer: WriteHalf<S>,
     watches: Watches,
-    answers: JoinSet<Json>,
+    answers: JoinSet<String>,
+    pace: Arc<Pace>,
     garbage: u32,
+    forbidden: u32,
 }
 
 /// Serves until somebody hangs up or breaks the rules. Cancelling it ends the conversation.
@@ -53,8 +62,10 @@ where
     let session = session()?;
     let mut listener = Listener::new(config.key.as_ref().map(crate::config::Secret::reveal), &session);
     let (out, mut told) = mpsc::channel(QUEUE);
-    let watches = Watches::new(out);
-    let mut visit = Visit { config, gateway, status, writer, watches, answers: JoinSet::new(), garbage: 0 };
+    let pace = Pace::new();
+    let watches = Watches::new(out, Arc::clone(&pace));
+    let answers = JoinSet::new();
+    let mut visit = Visit { config, gateway, status, writer, watches, answers, pace, garbage: 0, forbidden: 0 };
     visit.send(&greeting(hello, config, &session)).await?;
     // A task of its own: a line that is half read is not lost when something else happens. Full: the peer waits.
     let (lines, mut heard) = mpsc::channel(4);
@@ -66,17 +77,23 @@ where
     loop {
         tokio::select! {
             line = heard.recv() => match line {
-                None => return reading.join_next().await.map_or(Ok(()), |ended| ended.context("read lines")?),
+                None => {
+                    reading.join_next().await.map_or(Ok(()), |ended| ended.context("read lines")?)?;
+                    return visit.last_answers().await;
+                }
                 Some(line) => {
                     last = Instant::now();
                     visit.line(&mut listener, &line).await?;
                 }
             },
             Some(answer) = visit.answers.join_next() => {
-                let answer = answer.unwrap_or_else(|_| words::refused(None, "failed", "a fault in the gateway"));
-                visit.send(&answer).await?;
+                let answer = answer.unwrap_or_else(|_| fault());
+                visit.send_text(answer).await?;
             }
-            Some(line) = told.recv() => visit.send(&line).await?,
+            Some(mut line) = told.recv() => {
+                let text = line.take();
+                visit.send_text(text).await?;
+            }
             _ = alive.tick() => {
                 if last.elapsed() >= SILENCE {
                     bail!("nothing was said for {SILENCE:?}");
@@ -115,7 +132,11 @@ impl<S: AsyncRead + AsyncWrite> Visit<'_, S> {
         let needed = words::needed(&operation, &arguments);
         if !self.config.allow.contains(&needed) {
             self.status.refused();
-            tracing::warn!(door = %self.config.name, operation = %short(&operation), needed = needed.word(), "not allowed at this door");
+            self.forbidden += 1;
+            if self.forbidden <= LOGGED {
+                let (door, operation) = (&self.config.name, short(&operation));
+                tracing::warn!(%door, operation, needed = needed.word(), "not allowed at this door");
+            }
             let why = format!("this door does not allow it; `allow:` of the door needs {}", needed.word());
             return self.send(&words::refused(n, "forbidden", &why)).await;
         }
@@ -130,7 +151,7 @@ impl<S: AsyncRead + AsyncWrite> Visit<'_, S> {
             }
             _ => {
                 let (gateway, door) = (Arc::clone(&self.gateway), self.config.name.clone());
-                self.answers.spawn(answer(gateway, door, n, operation, arguments));
+                self.answers.spawn(answer(gateway, door, Arc::clone(&self.pace), n, operation, arguments));
                 return Ok(());
             }
         };
@@ -141,8 +162,20 @@ impl<S: AsyncRead + AsyncWrite> Visit<'_, S> {
         self.send(&answer).await
     }
 
+    /// The other side says no more, and may still listen.
+    async fn last_answers(&mut self) -> anyhow::Result<()> {
+        let until = Instant::now() + LAST_ANSWERS;
+        while let Ok(Some(answer)) = timeout_at(until, self.answers.join_next()).await {
+            self.send_text(answer.unwrap_or_else(|_| fault())).await?;
+        }
+        Ok(())
+    }
+
     async fn send(&mut self, line: &Json) -> anyhow::Result<()> {
-        let mut text = line.to_string();
+        self.send_text(line.to_string()).await
+    }
+
+    async fn send_text(&mut self, mut text: String) -> anyhow::Result<()> {
         text.push('\n');
         let sending = async {
             self.writer.write_all(text.as_bytes()).await?;
@@ -152,18 +185,49 @@ impl<S: AsyncRead + AsyncWrite> Visit<'_, S> {
     }
 }
 
-async fn answer(gateway: Arc<dyn Gateway>, door: String, n: Option<u64>, operation: String, arguments: Json) -> Json {
-    match timeout(PATIENCE, perform(&*gateway, &door, &operation, arguments)).await {
+/// As text: it waits to be sent, and all values of a plant are large as a tree.
+async fn answer(
+    gateway: Arc<dyn Gateway>,
+    door: String,
+    pace: Arc<Pace>,
+    n: Option<u64>,
+    operation: String,
+    arguments: Json,
+) -> String {
+    let collects = matches!(operation.as_str(), "values" | "status");
+    let asked = async {
+        if !collects {
+            return perform(&*gateway, &door, &operation, arguments).await;
+        }
+        pace.turn().await;
+        let begun = Instant::now();
+        let collected = perform(&*gateway, &door, &operation, arguments).await;
+        pace.took(begun.elapsed());
+        collected
+    };
+    let answer = match timeout(PATIENCE, asked).await {
         Ok(Ok(data)) => words::answered(n, data),
         Ok(Err(refusal)) => words::refused(n, refusal.code, &refusal.message),
         Err(_) => words::refused(n, "timeout", &format!("no answer within {PATIENCE:?}")),
-    }
+    };
+    answer.to_string()
+}
+
+fn fault() -> String {
+    words::refused(None, "failed", "a fault in the gateway").to_string()
 }
 
 /// Lines without their end, until there are no more.
 async fn read(reader: impl AsyncRead + Unpin, lines: mpsc::Sender<Vec<u8>>) -> anyhow::Result<()> {
     let mut reader = BufReader::new(reader);
+    let (mut second, mut heard) = (Instant::now(), 0);
     loop {
+        // The peer waits, and polling does not.
+        heard += 1;
+        if heard > HEARD {
+            sleep_until(second + Duration::from_secs(1)).await;
+            (second, heard) = (Instant::now(), 1);
+        }
         let mut line = Vec::new();
         let most = u64::try_from(LONGEST).unwrap_or(u64::MAX) + 1;
         let read = (&mut reader).take(most).read_until(b'\n', &mut line).await.context("receive")?;

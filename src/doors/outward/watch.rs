@@ -1,11 +1,13 @@
 //! What is told again and again at an outward door: values, raw frames, log lines and the flow of data. Each watch is a
 //! task; what the visitor is too slow for is dropped and counted, so that collection never waits for him.
 
+use super::pace::{Line, Pace};
 use crate::logs;
 use crate::operate::{Gateway, Refusal};
 use serde_json::{Map, Value as Json, json};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::AbortHandle;
@@ -21,13 +23,15 @@ pub(super) const QUEUE: usize = 256;
 /// The watches of one conversation; they end with it.
 pub(super) struct Watches {
     running: HashMap<u64, AbortHandle>,
-    out: mpsc::Sender<Json>,
+    out: mpsc::Sender<Line>,
+    waiting: Arc<AtomicUsize>,
+    pace: Arc<Pace>,
 }
 
 impl Watches {
     /// What they tell goes there.
-    pub fn new(out: mpsc::Sender<Json>) -> Watches {
-        Watches { running: HashMap::new(), out }
+    pub fn new(out: mpsc::Sender<Line>, pace: Arc<Pace>) -> Watches {
+        Watches { running: HashMap::new(), out, waiting: Arc::default(), pace }
     }
 
     /// Begins one, which tells under the number of its request.
@@ -41,14 +45,14 @@ impl Watches {
             return Err(Refusal::new("busy", format!("{MOST} watches are running; stop one")));
         }
         let what = arguments["what"].as_str().unwrap_or_default();
-        let teller = Teller { n, out: self.out.clone(), lost: 0 };
+        let teller = Teller { n, out: self.out.clone(), waiting: Arc::clone(&self.waiting), lost: 0 };
         let gateway = Arc::clone(gateway);
         let task = match what {
             "values" => {
                 let filter = arguments["filter"].as_str().unwrap_or_default().to_owned();
-                tokio::spawn(values(teller, gateway, filter, period(arguments, 200)?))
+                tokio::spawn(values(teller, gateway, Arc::clone(&self.pace), filter, period(arguments, 200)?))
             }
-            "flow" => tokio::spawn(flow(teller, gateway, period(arguments, 1000)?)),
+            "flow" => tokio::spawn(flow(teller, gateway, Arc::clone(&self.pace), period(arguments, 1000)?)),
             "logs" => tokio::spawn(lines(teller, level(arguments)?)),
             "frames" => {
                 let connection = arguments["connection"]
@@ -106,7 +110,8 @@ fn level(arguments: &Json) -> Result<tracing::Level, Refusal> {
 
 struct Teller {
     n: u64,
-    out: mpsc::Sender<Json>,
+    out: mpsc::Sender<Line>,
+    waiting: Arc<AtomicUsize>,
     lost: u64,
 }
 
@@ -117,21 +122,25 @@ impl Teller {
         if self.lost > 0 {
             line.insert("lost".to_owned(), json!(self.lost));
         }
-        match self.out.try_send(Json::Object(line)) {
-            Ok(()) => self.lost = 0,
-            Err(mpsc::error::TrySendError::Full(_)) => self.lost += 1,
-            Err(mpsc::error::TrySendError::Closed(_)) => return false,
-        }
+        // No work for what has no place.
+        let sent = match self.out.try_reserve() {
+            Ok(place) => Line::new(Json::Object(line).to_string(), &self.waiting).map(|line| place.send(line)).is_some(),
+            Err(mpsc::error::TrySendError::Full(())) => false,
+            Err(mpsc::error::TrySendError::Closed(())) => return false,
+        };
+        self.lost = if sent { 0 } else { self.lost + 1 };
         true
     }
 }
 
 /// The first time all of them, then those that were read anew.
-async fn values(mut teller: Teller, gateway: Arc<dyn Gateway>, filter: String, period: Duration) {
+async fn values(mut teller: Teller, gateway: Arc<dyn Gateway>, pace: Arc<Pace>, filter: String, period: Duration) {
     let mut ticks = ticks(period);
     let mut told: HashMap<String, i64> = HashMap::new();
     loop {
         ticks.tick().await;
+        pace.turn().await;
+        let begun = Instant::now();
         let Json::Array(mut all) = gateway.values(&filter) else { return };
         if all.len() > MOST_VALUES {
             let problem = format!("{} values; a filter that leaves {MOST_VALUES} or fewer is wanted", all.len());
@@ -150,6 +159,7 @@ async fn values(mut teller: Teller, gateway: Arc<dyn Gateway>, filter: String, p
         if teller.lost <= lost {
             told = now;
         }
+        pace.took(begun.elapsed());
     }
 }
 
@@ -171,12 +181,15 @@ async fn lines(mut teller: Teller, level: tracing::Level) {
 }
 
 /// What goes from the devices through the gateway to the cloud, as rates over each period.
-async fn flow(mut teller: Teller, gateway: Arc<dyn Gateway>, period: Duration) {
+async fn flow(mut teller: Teller, gateway: Arc<dyn Gateway>, pace: Arc<Pace>, period: Duration) {
     let mut ticks = ticks(period);
     let mut before: Option<(Instant, Json)> = None;
     loop {
         ticks.tick().await;
+        pace.turn().await;
+        let begun = Instant::now();
         let status = gateway.status(false).await;
+        pace.took(begun.elapsed());
         let (now, counters) = (Instant::now(), status["counters"].clone());
         if let Some((then, old)) = &before {
             let shown = shown(&status, old, now.duration_since(*then));
@@ -253,11 +266,12 @@ mod tests {
     #[test]
     fn a_slow_visitor_loses_lines_and_is_told_how_many() {
         let (out, mut lines) = mpsc::channel(1);
-        let mut teller = Teller { n: 3, out, lost: 0 };
+        let mut teller = Teller { n: 3, out, waiting: Arc::default(), lost: 0 };
+        let mut heard = || serde_json::from_str::<Json>(&lines.try_recv().unwrap().take()).unwrap();
         assert!(teller.tell("log", json!(1)) && teller.tell("log", json!(2)) && teller.tell("log", json!(3)));
-        assert_eq!(lines.try_recv().unwrap(), json!({"n": 3, "log": 1}));
+        assert_eq!(heard(), json!({"n": 3, "log": 1}));
         assert!(teller.tell("log", json!(4)));
-        assert_eq!(lines.try_recv().unwrap(), json!({"n": 3, "log": 4, "lost": 2}));
+        assert_eq!(heard(), json!({"n": 3, "log": 4, "lost": 2}));
         drop(lines);
         assert!(!teller.tell("log", json!(5)));
     }
