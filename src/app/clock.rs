@@ -212,7 +212,10 @@ mod tests {
     async fn readings_of_1970_go_on_under_the_times_they_would_have_had() {
         let (kept, counters) = (Arc::<Kept>::default(), Arc::<Counters>::default());
         let now = || Timestamp(WALL.load(Ordering::Relaxed));
-        let inlet = Clocked { now, ..Clocked::new(Arc::clone(&kept) as Arc<dyn Inlet>, &counters, Duration::from_secs(31_536_000)) };
+        let inlet = Clocked {
+            now,
+            ..Clocked::new(Arc::clone(&kept) as Arc<dyn Inlet>, &counters, Duration::from_secs(31_536_000))
+        };
         WALL.store(1000, Ordering::Relaxed);
         inlet.append(batch(&[900, 1000]));
         tokio::time::advance(Duration::from_secs(10)).await;
@@ -272,6 +275,9 @@ mod tests {
         assert_eq!((count(), counters.untimed.get()), (5, 1));
         CLOCK.store(SET + 1000, Ordering::Relaxed);
         inlet.append(batch(&[SET + 1000]));
-        assert_eq!(kept.0.lock().unwrap().iter().map(|batch| batch.oldest.0).collect::<Vec<_>>()[5..], [SET + 1000, SET + 1000]);
+        assert_eq!(
+            kept.0.lock().unwrap().iter().map(|batch| batch.oldest.0).collect::<Vec<_>>()[5..],
+            [SET + 1000, SET + 1000]
+        );
     }
 }

@@ -3,7 +3,7 @@
 use super::oneself::Oneself;
 use super::{Ground, extras, oneself};
 use crate::cloud::{self, AskDesk, CloudExtras, CloudPorts, CloudSite};
-use crate::config::CloudConfig;
+use crate::config::{CloudConfig, host_and_port};
 use crate::model::{LinkPulses, OnDuty};
 use crate::rest::Client;
 use crate::south::South;
@@ -65,5 +65,5 @@ pub(super) fn start(ground: &Ground<'_>, south: &Arc<South>) -> Option<CloudTask
 
 fn endpoint(cloud: &CloudConfig) -> String {
     let scheme = if cloud.tls.is_some() { "ssl" } else { "tcp" };
-    format!("{scheme}://{}:{}", cloud.host, cloud.port)
+    format!("{scheme}://{}", host_and_port(&cloud.host, cloud.port))
 }

@@ -2,7 +2,7 @@
 
 use super::Ground;
 use super::cloud_link::ENOS;
-use crate::config::{Config, DestinationConfig};
+use crate::config::{Config, DestinationConfig, host_and_port};
 use crate::forward::integration::{self, IntegrationPorts};
 use crate::forward::{self, Feed, FeedDesk, ForwardPorts};
 use crate::model::{AssetKind, DeviceNames, LinkPulses, OnDuty, Selection, Site};
@@ -99,7 +99,7 @@ pub(super) fn start(ground: &Ground<'_>, feed: &Arc<FeedDesk>) -> Vec<ForwardTas
     };
     let start = |one: &DestinationConfig| {
         let scheme = if one.tls.is_some() { "ssl" } else { "tcp" };
-        let endpoint = format!("{scheme}://{}:{}", one.host, one.port);
+        let endpoint = format!("{scheme}://{}", host_and_port(&one.host, one.port));
         let status = Arc::new(forward::Status::new(&one.name, endpoint));
         let pulses = LinkPulses::default();
         let ports = ForwardPorts {

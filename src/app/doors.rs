@@ -1,6 +1,6 @@
 //! The doors that the gateway opens from inside, one task each.
 
-use crate::config::Config;
+use crate::config::{Config, host_and_port};
 use crate::doors::outward::{self, Hello, Status};
 use crate::operate::Gateway;
 use std::sync::Arc;
@@ -10,7 +10,8 @@ use tokio::task::JoinHandle;
 /// One for each door of the configuration, in its order.
 pub(super) fn statuses(config: &Config) -> Vec<Arc<Status>> {
     let endpoint = |door: &crate::config::DoorConfig| {
-        format!("{}://{}:{}", if door.tls.is_some() { "ssl" } else { "tcp" }, door.host, door.port)
+        let scheme = if door.tls.is_some() { "ssl" } else { "tcp" };
+        format!("{scheme}://{}", host_and_port(&door.host, door.port))
     };
     config.doors.iter().map(|door| Arc::new(Status::new(&door.name, endpoint(door)))).collect()
 }

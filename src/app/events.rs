@@ -16,8 +16,9 @@ use tokio::time::{Instant, sleep};
 const TICK: Duration = Duration::from_secs(1);
 /// Events that `status` lists.
 const LISTED: usize = 100;
-/// Lines of the log in a second; of more it tells the number.
-const LOGGED: u64 = 10;
+/// Lines of the log in a minute; of more it tells the number.
+const LOGGED: u64 = 60;
+const WINDOW_S: u64 = 60;
 
 /// The rules of the package that runs, before the outbox.
 pub(super) struct Events {
@@ -35,18 +36,19 @@ pub(super) struct Events {
 /// A value that chatters must not fill the log.
 #[derive(Default)]
 struct Log {
-    second: u64,
+    window: u64,
     told: u64,
     untold: u64,
 }
 
 impl Log {
-    /// Whether an event has a line, and how many had none in the seconds before.
+    /// Whether an event has a line, and how many had none in the minutes before.
     fn may(&mut self, now: Duration) -> (bool, u64) {
         let mut before = 0;
-        if now.as_secs() != self.second {
+        let window = now.as_secs() / WINDOW_S;
+        if window != self.window {
             before = std::mem::take(&mut self.untold);
-            (self.second, self.told) = (now.as_secs(), 0);
+            (self.window, self.told) = (window, 0);
         }
         self.told += 1;
         let may = self.told <= LOGGED;
@@ -211,15 +213,15 @@ mod tests {
     }
 
     #[test]
-    fn a_storm_has_ten_lines_a_second_and_its_number() {
+    fn a_storm_has_sixty_lines_a_minute_and_its_number() {
         let mut log = Log::default();
-        let second = |log: &mut Log, at: u64| {
-            (0..100).map(|_| log.may(Duration::from_secs(at))).fold((0, 0), |(lines, untold), (may, more)| {
-                (lines + u64::from(may), untold + more)
-            })
+        let minute = |log: &mut Log, at: u64| {
+            (0..100)
+                .map(|_| log.may(Duration::from_secs(at * 60)))
+                .fold((0, 0), |(lines, untold), (may, more)| (lines + u64::from(may), untold + more))
         };
-        assert_eq!((second(&mut log, 1), second(&mut log, 2)), ((10, 0), (10, 90)));
-        assert_eq!(log.may(Duration::from_secs(9)), (true, 90));
+        assert_eq!((minute(&mut log, 1), minute(&mut log, 2)), ((60, 0), (60, 40)));
+        assert_eq!(log.may(Duration::from_secs(900)), (true, 40));
     }
 
     #[test]

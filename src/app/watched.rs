@@ -119,7 +119,9 @@ impl Watched for Parts {
         let (online, all) = self.south.now().online();
         let untimed = self.counters.untimed.get();
         if untimed > 0 {
-            return format!("the clock is not set: {untimed} readings wait in memory; {online} of {all} sub-devices answer");
+            return format!(
+                "the clock is not set: {untimed} readings wait in memory; {online} of {all} sub-devices answer"
+            );
         }
         format!("{online} of {all} sub-devices answer; {cloud}; {waiting} readings wait")
     }

@@ -13,6 +13,8 @@ pub(super) fn clock(clock: &Json) -> Vec<String> {
     let what = match (clock["wrong_times"] == true, clock["goes_on_in_s"].as_u64()) {
         (true, _) => "readings are sent with wrong times".to_owned(),
         (false, left) => {
+            // What is a year away is the default, and no news.
+            let left = left.filter(|left| *left < 30 * 86_400);
             let left = left.map_or_else(String::new, |left| format!("; in {} they go on with wrong times", span(left)));
             format!("{} readings wait in memory and are not sent{left}", count("waiting"))
         }
@@ -44,7 +46,10 @@ mod tests {
     fn a_clock_that_is_not_set_is_shown_with_what_it_costs_and_the_remedy() {
         assert!(clock(&json!({"set": true, "waiting": 0})).is_empty() && clock(&Json::Null).is_empty());
         let told = clock(&json!({"set": false, "waiting": 1200, "lost": 3, "goes_on_in_s": 600, "wrong_times": false}));
-        assert!(told[0].contains("wait in memory") && told[0].contains("3 lost") && told[1].contains("set-ntp"), "{told:?}");
+        assert!(
+            told[0].contains("wait in memory") && told[0].contains("3 lost") && told[1].contains("set-ntp"),
+            "{told:?}"
+        );
         let told = clock(&json!({"set": false, "waiting": 0, "lost": 0, "goes_on_in_s": null, "wrong_times": true}));
         assert_eq!(told[0], "not set: readings are sent with wrong times");
     }

@@ -191,7 +191,10 @@ impl Waiting {
             counters.notices_dropped.add(1);
         }
         if self.dropped.is_power_of_two() {
-            tracing::warn!(dropped = self.dropped, "more events wait for the cloud than there is room for; the oldest go");
+            tracing::warn!(
+                dropped = self.dropped,
+                "more events wait for the cloud than there is room for; the oldest go"
+            );
         }
     }
 

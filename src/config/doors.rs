@@ -160,6 +160,7 @@ mod tests {
             ("- { name: scada, url: \"ssl://c\" }", "is taken"),
             ("- { name: a, url: \"ssl://c\" }\n- { name: a, url: \"ssl://d\" }", "3:3: the name \"a\" is taken"),
             ("- { name: a, url: \"http://c\" }", "scheme \"http\""),
+            ("- { name: a, url: \"ssl://::1\" }", "stands in brackets: [::1]"),
             ("- { name: a, url: \"ssl://c\", allow: [contrl] }", "did you mean control?"),
             ("- { name: a, url: \"ssl://c\", alow: [look] }", "did you mean allow?"),
         ] {

@@ -30,6 +30,7 @@ pub mod template;
 mod update;
 
 pub use crate::model::Secret;
+pub use address::host_and_port;
 pub use certificate::{CertificateConfig, KeyType, Subject};
 pub use client_files::ClientFiles;
 pub use cloud::{Acknowledge, CloudConfig, Compress, TlsConfig};

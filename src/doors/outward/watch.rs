@@ -124,7 +124,9 @@ impl Teller {
         }
         // No work for what has no place.
         let sent = match self.out.try_reserve() {
-            Ok(place) => Line::new(Json::Object(line).to_string(), &self.waiting).map(|line| place.send(line)).is_some(),
+            Ok(place) => {
+                Line::new(Json::Object(line).to_string(), &self.waiting).map(|line| place.send(line)).is_some()
+            }
             Err(mpsc::error::TrySendError::Full(())) => false,
             Err(mpsc::error::TrySendError::Closed(())) => return false,
         };
