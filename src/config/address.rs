@@ -2,8 +2,8 @@
 
 use crate::diagnostic::{Diagnostic, did_you_mean};
 use crate::yaml::fields::Faults;
+use core::net::Ipv6Addr;
 use driver::Text;
-use std::net::Ipv6Addr;
 
 /// Where a broker listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
