@@ -93,6 +93,7 @@ def registers_of(unit):
     async def action(function, begin, address, count, registers, values):
         if function == 3 and values is None and address <= 3 < address + count:
             counts["reads"][unit] += 1
+            tell()
             registers[3 - begin] = counts["reads"][unit] & 0xFFFF
             if unit == 1:
                 registers[0 - begin : 3 - begin] = version
